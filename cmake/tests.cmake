@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# tests/<module>/test_<file>.c: one CMocka program each, linked with its module and those below.
+# tests/fuzz/fuzz_<parser>.c: LLVMFuzzerTestOneInput; in a plain build replay.c runs its corpus and
+# seeded mutations of it, in a KVERN_FUZZ build libFuzzer does.
+pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+set(TEST_DEFINITIONS KVERN_SOURCE_DIR="${CMAKE_SOURCE_DIR}" KVERN_BUILD_DIR="${CMAKE_BINARY_DIR}")
+
+foreach(module base text ops ort convert model engine cli system)
+    file(GLOB tests CONFIGURE_DEPENDS tests/${module}/test_*.c)
+    file(GLOB helpers CONFIGURE_DEPENDS tests/${module}/support_*.c)
+    foreach(test ${tests})
+        get_filename_component(name ${test} NAME_WE)
+        add_executable(${name} ${test} ${helpers})
+        target_include_directories(${name} PRIVATE src include tests)
+        target_compile_definitions(${name} PRIVATE ${TEST_DEFINITIONS})
+        target_link_libraries(${name} PRIVATE PkgConfig::CMOCKA)
+        kvern_link(${name} ${KVERN_BELOW_${module}})
+        add_test(NAME ${name} COMMAND ${name})
+        set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS ${module})
+    endforeach()
+endforeach()
+
+file(GLOB fuzzers CONFIGURE_DEPENDS tests/fuzz/fuzz_*.c)
+foreach(fuzzer ${fuzzers})
+    get_filename_component(name ${fuzzer} NAME_WE)
+    string(REGEX REPLACE "^fuzz_" "" corpus ${name})
+    if(KVERN_FUZZ)
+        add_executable(${name} ${fuzzer})
+        target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    else()
+        add_executable(${name} ${fuzzer} tests/fuzz/replay.c)
+        add_test(NAME ${name} COMMAND ${name} ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${corpus})
+        set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS fuzz)
+    endif()
+    target_include_directories(${name} PRIVATE src include tests)
+    target_compile_definitions(${name} PRIVATE ${TEST_DEFINITIONS})
+    kvern_link(${name} ${KVERN_BELOW_engine})
+endforeach()

