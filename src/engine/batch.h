@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What one step runs: the packed tokens of many sequences, as the paged contract takes them.
+ * Pure data: no tensor, no thread.
+ */
+#ifndef KVERN_ENGINE_BATCH_H
+#define KVERN_ENGINE_BATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct batch {
+    size_t n_tokens;       /* T */
+    size_t n_sequences;    /* S */
+    size_t n_logit_rows;   /* R; may be 0: prefill chunks that are not a prompt's last */
+    size_t blocks_per_row; /* B: columns of block_table */
+    int64_t *input_ids;    /* [T] */
+    int64_t *positions;    /* [T] */
+    int32_t *query_start;  /* [S + 1]: sequence s owns tokens query_start[s] .. query_start[s+1] - 1 */
+    int32_t *context_len;  /* [S]: tokens in the KV after this step */
+    int32_t *block_table;  /* [S, B]: KV block of each 16 positions; unused entries 0 */
+    int64_t *logit_rows;   /* [R]: tokens whose logits are wanted, ascending */
+};
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine's one seam: a runner runs a batch under one contract. The paged runner drives ONNX
+ * Runtime; the fake one (tests) computes logits from token ids by a rule.
+ */
+#ifndef KVERN_ENGINE_RUNNER_H
+#define KVERN_ENGINE_RUNNER_H
+
+#include "engine/batch.h"
+#include "kvern.h"
+
+struct runner {
+    /* Runs `batch`. *logits [batch->n_logit_rows, vocab_size] belongs to the runner and is valid
+     * until its next run. On failure nothing that later runs read has changed but KV slots of this
+     * batch's own tokens. */
+    kvern_status (*run)(struct runner *runner, const struct batch *batch, const float **logits,
+                        kvern_error *err);
+    void (*free)(struct runner *runner);
+    size_t vocab_size;
+    size_t n_kv_blocks; /* blocks 0 .. n_kv_blocks - 1 may stand in a block table */
+};
+
+#endif

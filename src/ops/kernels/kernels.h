@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The kernel table: every function that is compiled once per instruction set. Chosen at the first
+ * call by CPUID; KVERN_ISA=avx512|avx2|portable forces one the machine has.
+ *
+ * Promise 1 rests on this table: within one instruction set, the value of an output row depends on
+ * that row's inputs only, by a reduction whose order is fixed by k (or by key position), never by
+ * how many rows, columns or threads a call covers. Two kernels of one set that compute the same
+ * thing for different row counts add in the same order and round at the same points.
+ *
+ * To add an instruction set: write <part>_<isa>.c for the three parts below, add a row to the list
+ * in kernels.c and its compile flags to CMakeLists.txt; tests/ops run every set the machine has.
+ */
+#ifndef KVERN_OPS_KERNELS_KERNELS_H
+#define KVERN_OPS_KERNELS_KERNELS_H
+
+#include "ops/packed.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Activations of Linear as int8, symmetric, one scale per 32 consecutive k (PACKED_GROUP). One scale
+ * per row was measured too: it costs 3.4 % of perplexity on SmolLM2, groups of 32 cost 0.5 %. */
+struct quantized_rows {
+    int8_t *q;       /* [rows, k], 64-byte aligned */
+    float *scales;   /* [rows, k / 32] */
+    int32_t *starts; /* [rows, k / 32]: -zero_point * sum of q over the group */
+    float *sums;     /* [rows, k / 32]: scale * sum of q over the group (for mins) */
+};
+
+/* ---- Linear: linear_<isa>.c ---- */
+struct linear_kernels {
+    /* Quantises rows [row_begin, row_end) of x [rows, k]; k % 32 == 0. */
+    void (*quantize_rows)(const float *x, size_t row_begin, size_t row_end, size_t k,
+                          int32_t zero_point, struct quantized_rows *out);
+    /* y[row, column] for rows [row_begin, row_end) and columns [16 * strip_begin, 16 * strip_end),
+     * clipped to w->n; y is [rows, w->n]. Adds w->bias. bits 4 or 8. */
+    void (*multiply_quantized)(const struct packed_weight *w, const struct quantized_rows *x,
+                               size_t row_begin, size_t row_end, size_t strip_begin,
+                               size_t strip_end, float *y);
+    /* The same on f32 x [rows, k], for bits 32. */
+    void (*multiply_f32)(const struct packed_weight *w, const float *x, size_t row_begin,
+                         size_t row_end, size_t strip_begin, size_t strip_end, float *y);
+    /* Column n of W (all k) as f32: a row of the embedding table. out [k]. */
+    void (*unpack_column)(const struct packed_weight *w, size_t n, float *out);
+};
+
+/* ---- PagedAttention: attention_<isa>.c ---- */
+
+enum { KV_BLOCK = 16 }; /* tokens of a KV block */
+
+enum kv_type { KV_F16, KV_F32 };
+
+struct attention_shape {
+    size_t n_heads;
+    size_t n_kv_heads; /* divides n_heads */
+    size_t head_size;  /* a multiple of 8, at most 256 */
+    enum kv_type kv_type;
+    float scale;     /* of q.k, usually 1 / sqrt(head_size) */
+    size_t window;   /* a query sees this many last positions, itself included; 0: all */
+    float soft_cap;  /* s = cap * tanh(s / cap); 0: off */
+};
+
+/* The KV pool of one layer: [n_blocks, 2, n_kv_heads, 16 * head_size] of f16 or f32. The K part of a
+ * (block, head) is [head_size][16] (one vector holds 16 keys), the V part is [16][head_size]. */
+
+struct attention_kernels {
+    /* In place on qkv [rows, (H + 2 Hkv) D]: RMS norm of each q and k head where weights [D] are
+     * given (Qwen3), then rotary embedding (halves, as in Llama) of q and k with rope [rows, D]: D/2
+     * cosines then D/2 sines; then writes k and v of each row into its slot. Rows [row_begin,
+     * row_end) only; row r goes to position slot_block[r], slot_offset[r] of the pool. */
+    void (*append)(const struct attention_shape *shape, float *qkv, const float *rope,
+                   const float *q_norm, const float *k_norm, float norm_epsilon,
+                   const int32_t *slot_block, const int32_t *slot_offset, size_t row_begin,
+                   size_t row_end, void *pool);
+    /* Queries rows [0, n_rows) of one sequence at positions first_position + row, one kv head (its
+     * n_heads / n_kv_heads query heads): softmax(q.k) v over the positions each may see. q points at
+     * the first row of qkv, with q_stride floats between rows; out likewise. `blocks` maps position
+     * / 16 to a block of the pool. Keys are taken in steps of 16 by position (online softmax), so
+     * the result of a row does not depend on n_rows. scratch has attention_scratch_bytes. */
+    void (*attend)(const struct attention_shape *shape, const float *q, size_t q_stride,
+                   size_t n_rows, size_t first_position, size_t kv_head, const void *pool,
+                   const int32_t *blocks, void *scratch, float *out, size_t out_stride);
+    size_t (*attention_scratch_bytes)(const struct attention_shape *shape);
+    size_t rows_per_call; /* attend takes at most this many rows at once */
+};
+
+/* ---- the rest: rows_<isa>.c ---- */
+struct row_kernels {
+    /* out[i] = act(gate[i]) * up[i] on rows of [2 * width] (gate first) -> [width]. */
+    void (*gated_silu)(const float *gate_up, size_t row_begin, size_t row_end, size_t width,
+                       float *out);
+    void (*gated_gelu)(const float *gate_up, size_t row_begin, size_t row_end, size_t width,
+                       float *out); /* the tanh form */
+    /* out = x / sqrt(mean(x^2) + epsilon) * weight, rows of [width]. */
+    void (*rms_norm)(const float *x, const float *weight, float epsilon, size_t row_begin,
+                     size_t row_end, size_t width, float *out);
+    /* sum = x + skip (may alias either); out = rms_norm(sum). */
+    void (*add_rms_norm)(const float *x, const float *skip, const float *weight, float epsilon,
+                         size_t row_begin, size_t row_end, size_t width, float *sum, float *out);
+};
+
+struct kernels {
+    const char *name; /* "avx512", "avx2", "portable" */
+    const struct linear_kernels *linear;
+    const struct attention_kernels *attention;
+    const struct row_kernels *row;
+};
+
+/* The set in use, or NULL if KVERN_ISA names one this machine does not have. Thread-safe. */
+const struct kernels *kernels_get(void);
+/* All sets this machine can run, best first; for tests. */
+size_t kernels_list(const struct kernels *sets[], size_t capacity);
+
+extern const struct linear_kernels linear_portable;
+extern const struct attention_kernels attention_portable;
+extern const struct row_kernels row_portable;
+#if defined(__x86_64__)
+extern const struct linear_kernels linear_avx2, linear_avx512;
+extern const struct attention_kernels attention_avx2, attention_avx512;
+extern const struct row_kernels row_avx2, row_avx512;
+#endif
+
+#endif
