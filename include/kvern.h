@@ -39,11 +39,11 @@ extern "C" {
 #define KVERN_STATUS_LIST(X)                                                                       \
     X(KVERN_OK, "ok")                                                                              \
     X(KVERN_INVALID, "invalid argument") /* the caller's argument or option */                     \
-    X(KVERN_FORMAT, "bad format")        /* a file or text that is damaged or not what it claims */ \
-    X(KVERN_UNSUPPORTED, "unsupported")  /* well-formed, but not something kvern runs */           \
-    X(KVERN_NOT_FOUND, "not found")      /* a file, model or name that is not there */             \
-    X(KVERN_LIMIT, "over a limit")       /* the request can never fit; the message names the limit */ \
-    X(KVERN_BUSY, "busy")                /* the queue is full: try again later */                  \
+    X(KVERN_FORMAT, "bad format")       /* a file or text that is damaged or not what it claims */ \
+    X(KVERN_UNSUPPORTED, "unsupported") /* well-formed, but not something kvern runs */            \
+    X(KVERN_NOT_FOUND, "not found")     /* a file, model or name that is not there */              \
+    X(KVERN_LIMIT, "over a limit") /* the request can never fit; the message names the limit */    \
+    X(KVERN_BUSY, "busy")          /* the queue is full: try again later */                        \
     X(KVERN_MEMORY, "out of memory")                                                               \
     X(KVERN_IO, "input or output failed")                                                          \
     X(KVERN_CANCELLED, "cancelled")                                                                \
@@ -81,14 +81,14 @@ KVERN_API void kvern_free(void *pointer);
 typedef struct kvern_model kvern_model;
 
 typedef struct kvern_model_info {
-    const char *name;        /* last part of the directory's name; owned by the model */
-    const char *directory;   /* owned by the model */
-    const char *family;      /* "llama", "qwen2", "qwen3" */
-    const char *contract;    /* "paged" */
-    const char *weights;     /* "q4", "q8", "f32" or "mixed" */
-    const char *source;      /* what it was converted from */
+    const char *name;      /* last part of the directory's name; owned by the model */
+    const char *directory; /* owned by the model */
+    const char *family;    /* "llama", "qwen2", "qwen3" */
+    const char *contract;  /* "paged" */
+    const char *weights;   /* "q4", "q8", "f32" or "mixed" */
+    const char *source;    /* what it was converted from */
     int64_t n_parameters;
-    int64_t n_bytes;         /* of the weights on disk */
+    int64_t n_bytes; /* of the weights on disk */
     int32_t n_layers;
     int32_t n_heads;
     int32_t n_kv_heads;
@@ -96,8 +96,8 @@ typedef struct kvern_model_info {
     int32_t hidden_size;
     int32_t intermediate_size;
     int32_t vocab_size;
-    int32_t max_context;     /* tokens */
-    int32_t bos_token;       /* -1: none */
+    int32_t max_context;       /* tokens */
+    int32_t bos_token;         /* -1: none */
     const int32_t *eos_tokens; /* [n_eos_tokens], owned by the model */
     size_t n_eos_tokens;
     bool has_chat_template;
@@ -111,8 +111,8 @@ KVERN_API void kvern_model_close(kvern_model *model);
 /* The strings in `info` live as long as the model. */
 KVERN_API void kvern_model_get_info(const kvern_model *model, kvern_model_info *info);
 
-/* The models in the cache directory: malloc'ed array of malloc'ed directory paths, sorted; freed with
- * kvern_strings_free. */
+/* The models in the cache directory: malloc'ed array of malloc'ed directory paths, sorted; freed
+ * with kvern_strings_free. */
 KVERN_API kvern_status kvern_models_list(char ***directories, size_t *n_directories,
                                          kvern_error *err);
 KVERN_API void kvern_strings_free(char **strings, size_t n_strings);
@@ -120,9 +120,9 @@ KVERN_API void kvern_strings_free(char **strings, size_t n_strings);
 /* ---- text ------------------------------------------------------------------------------ */
 
 typedef struct kvern_tokens {
-    int32_t *ids;     /* [n]; freed by kvern_tokens_clear */
-    size_t *begins;   /* [n]: byte offset in the text where the token's text starts */
-    size_t *ends;     /* [n]: byte offset after it */
+    int32_t *ids;   /* [n]; freed by kvern_tokens_clear */
+    size_t *begins; /* [n]: byte offset in the text where the token's text starts */
+    size_t *ends;   /* [n]: byte offset after it */
     size_t n;
 } kvern_tokens;
 
@@ -169,13 +169,13 @@ KVERN_API kvern_status kvern_chat_tokenize(const kvern_model *model, const kvern
 typedef struct kvern_engine kvern_engine;
 
 typedef struct kvern_engine_options {
-    int32_t n_threads;        /* 0: the CPUs this process may use */
-    int32_t step_tokens;      /* token budget of a step; 0: 512 */
-    int32_t max_sequences;    /* running at once; 0: 64 */
-    int32_t max_waiting;      /* queue bound; 0: 512 */
-    int32_t max_context;      /* tokens of one sequence; 0: the model's, bounded by KV memory */
-    size_t kv_memory_bytes;   /* 0: enough for max_sequences of 2,048 tokens, at most 1/4 of memory */
-    const char *kv_type;      /* "f16" (default) or "f32" */
+    int32_t n_threads;      /* 0: the CPUs this process may use */
+    int32_t step_tokens;    /* token budget of a step; 0: 512 */
+    int32_t max_sequences;  /* running at once; 0: 64 */
+    int32_t max_waiting;    /* queue bound; 0: 512 */
+    int32_t max_context;    /* tokens of one sequence; 0: the model's, bounded by KV memory */
+    size_t kv_memory_bytes; /* 0: enough for max_sequences of 2,048 tokens, at most 1/4 of memory */
+    const char *kv_type;    /* "f16" (default) or "f32" */
 } kvern_engine_options;
 
 KVERN_API void kvern_engine_options_init(kvern_engine_options *options);
@@ -191,22 +191,22 @@ typedef struct kvern_engine_stats {
     int64_t n_decode_tokens;
     int32_t n_running;
     int32_t n_waiting;
-    int32_t n_kv_blocks;      /* blocks of 16 tokens */
+    int32_t n_kv_blocks; /* blocks of 16 tokens */
     int32_t n_kv_blocks_used;
-    int32_t max_context;      /* the limit in force, in tokens */
+    int32_t max_context; /* the limit in force, in tokens */
     int32_t n_threads;
-    const char *isa;          /* the kernels in use; static */
+    const char *isa; /* the kernels in use; static */
 } kvern_engine_stats;
 
 KVERN_API void kvern_engine_get_stats(kvern_engine *engine, kvern_engine_stats *stats);
 
 typedef struct kvern_sampling {
-    float temperature;         /* 0: greedy; default 0 */
-    int32_t top_k;             /* 0: off */
-    float top_p;               /* 1: off */
-    float min_p;               /* 0: off */
-    float repetition_penalty;  /* 1: off */
-    uint64_t seed;             /* with equal seeds, equal answers, whatever runs beside */
+    float temperature;        /* 0: greedy; default 0 */
+    int32_t top_k;            /* 0: off */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    float repetition_penalty; /* 1: off */
+    uint64_t seed;            /* with equal seeds, equal answers, whatever runs beside */
 } kvern_sampling;
 
 /* Sees the logits [vocab_size] that follow `position` (0-based index of the last token run), on the
@@ -215,16 +215,16 @@ typedef void (*kvern_logits_fn)(const float *logits, size_t vocab_size, size_t p
                                 void *user_data);
 
 typedef struct kvern_request_options {
-    const int32_t *prompt;      /* [n_prompt] token ids, copied; at least one */
+    const int32_t *prompt; /* [n_prompt] token ids, copied; at least one */
     size_t n_prompt;
-    int32_t max_tokens;         /* to generate; 0: up to the context limit */
+    int32_t max_tokens; /* to generate; 0: up to the context limit */
     kvern_sampling sampling;
-    const char *const *stop;    /* [n_stop] stop strings, copied; not part of the answer */
+    const char *const *stop; /* [n_stop] stop strings, copied; not part of the answer */
     size_t n_stop;
     bool ignore_eos;
-    bool score_prompt;          /* give the log-probability of every prompt token after the first */
-    bool all_logits;            /* show on_logits every prompt position, not just the last */
-    kvern_logits_fn on_logits;  /* may be NULL */
+    bool score_prompt;         /* give the log-probability of every prompt token after the first */
+    bool all_logits;           /* show on_logits every prompt position, not just the last */
+    kvern_logits_fn on_logits; /* may be NULL */
     void *on_logits_data;
 } kvern_request_options;
 
@@ -237,9 +237,9 @@ KVERN_API kvern_status kvern_submit(kvern_engine *engine, const kvern_request_op
                                     kvern_request **out, kvern_error *err);
 
 typedef enum kvern_finish {
-    KVERN_FINISH_NONE,      /* not finished */
-    KVERN_FINISH_STOP,      /* an end token or a stop string */
-    KVERN_FINISH_LENGTH,    /* max_tokens or the context limit */
+    KVERN_FINISH_NONE,   /* not finished */
+    KVERN_FINISH_STOP,   /* an end token or a stop string */
+    KVERN_FINISH_LENGTH, /* max_tokens or the context limit */
     KVERN_FINISH_CANCELLED,
     KVERN_FINISH_ERROR,
 } kvern_finish;
@@ -249,20 +249,21 @@ KVERN_API const char *kvern_finish_name(kvern_finish finish);
 
 /* What happened since the last call: some text, some tokens, perhaps the end. */
 typedef struct kvern_event {
-    const char *text;          /* [n_text] complete UTF-8, NUL-terminated; until the next call */
+    const char *text; /* [n_text] complete UTF-8, NUL-terminated; until the next call */
     size_t n_text;
-    const int32_t *tokens;     /* [n_tokens] new ids, until the next call */
+    const int32_t *tokens; /* [n_tokens] new ids, until the next call */
     size_t n_tokens;
-    const float *prompt_logprobs; /* [n_prompt - 1] with score_prompt, in the last event; else NULL */
+    const float
+        *prompt_logprobs; /* [n_prompt - 1] with score_prompt, in the last event; else NULL */
     size_t n_prompt_logprobs;
-    kvern_finish finish;       /* not NONE: the last event */
-    kvern_error error;         /* for KVERN_FINISH_ERROR */
-    size_t n_prompt_tokens;    /* so far */
+    kvern_finish finish;    /* not NONE: the last event */
+    kvern_error error;      /* for KVERN_FINISH_ERROR */
+    size_t n_prompt_tokens; /* so far */
     size_t n_completion_tokens;
-    size_t n_cached_tokens;    /* prompt tokens taken from the KV cache instead of run */
-    double wait_ms;            /* in the queue */
-    double prefill_ms;         /* from first step to first token */
-    double decode_ms;          /* from first token to now */
+    size_t n_cached_tokens; /* prompt tokens taken from the KV cache instead of run */
+    double wait_ms;         /* in the queue */
+    double prefill_ms;      /* from first step to first token */
+    double decode_ms;       /* from first token to now */
 } kvern_event;
 
 /* Waits up to timeout_ms (-1: for ever) for something new. KVERN_TIMEOUT: nothing came. After the
@@ -283,10 +284,10 @@ typedef bool (*kvern_progress_fn)(const char *what, int64_t done_bytes, int64_t 
                                   void *user_data);
 
 typedef struct kvern_convert_options {
-    const char *source;       /* a .gguf file, a .safetensors file, or a directory with config.json */
-    const char *target;       /* the model directory to make; must not exist unless `overwrite` */
-    const char *weights;      /* NULL: keep what the source has, else q8; or "q4", "q8", "f32" */
-    const char *name;         /* NULL: the target's last part */
+    const char *source;  /* a .gguf file, a .safetensors file, or a directory with config.json */
+    const char *target;  /* the model directory to make; must not exist unless `overwrite` */
+    const char *weights; /* NULL: keep what the source has, else q8; or "q4", "q8", "f32" */
+    const char *name;    /* NULL: the target's last part */
     bool overwrite;
     kvern_progress_fn on_progress; /* may be NULL */
     void *on_progress_data;
@@ -297,9 +298,9 @@ KVERN_API void kvern_convert_options_init(kvern_convert_options *options);
 KVERN_API kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *err);
 
 typedef struct kvern_pull_options {
-    const char *name;         /* "smollm2", "owner/repository", or a directory of another tool */
-    const char *weights;      /* as in kvern_convert_options */
-    const char *revision;     /* NULL: main */
+    const char *name;     /* "smollm2", "owner/repository", or a directory of another tool */
+    const char *weights;  /* as in kvern_convert_options */
+    const char *revision; /* NULL: main */
     bool overwrite;
     kvern_progress_fn on_progress;
     void *on_progress_data;

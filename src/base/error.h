@@ -13,8 +13,8 @@
 kvern_status fail(kvern_error *err, kvern_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Puts "prefix: " before the message already in `err`, and returns `status`: for a caller that knows
- * which file or layer the failing callee was working on. */
+/* Puts "prefix: " before the message already in `err`, and returns `status`: for a caller that
+ * knows which file or layer the failing callee was working on. */
 kvern_status fail_in(kvern_error *err, kvern_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

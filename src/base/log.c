@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One process-wide receiver of warnings. Set it before other calls; it may be called from any thread.
+ * One process-wide receiver of warnings. Set it before other calls; it may be called from any
+ * thread.
  */
 #include "base/log.h"
 

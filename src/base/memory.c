@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static _Atomic int64_t calls_until_failure = -1;
 
@@ -101,4 +102,21 @@ void *try_new_aligned(size_t count, size_t item_bytes)
     if (memory)
         memset(memory, 0, n_bytes);
     return memory;
+}
+
+void *try_map_pages(size_t n_bytes)
+{
+    if (must_fail_now() || n_bytes == 0)
+        return NULL;
+
+    void *pages = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return pages == MAP_FAILED ? NULL : pages;
+}
+
+void memory_unmap(void *pages, size_t n_bytes)
+{
+    if (pages)
+        munmap(pages, n_bytes);
 }

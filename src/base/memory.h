@@ -24,6 +24,11 @@ void *try_resize(void *pointer, size_t count, size_t item_bytes);
 /* Zeroed and aligned to 64 bytes; freed with free(). Large blocks are lazily backed by the OS. */
 void *try_new_aligned(size_t count, size_t item_bytes);
 
+/* Zeroed pages that take no memory until they are touched: for pools sized by a limit, not by need.
+ * NULL when the system refuses. Given back with memory_unmap and the same size. */
+void *try_map_pages(size_t n_bytes);
+void memory_unmap(void *pages, size_t n_bytes);
+
 /* a * b into *product; false on overflow. */
 bool multiply_sizes(size_t a, size_t b, size_t *product);
 bool add_sizes(size_t a, size_t b, size_t *sum);

@@ -16,10 +16,11 @@ struct batch {
     size_t blocks_per_row; /* B: columns of block_table */
     int64_t *input_ids;    /* [T] */
     int64_t *positions;    /* [T] */
-    int32_t *query_start;  /* [S + 1]: sequence s owns tokens query_start[s] .. query_start[s+1] - 1 */
-    int32_t *context_len;  /* [S]: tokens in the KV after this step */
-    int32_t *block_table;  /* [S, B]: KV block of each 16 positions; unused entries 0 */
-    int64_t *logit_rows;   /* [R]: tokens whose logits are wanted, ascending */
+    int32_t
+        *query_start; /* [S + 1]: sequence s owns tokens query_start[s] .. query_start[s+1] - 1 */
+    int32_t *context_len; /* [S]: tokens in the KV after this step */
+    int32_t *block_table; /* [S, B]: KV block of each 16 positions; unused entries 0 */
+    int64_t *logit_rows;  /* [R]: tokens whose logits are wanted, ascending */
 };
 
 #endif

@@ -20,8 +20,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Activations of Linear as int8, symmetric, one scale per 32 consecutive k (PACKED_GROUP). One scale
- * per row was measured too: it costs 3.4 % of perplexity on SmolLM2, groups of 32 cost 0.5 %. */
+/* Activations of Linear as int8, symmetric, one scale per 32 consecutive k (PACKED_GROUP). One
+ * scale per row was measured too: it costs 3.4 % of perplexity on SmolLM2, groups of 32 cost 0.5 %.
+ */
 struct quantized_rows {
     int8_t *q;       /* [rows, k], 64-byte aligned */
     float *scales;   /* [rows, k / 32] */
@@ -57,28 +58,29 @@ struct attention_shape {
     size_t n_kv_heads; /* divides n_heads */
     size_t head_size;  /* a multiple of 8, at most 256 */
     enum kv_type kv_type;
-    float scale;     /* of q.k, usually 1 / sqrt(head_size) */
-    size_t window;   /* a query sees this many last positions, itself included; 0: all */
-    float soft_cap;  /* s = cap * tanh(s / cap); 0: off */
+    float scale;    /* of q.k, usually 1 / sqrt(head_size) */
+    size_t window;  /* a query sees this many last positions, itself included; 0: all */
+    float soft_cap; /* s = cap * tanh(s / cap); 0: off */
 };
 
-/* The KV pool of one layer: [n_blocks, 2, n_kv_heads, 16 * head_size] of f16 or f32. The K part of a
- * (block, head) is [head_size][16] (one vector holds 16 keys), the V part is [16][head_size]. */
+/* The KV pool of one layer: [n_blocks, 2, n_kv_heads, 16 * head_size] of f16 or f32. The K part of
+ * a (block, head) is [head_size][16] (one vector holds 16 keys), the V part is [16][head_size]. */
 
 struct attention_kernels {
     /* In place on qkv [rows, (H + 2 Hkv) D]: RMS norm of each q and k head where weights [D] are
-     * given (Qwen3), then rotary embedding (halves, as in Llama) of q and k with rope [rows, D]: D/2
-     * cosines then D/2 sines; then writes k and v of each row into its slot. Rows [row_begin,
+     * given (Qwen3), then rotary embedding (halves, as in Llama) of q and k with rope [rows, D]:
+     * D/2 cosines then D/2 sines; then writes k and v of each row into its slot. Rows [row_begin,
      * row_end) only; row r goes to position slot_block[r], slot_offset[r] of the pool. */
     void (*append)(const struct attention_shape *shape, float *qkv, const float *rope,
                    const float *q_norm, const float *k_norm, float norm_epsilon,
                    const int32_t *slot_block, const int32_t *slot_offset, size_t row_begin,
                    size_t row_end, void *pool);
     /* Queries rows [0, n_rows) of one sequence at positions first_position + row, one kv head (its
-     * n_heads / n_kv_heads query heads): softmax(q.k) v over the positions each may see. q points at
-     * the first row of qkv, with q_stride floats between rows; out likewise. `blocks` maps position
-     * / 16 to a block of the pool. Keys are taken in steps of 16 by position (online softmax), so
-     * the result of a row does not depend on n_rows. scratch has attention_scratch_bytes. */
+     * n_heads / n_kv_heads query heads): softmax(q.k) v over the positions each may see. q points
+     * at the first row of qkv, with q_stride floats between rows; out likewise. `blocks` maps
+     * position / 16 to a block of the pool. Keys are taken in steps of 16 by position (online
+     * softmax), so the result of a row does not depend on n_rows. scratch has
+     * attention_scratch_bytes. */
     void (*attend)(const struct attention_shape *shape, const float *q, size_t q_stride,
                    size_t n_rows, size_t first_position, size_t kv_head, const void *pool,
                    const int32_t *blocks, void *scratch, float *out, size_t out_stride);

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The runner of the paged contract: kvern's own graph (docs/graph.md) in ONNX Runtime, over a KV
+ * pool that stays in place between steps.
+ */
+#ifndef KVERN_ENGINE_RUNNER_PAGED_H
+#define KVERN_ENGINE_RUNNER_PAGED_H
+
+#include "engine/kv_store.h"
+#include "engine/runner.h"
+
+/* Opens <directory>/model.onnx. The pool's pages take memory as they are first used. */
+kvern_status runner_paged_open(struct runner **out, const char *directory, size_t vocab_size,
+                               const struct kv_layout *layout, size_t n_kv_blocks, int n_threads,
+                               kvern_error *err);
+
+#endif

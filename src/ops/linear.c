@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Linear: x [rows, K] times a packed weight, plus bias -> [rows, N]. Rows are quantised to int8
+ * here, once, then rectangles of rows x columns are computed on ONNX Runtime's threads. How the
+ * work is cut changes no value: a kernel's result for a (row, column) does not depend on its
+ * rectangle.
+ */
+#include "base/error.h"
+#include "ops/weight.h"
+
+#include <string.h>
+
+struct linear {
+    struct op_kernel kernel; /* first */
+    struct packed_weight weight;
+    int32_t zero_point; /* of the unsigned weights; with mins there is none */
+};
+
+struct linear_run {
+    const struct linear *self;
+    const float *x; /* [n_rows, K] */
+    float *y;       /* [n_rows, N] */
+    struct quantized_rows quantized;
+    size_t n_rows;
+    size_t row_step;   /* rows of a unit */
+    size_t strip_step; /* strips (16 columns) of a unit */
+    size_t n_strips;
+    size_t n_strip_units;
+};
+
+enum {
+    STRIP = 16,
+    ROWS_PER_QUANTIZE_UNIT = 32,
+    MIN_ROWS_TO_QUANTIZE_IN_PARALLEL = 64,
+};
+
+static kvern_status open_linear(struct op_kernel *kernel, const OrtKernelInfo *info,
+                                kvern_error *err)
+{
+    struct linear *self = (struct linear *)kernel;
+    struct op_tensor bias;
+    kvern_status status = weight_open(kernel, info, 1, &self->weight, err);
+
+    if (status == KVERN_OK)
+        status = op_constant(kernel, info, 4, &bias, err);
+    if (status != KVERN_OK)
+        return status;
+    if (bias.data && bias.n_elements != self->weight.n)
+        return fail(err, KVERN_FORMAT, "Linear: bias has %zu elements, N is %zu", bias.n_elements,
+                    self->weight.n);
+    self->weight.bias = bias.data;
+    if (self->weight.bits == 8)
+        self->zero_point = 128;
+    else if (self->weight.bits == 4 && !self->weight.mins)
+        self->zero_point = 8;
+    return KVERN_OK;
+}
+
+static void quantize_unit(void *data, size_t i)
+{
+    struct linear_run *run = data;
+    size_t begin = i * ROWS_PER_QUANTIZE_UNIT;
+    size_t end = begin + ROWS_PER_QUANTIZE_UNIT;
+
+    if (end > run->n_rows)
+        end = run->n_rows;
+    run->self->kernel.kernels->linear->quantize_rows(run->x, begin, end, run->self->weight.k,
+                                                     run->self->zero_point, &run->quantized);
+}
+
+static void multiply_unit(void *data, size_t i)
+{
+    struct linear_run *run = data;
+    const struct linear_kernels *kernels = run->self->kernel.kernels->linear;
+    size_t row_begin = i / run->n_strip_units * run->row_step;
+    size_t row_end = row_begin + run->row_step;
+    size_t strip_begin = i % run->n_strip_units * run->strip_step;
+    size_t strip_end = strip_begin + run->strip_step;
+
+    if (row_end > run->n_rows)
+        row_end = run->n_rows;
+    if (strip_end > run->n_strips)
+        strip_end = run->n_strips;
+    if (run->self->weight.bits == 32)
+        kernels->multiply_f32(&run->self->weight, run->x, row_begin, row_end, strip_begin,
+                              strip_end, run->y);
+    else
+        kernels->multiply_quantized(&run->self->weight, &run->quantized, row_begin, row_end,
+                                    strip_begin, strip_end, run->y);
+}
+
+/* One row: weights are read once, whatever the cut, so a few long runs of columns. Many rows: units
+ * large enough to make unpacking a tile cheap, and enough of them that the last one is short. */
+static void choose_units(struct linear_run *run)
+{
+    run->n_strips = (run->self->weight.n + STRIP - 1) / STRIP;
+    if (run->n_rows <= 8) {
+        run->row_step = run->n_rows;
+        run->strip_step = (run->n_strips + 7) / 8;
+        if (run->strip_step > 4)
+            run->strip_step = (run->strip_step + 3) / 4 * 4; /* whole tiles */
+        if (run->strip_step > 256)
+            run->strip_step = 256;
+    } else {
+        run->row_step = run->n_rows <= 192 ? run->n_rows : 132;
+        run->strip_step = run->n_strips >= 64 ? 8 : 4;
+    }
+    run->n_strip_units = (run->n_strips + run->strip_step - 1) / run->strip_step;
+}
+
+static kvern_status quantize(struct linear_run *run, OrtKernelContext *context, kvern_error *err)
+{
+    const struct op_kernel *kernel = &run->self->kernel;
+    size_t k = run->self->weight.k;
+    size_t n_groups = run->n_rows * (k / PACKED_GROUP);
+    size_t q_bytes = (run->n_rows * k + 63) / 64 * 64;
+    size_t group_bytes = (n_groups * 4 + 63) / 64 * 64;
+    void *memory;
+    kvern_status status = op_scratch(kernel, context, q_bytes + 3 * group_bytes, &memory, err);
+
+    if (status != KVERN_OK)
+        return status;
+    char *base = memory;
+    run->quantized.q = memory;
+    run->quantized.scales = (float *)(base + q_bytes);
+    run->quantized.starts = (int32_t *)(base + q_bytes + group_bytes);
+    run->quantized.sums = (float *)(base + q_bytes + 2 * group_bytes);
+    if (run->n_rows < MIN_ROWS_TO_QUANTIZE_IN_PARALLEL) {
+        kernel->kernels->linear->quantize_rows(run->x, 0, run->n_rows, k, run->self->zero_point,
+                                               &run->quantized);
+        return KVERN_OK;
+    }
+    size_t n_units = (run->n_rows + ROWS_PER_QUANTIZE_UNIT - 1) / ROWS_PER_QUANTIZE_UNIT;
+    return op_parallel_for(kernel, context, quantize_unit, n_units, run, err);
+}
+
+static kvern_status compute(const struct op_kernel *kernel, OrtKernelContext *context,
+                            kvern_error *err)
+{
+    const struct linear *self = (const struct linear *)kernel;
+    struct linear_run run = {.self = self};
+    struct op_tensor x;
+    size_t dims[OP_MAX_DIMS];
+    kvern_status status = op_input(kernel, context, 0, &x, err);
+
+    if (status != KVERN_OK)
+        return status;
+    if (x.n_dims < 1 || x.dims[x.n_dims - 1] != self->weight.k)
+        return fail(err, KVERN_INVALID, "Linear: x ends with %zu, K is %zu",
+                    x.n_dims ? x.dims[x.n_dims - 1] : 0, self->weight.k);
+    memcpy(dims, x.dims, sizeof dims);
+    dims[x.n_dims - 1] = self->weight.n;
+    status = op_output(kernel, context, 0, dims, x.n_dims, &run.y, err);
+    if (status != KVERN_OK || x.n_elements == 0)
+        return status;
+
+    run.x = x.data;
+    run.n_rows = x.n_elements / self->weight.k;
+    choose_units(&run);
+    if (self->weight.bits != 32)
+        status = quantize(&run, context, err);
+    if (status != KVERN_OK)
+        return status;
+    size_t n_row_units = (run.n_rows + run.row_step - 1) / run.row_step;
+    return op_parallel_for(kernel, context, multiply_unit, n_row_units * run.n_strip_units, &run,
+                           err);
+}
+
+const struct op_definition op_linear = {
+    .name = "Linear",
+    .inputs = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, false},
+               {ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, false},
+               {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, true},
+               {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, true},
+               {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, true}},
+    .n_inputs = 5,
+    .n_outputs = 1,
+    .kernel_bytes = sizeof(struct linear),
+    .open = open_linear,
+    .compute = compute,
+};

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The calls an op makes on ONNX Runtime. Every failure names the op's own name.
+ */
+#include "ops/op.h"
+
+#include "base/error.h"
+
+#include <stdio.h>
+#include <string.h>
+
+kvern_status op_attribute_int(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                              const char *name, int64_t low, int64_t high, int64_t *value,
+                              kvern_error *err)
+{
+    kvern_status status =
+        ort_check(kernel->api, kernel->api->KernelInfoGetAttribute_int64(info, name, value),
+                  kernel->definition->name, err);
+
+    if (status == KVERN_OK && (*value < low || *value > high))
+        status = fail(err, KVERN_FORMAT, "%s: attribute %s is %lld, outside %lld to %lld",
+                      kernel->definition->name, name, (long long)*value, (long long)low,
+                      (long long)high);
+    return status;
+}
+
+kvern_status op_attribute_float(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                const char *name, float *value, kvern_error *err)
+{
+    return ort_check(kernel->api, kernel->api->KernelInfoGetAttribute_float(info, name, value),
+                     kernel->definition->name, err);
+}
+
+kvern_status op_attribute_string(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                 const char *name, char *value, size_t capacity, kvern_error *err)
+{
+    return ort_check(kernel->api,
+                     kernel->api->KernelInfoGetAttribute_string(info, name, value, &capacity),
+                     kernel->definition->name, err);
+}
+
+static kvern_status describe(const struct op_kernel *kernel, const OrtValue *value,
+                             struct op_tensor *tensor, kvern_error *err)
+{
+    const OrtApi *api = kernel->api;
+    const char *name = kernel->definition->name;
+    OrtTensorTypeAndShapeInfo *shape = NULL;
+    int64_t dims[OP_MAX_DIMS];
+    void *data = NULL;
+    kvern_status status = ort_check(api, api->GetTensorTypeAndShape(value, &shape), name, err);
+
+    if (status != KVERN_OK)
+        return status;
+    status = ort_check(api, api->GetTensorElementType(shape, &tensor->type), name, err);
+    if (status == KVERN_OK)
+        status = ort_check(api, api->GetDimensionsCount(shape, &tensor->n_dims), name, err);
+    if (status == KVERN_OK && tensor->n_dims > OP_MAX_DIMS)
+        status = fail(err, KVERN_FORMAT, "%s: an input has %zu dimensions", name, tensor->n_dims);
+    if (status == KVERN_OK)
+        status = ort_check(api, api->GetDimensions(shape, dims, tensor->n_dims), name, err);
+    if (status == KVERN_OK)
+        status = ort_check(api, api->GetTensorMutableData((OrtValue *)(uintptr_t)value, &data),
+                           name, err);
+    if (status == KVERN_OK) {
+        tensor->n_elements = 1;
+        for (size_t i = 0; i < tensor->n_dims; i++) {
+            tensor->dims[i] = (size_t)dims[i];
+            tensor->n_elements *= tensor->dims[i];
+        }
+        tensor->data = data;
+    }
+    api->ReleaseTensorTypeAndShapeInfo(shape);
+    return status;
+}
+
+kvern_status op_constant(const struct op_kernel *kernel, const OrtKernelInfo *info, size_t index,
+                         struct op_tensor *tensor, kvern_error *err)
+{
+    const OrtApi *api = kernel->api;
+    const char *name = kernel->definition->name;
+    const OrtValue *value = NULL;
+    size_t n_inputs = 0;
+    int is_constant = 0;
+    kvern_status status = ort_check(api, api->KernelInfo_GetInputCount(info, &n_inputs), name, err);
+
+    *tensor = (struct op_tensor){0};
+    if (status == KVERN_OK && index < n_inputs)
+        status = ort_check(
+            api, api->KernelInfoGetConstantInput_tensor(info, index, &is_constant, &value), name,
+            err);
+    if (status != KVERN_OK)
+        return status;
+    if (is_constant && value)
+        return describe(kernel, value, tensor, err);
+    if (!kernel->definition->inputs[index].is_optional)
+        return fail(err, KVERN_FORMAT, "%s: input %zu is not an initializer", name, index);
+    return KVERN_OK;
+}
+
+kvern_status op_input(const struct op_kernel *kernel, OrtKernelContext *context, size_t index,
+                      struct op_tensor *tensor, kvern_error *err)
+{
+    const OrtApi *api = kernel->api;
+    const OrtValue *value = NULL;
+    kvern_status status = ort_check(api, api->KernelContext_GetInput(context, index, &value),
+                                    kernel->definition->name, err);
+
+    *tensor = (struct op_tensor){0};
+    if (status != KVERN_OK || !value)
+        return status;
+    return describe(kernel, value, tensor, err);
+}
+
+kvern_status op_output(const struct op_kernel *kernel, OrtKernelContext *context, size_t index,
+                       const size_t *dims, size_t n_dims, float **data, kvern_error *err)
+{
+    const OrtApi *api = kernel->api;
+    int64_t shape[OP_MAX_DIMS];
+    OrtValue *value = NULL;
+    void *memory = NULL;
+
+    for (size_t i = 0; i < n_dims; i++)
+        shape[i] = (int64_t)dims[i];
+    kvern_status status =
+        ort_check(api, api->KernelContext_GetOutput(context, index, shape, n_dims, &value),
+                  kernel->definition->name, err);
+    if (status == KVERN_OK)
+        status = ort_check(api, api->GetTensorMutableData(value, &memory), kernel->definition->name,
+                           err);
+    *data = memory;
+    return status;
+}
+
+kvern_status op_scratch(const struct op_kernel *kernel, OrtKernelContext *context, size_t n_bytes,
+                        void **memory, kvern_error *err)
+{
+    enum { ALIGNMENT = 64 };
+    void *raw = NULL;
+    kvern_status status = ort_check(kernel->api,
+                                    kernel->api->KernelContext_GetScratchBuffer(
+                                        context, kernel->cpu, n_bytes + ALIGNMENT, &raw),
+                                    kernel->definition->name, err);
+
+    *memory = (void *)(((uintptr_t)raw + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    return status;
+}
+
+kvern_status op_parallel_for(const struct op_kernel *kernel, OrtKernelContext *context,
+                             void (*fn)(void *data, size_t i), size_t n, void *data,
+                             kvern_error *err)
+{
+    if (n == 1) {
+        fn(data, 0);
+        return KVERN_OK;
+    }
+    if (n == 0)
+        return KVERN_OK;
+    return ort_check(kernel->api, kernel->api->KernelContext_ParallelFor(context, fn, n, 0, data),
+                     kernel->definition->name, err);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * struct session: opened strictly (our ops check every weight's shape then), run over caller
+ * memory.
+ */
+#include "ort/session.h"
+
+#include "base/error.h"
+#include "ops/op.h"
+#include "ort/runtime.h"
+
+#include <stdio.h>
+
+static kvern_status set_options(const OrtApi *api, OrtSessionOptions *options, int n_threads,
+                                kvern_error *err)
+{
+    /* Threads spin between the nodes of a run, which is what makes small steps fast, and stop when
+     * the run ends, so that an idle engine uses no CPU. */
+    static const char *const entries[][2] = {
+        {"session.intra_op.allow_spinning", "1"},
+        {"session.force_spinning_stop", "1"},
+        {"session.disable_prepacking", "1"},
+    };
+    const char *act = "ONNX Runtime refused a session option";
+    kvern_status status = ort_check(api, api->SetIntraOpNumThreads(options, n_threads), act, err);
+
+    if (status == KVERN_OK)
+        status = ort_check(api, api->SetInterOpNumThreads(options, 1), act, err);
+    if (status == KVERN_OK)
+        status = ort_check(api, api->SetSessionExecutionMode(options, ORT_SEQUENTIAL), act, err);
+    if (status == KVERN_OK)
+        status = ort_check(api, api->SetSessionGraphOptimizationLevel(options, ORT_ENABLE_BASIC),
+                           act, err);
+    /* Every step has its own shapes: remembered patterns would only pile up memory. */
+    if (status == KVERN_OK)
+        status = ort_check(api, api->DisableMemPattern(options), act, err);
+    for (size_t i = 0; status == KVERN_OK && i < sizeof entries / sizeof entries[0]; i++)
+        status = ort_check(api, api->AddSessionConfigEntry(options, entries[i][0], entries[i][1]),
+                           act, err);
+    if (status == KVERN_OK)
+        status = ops_register(api, options, err);
+    return status;
+}
+
+kvern_status session_open(struct session *session, const char *path, int n_threads,
+                          kvern_error *err)
+{
+    OrtSessionOptions *options = NULL;
+    OrtEnv *env = NULL;
+    char act[300];
+    kvern_status status;
+
+    *session = (struct session){0};
+    snprintf(act, sizeof act, "cannot open %s", path);
+    status = runtime_get(&session->api, &env, err);
+    if (status != KVERN_OK)
+        return status;
+
+    const OrtApi *api = session->api;
+    status = ort_check(api, api->CreateSessionOptions(&options), act, err);
+    if (status == KVERN_OK)
+        status = set_options(api, options, n_threads, err);
+    if (status == KVERN_OK)
+        status = ort_check(api, api->CreateSession(env, path, options, &session->ort), act, err);
+    if (status == KVERN_OK)
+        status = ort_check(
+            api, api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &session->cpu),
+            act, err);
+    if (status == KVERN_OK)
+        status = ort_check(api, api->CreateRunOptions(&session->run_options), act, err);
+    if (options)
+        api->ReleaseSessionOptions(options);
+    if (status != KVERN_OK)
+        session_close(session);
+    return status;
+}
+
+static kvern_status wrap(const struct session *session, const struct session_tensor *tensor,
+                         OrtValue **value, kvern_error *err)
+{
+    return ort_check(session->api,
+                     session->api->CreateTensorWithDataAsOrtValue(
+                         session->cpu, tensor->data, tensor->n_bytes, tensor->dims, tensor->n_dims,
+                         tensor->type, value),
+                     tensor->name, err);
+}
+
+kvern_status session_run(struct session *session, const struct session_tensor *inputs,
+                         size_t n_inputs, const struct session_tensor *outputs, size_t n_outputs,
+                         kvern_error *err)
+{
+    const char *names[2][SESSION_MAX_TENSORS];
+    OrtValue *values[2][SESSION_MAX_TENSORS] = {{NULL}};
+    kvern_status status = KVERN_OK;
+
+    for (size_t i = 0; status == KVERN_OK && i < n_inputs; i++) {
+        names[0][i] = inputs[i].name;
+        status = wrap(session, &inputs[i], &values[0][i], err);
+    }
+    for (size_t i = 0; status == KVERN_OK && i < n_outputs; i++) {
+        names[1][i] = outputs[i].name;
+        status = wrap(session, &outputs[i], &values[1][i], err);
+    }
+    if (status == KVERN_OK)
+        status = ort_check(session->api,
+                           session->api->Run(session->ort, session->run_options, names[0],
+                                             (const OrtValue *const *)values[0], n_inputs, names[1],
+                                             n_outputs, values[1]),
+                           "the model's run failed", err);
+    for (size_t i = 0; i < SESSION_MAX_TENSORS; i++) {
+        if (values[0][i])
+            session->api->ReleaseValue(values[0][i]);
+        if (values[1][i])
+            session->api->ReleaseValue(values[1][i]);
+    }
+    return status;
+}
+
+void session_close(struct session *session)
+{
+    if (!session || !session->api)
+        return;
+    if (session->run_options)
+        session->api->ReleaseRunOptions(session->run_options);
+    if (session->ort)
+        session->api->ReleaseSession(session->ort);
+    if (session->cpu)
+        session->api->ReleaseMemoryInfo(session->cpu);
+    *session = (struct session){0};
+}

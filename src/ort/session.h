@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A model opened in ONNX Runtime, and one run of it over memory the caller owns. Inputs and outputs
+ * are tensors laid over that memory, so nothing is copied.
+ */
+#ifndef KVERN_ORT_SESSION_H
+#define KVERN_ORT_SESSION_H
+
+#include "kvern.h"
+#include "ops/ort_check.h"
+
+struct session {
+    const OrtApi *api;
+    OrtSession *ort;
+    OrtMemoryInfo *cpu;
+    OrtRunOptions *run_options;
+};
+
+enum { SESSION_MAX_DIMS = 4, SESSION_MAX_TENSORS = 16 };
+
+/* A named tensor over the caller's memory. */
+struct session_tensor {
+    const char *name;
+    ONNXTensorElementDataType type;
+    void *data;
+    size_t n_bytes;
+    int64_t dims[SESSION_MAX_DIMS];
+    size_t n_dims;
+};
+
+/* Opens <path> with n_threads threads inside an op (the caller's is one of them), our ops included.
+ */
+kvern_status session_open(struct session *session, const char *path, int n_threads,
+                          kvern_error *err);
+/* Runs once; every input and output of the graph is given. Not thread-safe. */
+kvern_status session_run(struct session *session, const struct session_tensor *inputs,
+                         size_t n_inputs, const struct session_tensor *outputs, size_t n_outputs,
+                         kvern_error *err);
+void session_close(struct session *session);
+
+#endif
