@@ -11,6 +11,13 @@
 
 #include <stdio.h>
 
+static const ONNXTensorElementDataType element_types[] = {
+    [SESSION_F32] = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+    [SESSION_U8] = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
+    [SESSION_I32] = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+    [SESSION_I64] = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
+};
+
 static kvern_status set_options(const OrtApi *api, OrtSessionOptions *options, int n_threads,
                                 kvern_error *err)
 {
@@ -81,7 +88,7 @@ static kvern_status wrap(const struct session *session, const struct session_ten
     return ort_check(session->api,
                      session->api->CreateTensorWithDataAsOrtValue(
                          session->cpu, tensor->data, tensor->n_bytes, tensor->dims, tensor->n_dims,
-                         tensor->type, value),
+                         element_types[tensor->type], value),
                      tensor->name, err);
 }
 

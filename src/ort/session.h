@@ -7,21 +7,28 @@
 #define KVERN_ORT_SESSION_H
 
 #include "kvern.h"
-#include "ops/ort_check.h"
+
+/* ONNX Runtime's own types; its header stays inside src/ort and src/ops. */
+struct OrtApi;
+struct OrtSession;
+struct OrtMemoryInfo;
+struct OrtRunOptions;
 
 struct session {
-    const OrtApi *api;
-    OrtSession *ort;
-    OrtMemoryInfo *cpu;
-    OrtRunOptions *run_options;
+    const struct OrtApi *api;
+    struct OrtSession *ort;
+    struct OrtMemoryInfo *cpu;
+    struct OrtRunOptions *run_options;
 };
 
 enum { SESSION_MAX_DIMS = 4, SESSION_MAX_TENSORS = 16 };
 
+enum session_type { SESSION_F32, SESSION_U8, SESSION_I32, SESSION_I64 };
+
 /* A named tensor over the caller's memory. */
 struct session_tensor {
     const char *name;
-    ONNXTensorElementDataType type;
+    enum session_type type;
     void *data;
     size_t n_bytes;
     int64_t dims[SESSION_MAX_DIMS];
