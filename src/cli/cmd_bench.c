@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvern bench: prefill and decode at given lengths and batch sizes, medians over repeats, beside
+ * the machine's own limits. Time is taken on the engine's thread, when a step's logits are there:
+ * what is measured is the engine, not this command's reading of events.
+ */
+#include "cli/command.h"
+#include "cli/interrupt.h"
+#include "cli/progress.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_CASES = 32, MAX_REPEATS = 100, MAX_BATCH = 1024 };
+
+struct bench_case {
+    bool is_prefill;
+    int32_t length; /* prompt tokens */
+    int32_t batch;
+    double tokens_per_s; /* the median */
+    double samples[MAX_REPEATS];
+};
+
+struct bench {
+    struct engine_flags flags;
+    const char *prefill;
+    const char *decode;
+    int64_t repeats;
+    int64_t n_decode; /* tokens decoded per sequence */
+    bool is_json;
+    bool is_quiet;
+    bool no_limits;
+    struct bench_case cases[MAX_CASES];
+    size_t n_cases;
+    kvern_machine_limits limits;
+};
+
+/* "512,1024" or "512x1,128x8" into cases. */
+static bool parse_cases(struct bench *bench, const char *text, bool is_prefill)
+{
+    while (*text) {
+        struct bench_case *item = &bench->cases[bench->n_cases];
+        char *end;
+        long length = strtol(text, &end, 10);
+        long batch = 1;
+
+        if (end == text || bench->n_cases == MAX_CASES)
+            return false;
+        if (*end == 'x') {
+            text = end + 1;
+            batch = strtol(text, &end, 10);
+            if (end == text)
+                return false;
+        }
+        if (length < 1 || length > 1 << 20 || batch < 1 || batch > MAX_BATCH)
+            return false;
+        *item = (struct bench_case){
+            .is_prefill = is_prefill, .length = (int32_t)length, .batch = (int32_t)batch};
+        bench->n_cases++;
+        if (*end == ',')
+            end++;
+        else if (*end)
+            return false;
+        text = end;
+    }
+    return true;
+}
+
+/* When each token of a sequence was there. */
+struct timeline {
+    double *times; /* [capacity] seconds */
+    size_t n;
+    size_t capacity;
+};
+
+static void note_time(const float *logits, size_t vocab_size, size_t position, void *data)
+{
+    struct timeline *line = data;
+
+    (void)logits;
+    (void)vocab_size;
+    (void)position;
+    if (line->n < line->capacity)
+        line->times[line->n++] = seconds_now();
+}
+
+static kvern_status drain(kvern_request *request, kvern_error *err)
+{
+    kvern_event event = {0};
+    kvern_status status = KVERN_OK;
+
+    while (status == KVERN_OK && event.finish == KVERN_FINISH_NONE) {
+        if (was_interrupted())
+            kvern_request_cancel(request);
+        status = kvern_request_next(request, 100, &event, err);
+        if (status == KVERN_TIMEOUT)
+            status = KVERN_OK;
+    }
+    if (status == KVERN_OK && event.finish == KVERN_FINISH_ERROR) {
+        *err = event.error;
+        status = event.error.status;
+    }
+    return status;
+}
+
+/* Tokens decoded by all sequences between the moment the last of them began to decode and the
+ * moment the first of them ended: the time in which exactly `batch` sequences decode together. */
+static double decode_rate(const struct timeline *lines, size_t n)
+{
+    double begin = 0;
+    double end = 1e300;
+    size_t n_tokens = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (lines[i].times[0] > begin)
+            begin = lines[i].times[0];
+        if (lines[i].times[lines[i].n - 1] < end)
+            end = lines[i].times[lines[i].n - 1];
+    }
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < lines[i].n; j++)
+            n_tokens += lines[i].times[j] > begin + 1e-9 && lines[i].times[j] <= end + 1e-9;
+    }
+    return end > begin ? (double)n_tokens / (end - begin) : 0;
+}
+
+static kvern_status run_once(const struct bench *bench, struct bench_case *item,
+                             kvern_engine *engine, int32_t vocab_size, uint64_t *random,
+                             double *rate, kvern_error *err)
+{
+    size_t n = (size_t)item->batch;
+    size_t n_tokens = (size_t)(item->is_prefill ? 1 : bench->n_decode + 1);
+    size_t length = (size_t)item->length;
+    struct timeline *lines = calloc(n, sizeof *lines);
+    double *times = calloc(n * n_tokens, sizeof *times);
+    int32_t *prompts = calloc(n * length, sizeof *prompts);
+    kvern_request **requests = calloc(n, sizeof(kvern_request *));
+    kvern_status status = KVERN_OK;
+    double last = 0;
+
+    for (size_t i = 0; i < n * length; i++) {
+        *random = *random * 6364136223846793005u + 1442695040888963407u;
+        prompts[i] = (int32_t)((*random >> 33) % (uint64_t)vocab_size);
+    }
+    double started = seconds_now();
+    for (size_t i = 0; status == KVERN_OK && i < n; i++) {
+        kvern_request_options options;
+
+        lines[i] = (struct timeline){.times = times + i * n_tokens, .capacity = n_tokens};
+        kvern_request_options_init(&options);
+        options.prompt = prompts + i * length;
+        options.n_prompt = length;
+        options.max_tokens = (int32_t)n_tokens;
+        options.ignore_eos = true;
+        options.on_logits = note_time;
+        options.on_logits_data = &lines[i];
+        status = kvern_submit(engine, &options, &requests[i], err);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (status == KVERN_OK)
+            status = drain(requests[i], err);
+        kvern_request_free(requests[i]);
+    }
+    if (status == KVERN_OK && !was_interrupted()) {
+        for (size_t i = 0; i < n; i++)
+            last = lines[i].times[0] > last ? lines[i].times[0] : last;
+        *rate = item->is_prefill ? (double)(n * length) / (last - started) : decode_rate(lines, n);
+    }
+    free(requests);
+    free(prompts);
+    free(times);
+    free(lines);
+    return status;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* One uncounted round, then the repeats; cases in turn, so that a slow moment of the machine does
+ * not fall on one case alone. */
+static kvern_status run_cases(struct bench *bench, kvern_engine *engine, int32_t vocab_size,
+                              kvern_error *err)
+{
+    struct progress progress;
+    uint64_t random = 1;
+    int64_t n_done = 0;
+    int64_t n_total = (bench->repeats + 1) * (int64_t)bench->n_cases;
+    kvern_status status = KVERN_OK;
+
+    progress_begin(&progress, PROGRESS_ITEMS, bench->is_quiet);
+    for (int64_t repeat = -1; status == KVERN_OK && repeat < bench->repeats; repeat++) {
+        for (size_t i = 0; status == KVERN_OK && i < bench->n_cases && !was_interrupted(); i++) {
+            double rate = 0;
+
+            status = run_once(bench, &bench->cases[i], engine, vocab_size, &random, &rate, err);
+            if (repeat >= 0)
+                bench->cases[i].samples[repeat] = rate;
+            progress_show(&progress, "measuring", ++n_done, n_total, NULL);
+        }
+    }
+    progress_end(&progress);
+    if (status == KVERN_OK && was_interrupted()) {
+        *err = (kvern_error){KVERN_CANCELLED, "interrupted"};
+        status = KVERN_CANCELLED;
+    }
+    for (size_t i = 0; status == KVERN_OK && i < bench->n_cases; i++) {
+        struct bench_case *item = &bench->cases[i];
+
+        qsort(item->samples, (size_t)bench->repeats, sizeof(double), compare_doubles);
+        item->tokens_per_s = item->samples[bench->repeats / 2];
+    }
+    return status;
+}
+
+/* Weight bytes a token must read in decode, and operations a token costs: what the limits are
+ * compared with. */
+static double share_of_limit(const struct bench *bench, const struct bench_case *item,
+                             const kvern_model_info *info)
+{
+    double operations = 2.0 * (double)info->n_parameters * item->tokens_per_s / 1e9;
+    double compute = operations / bench->limits.int8_gop_s;
+    double read =
+        (double)info->n_bytes * item->tokens_per_s / item->batch / 1e9 / bench->limits.read_gb_s;
+
+    return item->is_prefill || compute > read ? compute : read;
+}
+
+static void print_json(const struct bench *bench, const kvern_model_info *info,
+                       const kvern_engine_stats *stats)
+{
+    json_t *results = json_array();
+
+    for (size_t i = 0; i < bench->n_cases; i++) {
+        const struct bench_case *item = &bench->cases[i];
+        json_t *samples = json_array();
+
+        for (int64_t j = 0; j < bench->repeats; j++)
+            json_array_append_new(samples, json_real(item->samples[j]));
+        json_array_append_new(results,
+                              json_pack("{s:s s:i s:i s:f s:o}", "name",
+                                        item->is_prefill ? "prefill" : "decode", "batch",
+                                        item->batch, "length", item->length, "tokens_per_s",
+                                        item->tokens_per_s, "samples", samples));
+    }
+    json_t *all = json_pack("{s:s s:s s:i s:s s:o}", "model", info->name, "weights", info->weights,
+                            "threads", stats->n_threads, "isa", stats->isa, "results", results);
+    if (all && !bench->no_limits)
+        json_object_set_new(all, "limits",
+                            json_pack("{s:f s:f s:f}", "read_gb_s", bench->limits.read_gb_s,
+                                      "int8_gop_s", bench->limits.int8_gop_s, "f32_gflop_s",
+                                      bench->limits.f32_gflop_s));
+    char *text = all ? json_dumps(all, JSON_COMPACT) : NULL;
+    puts(text ? text : "null");
+    free(text);
+    json_decref(all);
+}
+
+static void print_table(const struct bench *bench, const kvern_model_info *info,
+                        const kvern_engine_stats *stats)
+{
+    printf("%s, %s weights, %d threads, %s kernels\n", info->name, info->weights, stats->n_threads,
+           stats->isa);
+    if (!bench->no_limits)
+        printf("this machine: reads %.0f GB/s, int8 %.0f Gop/s, f32 %.0f Gflop/s\n",
+               bench->limits.read_gb_s, bench->limits.int8_gop_s, bench->limits.f32_gflop_s);
+    printf("\n%-8s %7s %6s %11s %19s %9s\n", "WHAT", "LENGTH", "BATCH", "TOKENS/S", "LOW - HIGH",
+           bench->no_limits ? "" : "OF LIMIT");
+    for (size_t i = 0; i < bench->n_cases; i++) {
+        const struct bench_case *item = &bench->cases[i];
+        char range[32];
+
+        snprintf(range, sizeof range, "%.0f - %.0f", item->samples[0],
+                 item->samples[bench->repeats - 1]);
+        printf("%-8s %7d %6d %11.0f %19s", item->is_prefill ? "prefill" : "decode", item->length,
+               item->batch, item->tokens_per_s, range);
+        if (!bench->no_limits)
+            printf(" %7.0f %%", 100 * share_of_limit(bench, item, info));
+        putchar('\n');
+    }
+}
+
+static int bench_model(struct bench *bench)
+{
+    kvern_model *model = NULL;
+    kvern_engine *engine = NULL;
+    kvern_model_info info;
+    kvern_engine_stats stats;
+    kvern_error err = {0};
+    kvern_status status = open_model(&bench->flags, &model, &err);
+
+    if (status == KVERN_OK)
+        status = open_engine(&bench->flags, model, &engine, &err);
+    if (status == KVERN_OK && !bench->no_limits)
+        status = kvern_measure_machine((int32_t)bench->flags.threads, &bench->limits, &err);
+    if (status == KVERN_OK) {
+        kvern_model_get_info(model, &info);
+        status = run_cases(bench, engine, info.vocab_size, &err);
+    }
+    if (status == KVERN_OK) {
+        kvern_engine_get_stats(engine, &stats);
+        if (bench->is_json)
+            print_json(bench, &info, &stats);
+        else
+            print_table(bench, &info, &stats);
+    }
+    kvern_engine_close(engine);
+    kvern_model_close(model);
+    return status == KVERN_OK ? EXIT_OK : report(&err);
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    static const struct command_help help = {
+        .usage = "bench [OPTIONS]",
+        .summary = "Measures prefill and decode, medians over repeats, and the machine's limits.",
+        .details = "Prompts are random tokens. A decode rate counts all sequences together, while\n"
+                   "exactly that many decode.",
+        .examples = "  kvern bench --prefill 512 --decode 512x1,128x8,128x32\n"
+                    "  kvern bench -m ./qwen --threads 1 --json",
+    };
+    struct bench bench = {
+        .prefill = "512", .decode = "512x1,128x8,128x32", .repeats = 3, .n_decode = 64};
+    struct positionals arguments;
+    const struct option options[] = {
+        ENGINE_OPTIONS(bench.flags),
+        {"prefill", 0, OPTION_STRING, &bench.prefill, "LIST", "prompt lengths (512)"},
+        {"decode", 0, OPTION_STRING, &bench.decode, "LIST",
+         "LENGTHxBATCH list (512x1,128x8,128x32)"},
+        {"tokens", 0, OPTION_INT, &bench.n_decode, "N", "tokens each sequence decodes (64)", 2,
+         1 << 20},
+        {"repeats", 'r', OPTION_INT, &bench.repeats, "N", "rounds, after one to warm up (3)", 1,
+         MAX_REPEATS},
+        {"no-limits", 0, OPTION_FLAG, &bench.no_limits, NULL, "do not measure the machine"},
+        {"json", 0, OPTION_FLAG, &bench.is_json, NULL, "one JSON object"},
+        {"quiet", 'q', OPTION_FLAG, &bench.is_quiet, NULL, "no progress"},
+        {NULL},
+    };
+    int exit_status = options_parse(options, &help, argc, argv, &arguments);
+
+    if (exit_status >= 0)
+        return exit_status;
+    if (arguments.n > 0)
+        return usage_error("bench takes no arguments, but got '%s'", arguments.items[0]);
+    if (!parse_cases(&bench, bench.prefill, true) || !parse_cases(&bench, bench.decode, false))
+        return usage_error("--prefill takes lengths such as 512,1024 and --decode LENGTHxBATCH "
+                           "such as 512x1,128x8");
+    if (bench.n_cases == 0)
+        return usage_error("nothing to measure: --prefill and --decode are empty");
+    return bench_model(&bench);
+}

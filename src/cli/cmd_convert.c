@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvern convert and kvern pull: both end in a model directory and show the same progress.
+ */
+#include "cli/command.h"
+#include "cli/interrupt.h"
+#include "cli/progress.h"
+
+#include "base/file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool show(const char *what, int64_t done, int64_t total, void *data)
+{
+    progress_show(data, what, done, total, NULL);
+    return !was_interrupted();
+}
+
+/* "out/model.gguf" -> "model"; "dir/" -> "dir" */
+static void name_of(const char *source, char *name, size_t capacity)
+{
+    snprintf(name, capacity, "%s", source);
+    for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--)
+        name[n - 1] = '\0';
+
+    const char *base = path_base(name);
+    memmove(name, base, strlen(base) + 1);
+    char *dot = strrchr(name, '.');
+    if (dot && dot != name && (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0))
+        *dot = '\0';
+}
+
+int cmd_convert(int argc, char **argv)
+{
+    static const struct command_help help = {
+        .usage = "convert SOURCE [-o DIRECTORY] [OPTIONS]",
+        .summary = "Turns a checkpoint into a model directory, without Python.",
+        .details = "SOURCE is a .gguf file, a .safetensors file, or a directory with config.json\n"
+                   "and safetensors. Families: Llama, Qwen2, Qwen3. Without -o the model goes to\n"
+                   "the cache directory under the source's name.",
+        .examples = "  kvern convert SmolLM2-135M-Instruct.Q4_1.gguf\n"
+                    "  kvern convert Qwen2.5-0.5B-Instruct/ -o qwen --weights q4",
+    };
+    const char *output = NULL;
+    kvern_convert_options convert;
+    struct progress progress;
+    kvern_error err;
+    struct positionals arguments;
+    char name[256];
+    bool is_quiet = false;
+
+    kvern_convert_options_init(&convert);
+    const struct option options[] = {
+        {"output", 'o', OPTION_STRING, &output, "DIR", "the model directory to make"},
+        {"weights", 'w', OPTION_STRING, &convert.weights, "TYPE",
+         "q4, q8 or f32 (keep what the source has, else q8)"},
+        {"name", 0, OPTION_STRING, &convert.name, "NAME", "the model's name"},
+        {"overwrite", 0, OPTION_FLAG, &convert.overwrite, NULL,
+         "replace a directory that is there"},
+        {"quiet", 'q', OPTION_FLAG, &is_quiet, NULL, "no progress"},
+        {NULL},
+    };
+    int exit_status = options_parse(options, &help, argc, argv, &arguments);
+    if (exit_status >= 0)
+        return exit_status;
+    if (arguments.n != 1)
+        return usage_error("convert takes one SOURCE, %zu were given", arguments.n);
+
+    char *directory = NULL;
+    convert.source = arguments.items[0];
+    if (output) {
+        convert.target = output;
+    } else {
+        char *cache = cache_directory();
+        char *models = path_join(cache, "models");
+
+        name_of(convert.source, name, sizeof name);
+        directory = path_join(models, name);
+        convert.target = directory;
+        free(models);
+        free(cache);
+    }
+    progress_begin(&progress, PROGRESS_BYTES, is_quiet);
+    convert.on_progress = show;
+    convert.on_progress_data = &progress;
+    kvern_status status = kvern_convert(&convert, &err);
+    progress_end(&progress);
+    if (status == KVERN_OK)
+        printf("%s\n", convert.target);
+    free(directory);
+    return status == KVERN_OK ? EXIT_OK : report(&err);
+}
+
+int cmd_pull(int argc, char **argv)
+{
+    static const struct command_help help = {
+        .usage = "pull NAME | DIRECTORY [OPTIONS]",
+        .summary = "Gets a model and makes it ready in the cache directory.",
+        .details =
+            "NAME is smollm2, or OWNER/REPOSITORY of the model hub. DIRECTORY is a model that\n"
+            "another tool downloaded (config.json and safetensors, or a .gguf file).",
+        .examples = "  kvern pull smollm2\n"
+                    "  kvern pull ~/models/Qwen2.5-0.5B-Instruct --weights q4",
+    };
+    kvern_pull_options pull;
+    struct progress progress;
+    kvern_error err;
+    struct positionals arguments;
+    char *directory = NULL;
+    bool is_quiet = false;
+
+    kvern_pull_options_init(&pull);
+    const struct option options[] = {
+        {"weights", 'w', OPTION_STRING, &pull.weights, "TYPE",
+         "q4, q8 or f32 (keep what the source has, else q8)"},
+        {"revision", 0, OPTION_STRING, &pull.revision, "REV", "branch or commit on the hub (main)"},
+        {"overwrite", 0, OPTION_FLAG, &pull.overwrite, NULL, "make it again if it is there"},
+        {"quiet", 'q', OPTION_FLAG, &is_quiet, NULL, "no progress"},
+        {NULL},
+    };
+    int exit_status = options_parse(options, &help, argc, argv, &arguments);
+    if (exit_status >= 0)
+        return exit_status;
+    if (arguments.n != 1)
+        return usage_error("pull takes one NAME or DIRECTORY, %zu were given", arguments.n);
+    pull.name = arguments.items[0];
+    progress_begin(&progress, PROGRESS_BYTES, is_quiet);
+    pull.on_progress = show;
+    pull.on_progress_data = &progress;
+    kvern_status status = kvern_pull(&pull, &directory, &err);
+    progress_end(&progress);
+    if (status == KVERN_OK)
+        printf("%s\n", directory);
+    kvern_free(directory);
+    return status == KVERN_OK ? EXIT_OK : report(&err);
+}

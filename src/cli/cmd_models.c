@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvern models and kvern inspect: what is in the cache, and what one model directory holds.
+ */
+#include "cli/command.h"
+#include "cli/progress.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static json_t *info_json(const kvern_model_info *info)
+{
+    json_t *eos = json_array();
+
+    for (size_t i = 0; i < info->n_eos_tokens; i++)
+        json_array_append_new(eos, json_integer(info->eos_tokens[i]));
+    return json_pack(
+        "{s:s s:s s:s s:s s:s s:s s:I s:I s:i s:i s:i s:i s:i s:i s:i s:i s:i s:o s:b s:b}", "name",
+        info->name, "directory", info->directory, "family", info->family, "contract",
+        info->contract, "weights", info->weights, "source", info->source, "parameters",
+        (json_int_t)info->n_parameters, "bytes", (json_int_t)info->n_bytes, "layers",
+        info->n_layers, "heads", info->n_heads, "kv_heads", info->n_kv_heads, "head_size",
+        info->head_size, "hidden_size", info->hidden_size, "intermediate_size",
+        info->intermediate_size, "vocab_size", info->vocab_size, "max_context", info->max_context,
+        "bos_token", info->bos_token, "eos_tokens", eos, "chat_template", info->has_chat_template,
+        "tokenizer", info->has_tokenizer);
+}
+
+static void print_json(json_t *value)
+{
+    char *text = json_dumps(value, JSON_COMPACT);
+
+    puts(text ? text : "null");
+    free(text);
+    json_decref(value);
+}
+
+static void print_row(const kvern_model_info *info)
+{
+    char parameters[32];
+    char bytes[32];
+
+    format_amount(parameters, sizeof parameters, (double)info->n_parameters, PROGRESS_ITEMS);
+    format_amount(bytes, sizeof bytes, (double)info->n_bytes, PROGRESS_BYTES);
+    printf("%-32s %-8s %-7s %10s %10s %9d\n", info->name, info->family, info->weights, parameters,
+           bytes, info->max_context);
+}
+
+int cmd_models(int argc, char **argv)
+{
+    static const struct command_help help = {
+        .usage = "models [--json]",
+        .summary = "Lists the models in the cache directory ($KVERN_HOME, else the XDG cache).",
+        .examples = "  kvern models",
+    };
+    bool is_json = false;
+    const struct option options[] = {
+        {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object a line"},
+        {NULL},
+    };
+    struct positionals arguments;
+    char **directories = NULL;
+    size_t n = 0;
+    kvern_error err;
+    int exit_status = options_parse(options, &help, argc, argv, &arguments);
+
+    if (exit_status >= 0)
+        return exit_status;
+    if (kvern_models_list(&directories, &n, &err) != KVERN_OK)
+        return report(&err);
+    if (n == 0)
+        fputs("No models yet. 'kvern pull smollm2' gets one.\n", stderr);
+    else if (!is_json)
+        printf("%-32s %-8s %-7s %10s %10s %9s\n", "NAME", "FAMILY", "WEIGHTS", "PARAMETERS", "SIZE",
+               "CONTEXT");
+    exit_status = EXIT_OK;
+    for (size_t i = 0; i < n; i++) {
+        kvern_model *model = NULL;
+        kvern_model_info info;
+
+        if (kvern_model_open(&model, directories[i], &err) != KVERN_OK) {
+            exit_status = report(&err);
+            continue;
+        }
+        kvern_model_get_info(model, &info);
+        if (is_json)
+            print_json(info_json(&info));
+        else
+            print_row(&info);
+        kvern_model_close(model);
+    }
+    kvern_strings_free(directories, n);
+    return exit_status;
+}
+
+static void print_info(const kvern_model_info *info)
+{
+    char parameters[32];
+    char bytes[32];
+
+    format_amount(parameters, sizeof parameters, (double)info->n_parameters, PROGRESS_ITEMS);
+    format_amount(bytes, sizeof bytes, (double)info->n_bytes, PROGRESS_BYTES);
+    printf("%-16s %s\n", "name", info->name);
+    printf("%-16s %s\n", "directory", info->directory);
+    printf("%-16s %s\n", "family", info->family);
+    printf("%-16s %s\n", "contract", info->contract);
+    printf("%-16s %s, %s\n", "weights", info->weights, bytes);
+    printf("%-16s %s\n", "made from", info->source);
+    printf("%-16s %s\n", "parameters", parameters);
+    printf("%-16s %d\n", "layers", info->n_layers);
+    printf("%-16s %d, %d kv, of %d\n", "heads", info->n_heads, info->n_kv_heads, info->head_size);
+    printf("%-16s %d, %d inside the feed-forward\n", "hidden size", info->hidden_size,
+           info->intermediate_size);
+    printf("%-16s %d\n", "vocabulary", info->vocab_size);
+    printf("%-16s %d tokens\n", "context", info->max_context);
+    printf("%-16s", "end tokens");
+    for (size_t i = 0; i < info->n_eos_tokens; i++)
+        printf(" %d", info->eos_tokens[i]);
+    printf("\n%-16s %s\n", "chat template", info->has_chat_template ? "yes" : "no");
+    printf("%-16s %s\n", "tokenizer", info->has_tokenizer ? "yes" : "no");
+}
+
+int cmd_inspect(int argc, char **argv)
+{
+    static const struct command_help help = {
+        .usage = "inspect [MODEL] [OPTIONS]",
+        .summary = "Shows what a model directory holds.",
+        .examples = "  kvern inspect smollm2\n  kvern inspect ./qwen --json",
+    };
+    const char *name = NULL;
+    bool is_json = false;
+    const struct option options[] = {
+        {"model", 'm', OPTION_STRING, &name, "NAME", "model name or directory (" DEFAULT_MODEL ")"},
+        {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object"},
+        {NULL},
+    };
+    struct positionals arguments;
+    kvern_model *model = NULL;
+    kvern_model_info info;
+    kvern_error err;
+    int exit_status = options_parse(options, &help, argc, argv, &arguments);
+
+    if (exit_status >= 0)
+        return exit_status;
+    if (arguments.n > 1)
+        return usage_error("inspect takes one MODEL, %zu were given", arguments.n);
+    if (arguments.n == 1)
+        name = arguments.items[0];
+    if (kvern_model_open(&model, name ? name : DEFAULT_MODEL, &err) != KVERN_OK)
+        return report(&err);
+    kvern_model_get_info(model, &info);
+    if (is_json)
+        print_json(info_json(&info));
+    else
+        print_info(&info);
+    kvern_model_close(model);
+    return EXIT_OK;
+}

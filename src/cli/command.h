@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The commands, and what several of them share: errors, opening the model, reading inputs.
+ * To add one: write cmd_<name>.c, declare it here, and add its row to the table in main.c.
+ */
+#ifndef KVERN_CLI_COMMAND_H
+#define KVERN_CLI_COMMAND_H
+
+#include "cli/options.h"
+#include "kvern.h"
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1 };
+
+/* The model when none is named. */
+#define DEFAULT_MODEL "smollm2"
+
+/* argv without the command's own name; each returns the exit status. */
+int cmd_pull(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
+int cmd_models(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
+int cmd_generate(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
+
+/* "kvern: <message>" on stderr; returns EXIT_FAILED (EXIT_INTERRUPTED for KVERN_CANCELLED). */
+int report(const kvern_error *err);
+
+/* Options every command with an engine has; filled by ENGINE_OPTIONS rows. */
+struct engine_flags {
+    const char *model;
+    int64_t threads;
+    int64_t context;
+    int64_t sequences;
+    int64_t step_tokens;
+    size_t kv_memory;
+    const char *kv_type;
+};
+
+#define ENGINE_OPTIONS(flags)                                                                      \
+    {"model",        'm',    OPTION_STRING,                                                        \
+     &(flags).model, "NAME", "model name or directory (" DEFAULT_MODEL ")"},                       \
+        {"threads", 't', OPTION_INT, &(flags).threads, "N", "threads (the CPUs it may use)",       \
+         0,         1024},                                                                         \
+        {"context",  0,                                                                            \
+         OPTION_INT, &(flags).context,                                                             \
+         "N",        "context limit in tokens (the model's)",                                      \
+         0,          1 << 24},                                                                     \
+        {"sequences", 0,   OPTION_INT, &(flags).sequences, "N", "prompts running at once (64)",    \
+         0,           4096},                                                                       \
+        {"step-tokens",                                                                            \
+         0,                                                                                        \
+         OPTION_INT,                                                                               \
+         &(flags).step_tokens,                                                                     \
+         "N",                                                                                      \
+         "token budget of one step (512)",                                                         \
+         0,                                                                                        \
+         1 << 16},                                                                                 \
+        {"kv-memory",        0,      OPTION_BYTES,                                                 \
+         &(flags).kv_memory, "SIZE", "memory for the KV cache, such as 512M"},                     \
+    {                                                                                              \
+        "kv-type", 0, OPTION_STRING, &(flags).kv_type, "TYPE", "f16 (default) or f32"              \
+    }
+
+/* Opens flags->model (the default one if NULL). */
+kvern_status open_model(const struct engine_flags *flags, kvern_model **model, kvern_error *err);
+kvern_status open_engine(const struct engine_flags *flags, const kvern_model *model,
+                         kvern_engine **engine, kvern_error *err);
+
+/* All of stdin or a file ("-": stdin), NUL-terminated, malloc'ed. */
+kvern_status read_input(const char *path, char **text, size_t *n_bytes, kvern_error *err);
+
+/* One user message through the model's chat template, or the bare text with its special tokens if
+ * `is_raw` or the model has no template. */
+kvern_status make_prompt(const kvern_model *model, const char *system, const char *text,
+                         bool is_raw, kvern_tokens *tokens, kvern_error *err);
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Ctrl-C: the first one asks the command to end cleanly, the second one ends the process at once.
+ */
+#ifndef KVERN_CLI_INTERRUPT_H
+#define KVERN_CLI_INTERRUPT_H
+
+#include <stdbool.h>
+
+enum { EXIT_INTERRUPTED = 130 };
+
+void interrupt_watch(void);
+bool was_interrupted(void);
+/* Forgets an interrupt that was acted upon (chat: only the answer ends). */
+void interrupt_forget(void);
+
+#endif

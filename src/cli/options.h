@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Option tables: a command declares a row per option, with the variable it fills. Every option has
+ * an environment twin KVERN_<NAME> (--max-tokens: KVERN_MAX_TOKENS), read first; the command line
+ * wins. Options and positional arguments may be mixed; "--" ends options.
+ */
+#ifndef KVERN_CLI_OPTIONS_H
+#define KVERN_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum option_kind {
+    OPTION_FLAG,   /* bool; --no-NAME clears it */
+    OPTION_STRING, /* const char * */
+    OPTION_INT,    /* int64_t, within [low, high] */
+    OPTION_FLOAT,  /* double, within [low, high] */
+    OPTION_BYTES,  /* size_t: 512M, 2G, 1048576 */
+    OPTION_LIST,   /* struct option_list: may be given again */
+};
+
+struct option_list {
+    const char *items[16];
+    size_t n;
+};
+
+struct option {
+    const char *name;
+    char letter; /* 0: none */
+    enum option_kind kind;
+    void *value;
+    const char *argument; /* how help shows the value: "N", "FILE"; NULL for a flag */
+    const char *help;
+    double low;
+    double high;
+};
+
+struct command_help {
+    const char *usage;    /* after "kvern " */
+    const char *summary;  /* one line */
+    const char *details;  /* a few lines, or NULL */
+    const char *examples; /* lines, or NULL */
+};
+
+/* The positional arguments, in order; points into argv. */
+struct positionals {
+    char **items;
+    size_t n;
+};
+
+/* Fills the options' variables. Returns -1 to go on, else the exit status: 0 after --help, 2 after
+ * a usage error (told on stderr). `options` ends with a row whose name is NULL. */
+int options_parse(const struct option *options, const struct command_help *help, int argc,
+                  char **argv, struct positionals *positionals);
+/* "kvern: <sentence>" and how to get help, on stderr; returns 2. */
+int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * struct progress: redraws at most ten times a second, so that showing work never slows it.
+ */
+#include "cli/progress.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BAR_WIDTH = 24 };
+
+static const double REDRAW_SECONDS = 0.1;
+static const double PLAIN_SECONDS = 5.0;
+
+double seconds_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+void format_amount(char *text, size_t n_bytes, double amount, enum progress_unit unit)
+{
+    static const char *const byte_units[] = {"B", "kB", "MB", "GB", "TB"};
+    static const char *const count_units[] = {"", "k", "M", "G", "T"};
+    int i = 0;
+
+    while (amount >= 1000 && i < 4) {
+        amount /= 1000;
+        i++;
+    }
+    snprintf(text, n_bytes, i == 0 ? "%.0f%s%s" : "%.1f%s%s", amount,
+             unit == PROGRESS_BYTES ? " " : "",
+             unit == PROGRESS_BYTES ? byte_units[i] : count_units[i]);
+}
+
+void progress_begin(struct progress *progress, enum progress_unit unit, bool is_quiet)
+{
+    *progress = (struct progress){
+        .unit = unit,
+        .is_terminal = isatty(STDERR_FILENO),
+        .is_quiet = is_quiet,
+        .started = seconds_now(),
+    };
+    progress->drawn = progress->started;
+}
+
+static void format_time_left(char *text, size_t n_bytes, double seconds)
+{
+    if (seconds < 60)
+        snprintf(text, n_bytes, "%.0f s left", seconds);
+    else if (seconds < 3600)
+        snprintf(text, n_bytes, "%d:%02d left", (int)seconds / 60, (int)seconds % 60);
+    else
+        snprintf(text, n_bytes, "%d:%02d h left", (int)seconds / 3600, (int)seconds / 60 % 60);
+}
+
+static int terminal_width(void)
+{
+    struct winsize size;
+
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20)
+        return size.ws_col;
+    return 80;
+}
+
+void progress_show(struct progress *progress, const char *what, int64_t done, int64_t total,
+                   const char *note)
+{
+    static const char *const unit_names[] = {"", " tokens", ""};
+    double now = seconds_now();
+    double elapsed = now - progress->started;
+    double share = total > 0 ? (double)done / (double)total : 0;
+    double rate = elapsed > 0.05 ? (double)done / elapsed : 0;
+    char bar[BAR_WIDTH + 1];
+    char amount[32];
+    char left[32] = "";
+    char line[256];
+
+    if (progress->is_quiet)
+        return;
+    if (now - progress->drawn < (progress->is_terminal ? REDRAW_SECONDS : PLAIN_SECONDS))
+        return;
+    progress->drawn = now;
+    progress->has_drawn = true;
+    format_amount(amount, sizeof amount, rate, progress->unit);
+    if (total > 0 && rate > 0 && done > 0)
+        format_time_left(left, sizeof left, (double)(total - done) / rate);
+    for (int i = 0; i < BAR_WIDTH; i++)
+        bar[i] = i < (int)(share * BAR_WIDTH) ? '#' : '.';
+    bar[BAR_WIDTH] = '\0';
+    if (total > 0)
+        snprintf(line, sizeof line, "%s [%s] %3.0f %%  %s%s/s  %s  %s", what, bar, 100 * share,
+                 amount, unit_names[progress->unit], left, note ? note : "");
+    else
+        snprintf(line, sizeof line, "%s  %s%s/s  %s", what, amount, unit_names[progress->unit],
+                 note ? note : "");
+    if (progress->is_terminal)
+        fprintf(stderr, "\r\033[K%.*s", terminal_width() - 1, line);
+    else
+        fprintf(stderr, "%s\n", line);
+    fflush(stderr);
+}
+
+void progress_end(struct progress *progress)
+{
+    if (progress->has_drawn && progress->is_terminal) {
+        fputs("\r\033[K", stderr);
+        fflush(stderr);
+    }
+    progress->has_drawn = false;
+}
