@@ -63,3 +63,8 @@ const char *kvern_status_name(kvern_status status)
         return "unknown status";
     return names[status];
 }
+
+const char *kvern_version(void)
+{
+    return KVERN_VERSION;
+}

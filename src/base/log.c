@@ -9,7 +9,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 static kvern_log_fn receiver;
 static void *receiver_data;
@@ -31,9 +30,4 @@ void log_warning(const char *format, ...)
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     receiver(line, receiver_data);
-}
-
-void kvern_free(void *pointer)
-{
-    free(pointer);
 }

@@ -4,6 +4,8 @@
  */
 #include "base/memory.h"
 
+#include "kvern.h"
+
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,4 +121,16 @@ void memory_unmap(void *pages, size_t n_bytes)
 {
     if (pages)
         munmap(pages, n_bytes);
+}
+
+void kvern_free(void *pointer)
+{
+    free(pointer);
+}
+
+void kvern_strings_free(char **strings, size_t n_strings)
+{
+    for (size_t i = 0; strings && i < n_strings; i++)
+        free(strings[i]);
+    free(strings);
 }
