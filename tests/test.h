@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#undef fail /* base/error.h has a function of this name; fail_msg() does what it did */
+
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
 
 #endif
