@@ -32,10 +32,10 @@ static const struct {
     bool (*is_supported)(void);
 } all_sets[] = {
 #if defined(__x86_64__)
-    {{"avx512", &linear_avx512, &attention_avx512, &row_avx512}, has_avx512},
-    {{"avx2", &linear_avx2, &attention_avx2, &row_avx2}, has_avx2},
+    {{"avx512", &linear_avx512, &attention_avx512, &row_avx512, &peak_avx512}, has_avx512},
+    {{"avx2", &linear_avx2, &attention_avx2, &row_avx2, &peak_avx2}, has_avx2},
 #endif
-    {{"portable", &linear_portable, &attention_portable, &row_portable}, always},
+    {{"portable", &linear_portable, &attention_portable, &row_portable, &peak_portable}, always},
 };
 
 const struct kernels *kernels_get(void)

@@ -103,11 +103,20 @@ struct row_kernels {
                          size_t row_begin, size_t row_end, size_t width, float *sum, float *out);
 };
 
+/* ---- the machine's limits: peak_<isa>.c ---- */
+struct peak_kernels {
+    /* Run n_rounds of register-only work; return the operations done (an add and a multiply are
+     * two). */
+    double (*int8_operations)(size_t n_rounds);
+    double (*f32_operations)(size_t n_rounds);
+};
+
 struct kernels {
     const char *name; /* "avx512", "avx2", "portable" */
     const struct linear_kernels *linear;
     const struct attention_kernels *attention;
     const struct row_kernels *row;
+    const struct peak_kernels *peak;
 };
 
 /* The set in use, or NULL if KVERN_ISA names one this machine does not have. Thread-safe. */
@@ -118,10 +127,12 @@ size_t kernels_list(const struct kernels *sets[], size_t capacity);
 extern const struct linear_kernels linear_portable;
 extern const struct attention_kernels attention_portable;
 extern const struct row_kernels row_portable;
+extern const struct peak_kernels peak_portable;
 #if defined(__x86_64__)
 extern const struct linear_kernels linear_avx2, linear_avx512;
 extern const struct attention_kernels attention_avx2, attention_avx512;
 extern const struct row_kernels row_avx2, row_avx512;
+extern const struct peak_kernels peak_avx2, peak_avx512;
 #endif
 
 #endif
