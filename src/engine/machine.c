@@ -5,12 +5,12 @@
 #include "engine/machine.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/memory.h"
 #include "ops/kernels/kernels.h"
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +29,7 @@ struct worker {
     pthread_t thread;
     enum measure measure;
     const struct peak_kernels *peak;
-    pthread_barrier_t *barrier;
+    _Atomic bool *may_start;
     uint64_t *memory; /* [READ_BYTES / 8] */
     double seconds;
     double amount; /* bytes or operations */
@@ -49,7 +49,8 @@ static void *work(void *data)
     enum { ROUNDS = 2000000 };
     struct worker *worker = data;
 
-    pthread_barrier_wait(worker->barrier);
+    while (!atomic_load(worker->may_start))
+        sched_yield();
     double begin = now();
     switch (worker->measure) {
     case MEASURE_READ: {
@@ -75,24 +76,24 @@ static void *work(void *data)
     return NULL;
 }
 
-/* Amount per second of all threads together; 0 if a thread could not be started. */
+/* Amount per second of all threads together. A thread that cannot be started is left out. */
 static double measure_once(enum measure measure, struct worker *workers, int n_threads,
                            const struct peak_kernels *peak)
 {
-    pthread_barrier_t barrier;
+    _Atomic bool may_start = false;
     double amount = 0;
     double seconds = 0;
-    int n_started = 0;
+    int n_started = 1; /* worker 0 is this thread */
 
-    pthread_barrier_init(&barrier, NULL, (unsigned)n_threads);
-    for (; n_started < n_threads; n_started++) {
-        workers[n_started].measure = measure;
-        workers[n_started].peak = peak;
-        workers[n_started].barrier = &barrier;
-        if (n_started > 0 &&
-            pthread_create(&workers[n_started].thread, NULL, work, &workers[n_started]) != 0)
-            abort(); /* the others already wait at the barrier */
+    for (int i = 0; i < n_threads; i++) {
+        workers[i].measure = measure;
+        workers[i].peak = peak;
+        workers[i].may_start = &may_start;
     }
+    while (n_started < n_threads &&
+           pthread_create(&workers[n_started].thread, NULL, work, &workers[n_started]) == 0)
+        n_started++;
+    atomic_store(&may_start, true);
     work(&workers[0]);
     for (int i = 0; i < n_started; i++) {
         if (i > 0)
@@ -101,7 +102,6 @@ static double measure_once(enum measure measure, struct worker *workers, int n_t
         if (workers[i].seconds > seconds)
             seconds = workers[i].seconds;
     }
-    pthread_barrier_destroy(&barrier);
     return amount / seconds;
 }
 
@@ -155,16 +155,16 @@ kvern_status kvern_measure_machine(int32_t n_threads, kvern_machine_limits *limi
     return status;
 }
 
-/* The first number of a small file, or `fallback`. */
+/* The first number of a small file of the kernel's, or `fallback`. */
 static double read_first_number(const char *path, double fallback, double *second)
 {
-    char *text = NULL;
+    FILE *file = fopen(path, "re");
     double first = fallback;
 
-    if (file_read(path, 4096, &text, NULL, NULL) == KVERN_OK &&
-        sscanf(text, "%lf %lf", &first, second) < 1)
+    if (file && fscanf(file, "%lf %lf", &first, second) < 1)
         first = fallback;
-    free(text);
+    if (file)
+        fclose(file);
     return first;
 }
 
