@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Which tensors of a checkpoint make up a decoder model of the Llama, Qwen2 or Qwen3 family, and
+ * how each matrix will be packed: every tensor found, its shape checked, its packed size known
+ * before a byte is written. Reads no value.
+ */
+#ifndef KVERN_CONVERT_DECODER_PLAN_H
+#define KVERN_CONVERT_DECODER_PLAN_H
+
+#include "convert/checkpoint.h"
+#include "convert/pack.h"
+#include "kvern.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A Linear: the stacked matrices and, for each, its bias. */
+struct decoder_linear {
+    struct pack_plan weight;
+    const struct tensor *biases[PACK_MAX_PARTS]; /* [weight.n_parts], all NULL without bias */
+};
+
+struct decoder_layer {
+    const struct tensor *input_norm; /* [hidden] */
+    const struct tensor *post_norm;  /* [hidden] */
+    const struct tensor *q_norm;     /* [head_size], or NULL */
+    const struct tensor *k_norm;     /* [head_size], or NULL */
+    struct decoder_linear qkv;       /* q, k and v rows: N = (H + 2 Hkv) D */
+    struct decoder_linear o;
+    struct decoder_linear gate_up; /* gate rows first: N = 2 I */
+    struct decoder_linear down;
+};
+
+struct decoder_plan {
+    const struct checkpoint *checkpoint; /* not owned; must outlive the plan */
+    struct pack_plan embedding;
+    struct decoder_layer *layers; /* [config.n_layers], owned */
+    const struct tensor *final_norm;
+    struct pack_plan lm_head; /* unused (n = 0) when tied */
+    int64_t n_parameters;
+    size_t data_bytes;   /* of all packed matrices: what is written as external data */
+    const char *weights; /* "q4", "q8", "f32" or "mixed": static */
+};
+
+/* Fails on a missing tensor, wrong dims, or a matrix that cannot be packed as chosen. */
+kvern_status decoder_plan_make(struct decoder_plan *plan, const struct checkpoint *checkpoint,
+                               enum weights_choice choice, kvern_error *err);
+void decoder_plan_clear(struct decoder_plan *plan);
+
+#endif

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reading and checking a model's numbers. A value that is absent gets the default transformers
+ * would give it; one that is present must have the right type; config_check() then refuses what no
+ * kernel could run, so that nobody after it needs to doubt a size.
+ */
+#include "model/config.h"
+
+#include "base/error.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+enum { MAX_COUNT = 1 << 24 };
+
+static const char *const family_names[] = {
+    [FAMILY_LLAMA] = "llama",
+    [FAMILY_QWEN2] = "qwen2",
+    [FAMILY_QWEN3] = "qwen3",
+};
+
+const char *config_family_name(enum model_family family)
+{
+    return family_names[family];
+}
+
+bool config_family_from_name(const char *name, enum model_family *family)
+{
+    for (size_t i = 0; i < sizeof family_names / sizeof *family_names; i++) {
+        if (strcmp(name, family_names[i]) == 0) {
+            *family = (enum model_family)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- config.json ---- */
+
+/* A reader remembers its first failure, so that a list of fields reads as a list. */
+struct reader {
+    const json_t *object;
+    kvern_status status;
+    kvern_error *err;
+};
+
+static void reject(struct reader *reader, const char *name, const char *expected)
+{
+    if (reader->status == KVERN_OK)
+        reader->status =
+            fail(reader->err, KVERN_FORMAT, "config.json: %s is not %s", name, expected);
+}
+
+/* NULL if the field is absent or null. */
+static const json_t *field(const struct reader *reader, const char *name)
+{
+    const json_t *value = json_object_get(reader->object, name);
+
+    return json_is_null(value) ? NULL : value;
+}
+
+static size_t read_size(struct reader *reader, const char *name, size_t otherwise)
+{
+    const json_t *value = field(reader, name);
+
+    if (!value)
+        return otherwise;
+    if (!json_is_integer(value) || json_integer_value(value) < 0) {
+        reject(reader, name, "a whole number of at least 0");
+        return 0;
+    }
+    return (size_t)json_integer_value(value);
+}
+
+static size_t require_size(struct reader *reader, const char *name)
+{
+    if (!field(reader, name) && reader->status == KVERN_OK)
+        reader->status = fail(reader->err, KVERN_FORMAT, "config.json: %s is missing", name);
+    return read_size(reader, name, 0);
+}
+
+static float read_float(struct reader *reader, const char *name, double otherwise)
+{
+    const json_t *value = field(reader, name);
+
+    if (value && !json_is_number(value))
+        reject(reader, name, "a number");
+    return (float)(json_is_number(value) ? json_number_value(value) : otherwise);
+}
+
+static bool read_bool(struct reader *reader, const char *name, bool otherwise)
+{
+    const json_t *value = field(reader, name);
+
+    if (value && !json_is_boolean(value))
+        reject(reader, name, "true or false");
+    return json_is_boolean(value) ? json_is_true(value) : otherwise;
+}
+
+static const char *read_text(struct reader *reader, const char *name, const char *otherwise)
+{
+    const json_t *value = field(reader, name);
+
+    if (value && !json_is_string(value))
+        reject(reader, name, "a string");
+    return json_is_string(value) ? json_string_value(value) : otherwise;
+}
+
+static int32_t read_id(struct reader *reader, const char *name)
+{
+    const json_t *value = field(reader, name);
+
+    if (!value)
+        return -1;
+    if (!json_is_integer(value) || json_integer_value(value) < -1 ||
+        json_integer_value(value) > INT32_MAX) {
+        reject(reader, name, "a token id");
+        return -1;
+    }
+    return (int32_t)json_integer_value(value);
+}
+
+static void add_eos(struct reader *reader, struct model_config *config, const json_t *value)
+{
+    if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+        json_integer_value(value) > INT32_MAX) {
+        reject(reader, "eos_token_id", "a token id or a list of them");
+        return;
+    }
+    int32_t id = (int32_t)json_integer_value(value);
+    for (size_t i = 0; i < config->n_eos; i++) {
+        if (config->eos[i] == id)
+            return;
+    }
+    if (config->n_eos == CONFIG_MAX_EOS)
+        reject(reader, "eos_token_id", "a list of at most 8 ids");
+    else
+        config->eos[config->n_eos++] = id;
+}
+
+static void read_eos(struct reader *reader, struct model_config *config)
+{
+    const json_t *value = field(reader, "eos_token_id");
+
+    if (json_is_array(value)) {
+        for (size_t i = 0; i < json_array_size(value); i++)
+            add_eos(reader, config, json_array_get(value, i));
+    } else if (value) {
+        add_eos(reader, config, value);
+    }
+}
+
+/* transformers 4 keeps rope_theta beside "rope_scaling"; 5 keeps both in "rope_parameters". */
+static void read_rope(struct reader *reader, struct model_config *config)
+{
+    const json_t *scaling = field(reader, "rope_parameters");
+
+    config->rope_theta = read_float(reader, "rope_theta", 10000);
+    if (!scaling)
+        scaling = field(reader, "rope_scaling");
+    if (!scaling)
+        return;
+    if (!json_is_object(scaling)) {
+        reject(reader, "rope_scaling", "an object");
+        return;
+    }
+
+    struct reader inner = {scaling, reader->status, reader->err};
+    const char *type = read_text(&inner, "rope_type", read_text(&inner, "type", "default"));
+    config->rope_theta = read_float(&inner, "rope_theta", config->rope_theta);
+    config->rope_factor = read_float(&inner, "factor", 1);
+    if (strcmp(type, "linear") == 0) {
+        config->rope_scaling = ROPE_SCALING_LINEAR;
+    } else if (strcmp(type, "llama3") == 0) {
+        config->rope_scaling = ROPE_SCALING_LLAMA3;
+        config->rope_low_freq_factor = read_float(&inner, "low_freq_factor", 0);
+        config->rope_high_freq_factor = read_float(&inner, "high_freq_factor", 0);
+        config->rope_original_max_positions =
+            require_size(&inner, "original_max_position_embeddings");
+    } else if (strcmp(type, "default") != 0 && inner.status == KVERN_OK) {
+        inner.status = fail(reader->err, KVERN_UNSUPPORTED,
+                            "config.json: rope scaling \"%s\" is not supported (linear and llama3 "
+                            "are)",
+                            type);
+    }
+    reader->status = inner.status;
+}
+
+static void read_window(struct reader *reader, struct model_config *config)
+{
+    bool is_qwen = config->family != FAMILY_LLAMA;
+
+    if (!read_bool(reader, "use_sliding_window", !is_qwen))
+        return;
+    config->sliding_window = read_size(reader, "sliding_window", 0);
+    /* Qwen's first max_window_layers layers see everything, the others the window. */
+    size_t first_layer = read_size(reader, "max_window_layers", is_qwen ? config->n_layers : 0);
+    if (first_layer >= config->n_layers)
+        config->sliding_window = 0;
+    else if (first_layer > 0 && config->sliding_window > 0 && reader->status == KVERN_OK)
+        reader->status = fail(reader->err, KVERN_UNSUPPORTED,
+                              "config.json: a sliding window in some layers only "
+                              "(max_window_layers = %zu of %zu) is not supported",
+                              first_layer, config->n_layers);
+}
+
+static void read_activation(struct reader *reader, struct model_config *config)
+{
+    const char *name = read_text(reader, "hidden_act", "silu");
+
+    if (strcmp(name, "silu") == 0)
+        config->activation = ACTIVATION_SILU;
+    else if (strcmp(name, "gelu_pytorch_tanh") == 0 || strcmp(name, "gelu_new") == 0)
+        config->activation = ACTIVATION_GELU;
+    else if (reader->status == KVERN_OK)
+        reader->status =
+            fail(reader->err, KVERN_UNSUPPORTED,
+                 "config.json: hidden_act \"%s\" is not supported (silu and gelu_pytorch_tanh are)",
+                 name);
+}
+
+static void read_config(struct reader *reader, struct model_config *config)
+{
+    const char *family = read_text(reader, "model_type", "");
+
+    if (!config_family_from_name(family, &config->family)) {
+        if (reader->status == KVERN_OK)
+            reader->status = fail(reader->err, KVERN_UNSUPPORTED,
+                                  "config.json: model_type \"%s\" is not supported (llama, qwen2 "
+                                  "and qwen3 are)",
+                                  family);
+        return;
+    }
+    config->n_layers = require_size(reader, "num_hidden_layers");
+    config->n_heads = require_size(reader, "num_attention_heads");
+    config->n_kv_heads = read_size(reader, "num_key_value_heads", config->n_heads);
+    config->hidden_size = require_size(reader, "hidden_size");
+    size_t head_size = config->n_heads ? config->hidden_size / config->n_heads : 0;
+    config->head_size =
+        read_size(reader, "head_dim", config->family == FAMILY_QWEN3 ? 128 : head_size);
+    config->intermediate_size = require_size(reader, "intermediate_size");
+    config->vocab_size = require_size(reader, "vocab_size");
+    config->max_positions = read_size(reader, "max_position_embeddings", 2048);
+    config->norm_epsilon = read_float(reader, "rms_norm_eps", 1e-6);
+    config->is_tied = read_bool(reader, "tie_word_embeddings", false);
+    bool has_bias = read_bool(reader, "attention_bias", false);
+    config->has_qkv_bias = has_bias || config->family == FAMILY_QWEN2;
+    config->has_o_bias = has_bias && config->family != FAMILY_QWEN2;
+    config->has_mlp_bias = read_bool(reader, "mlp_bias", false);
+    config->has_qk_norm = config->family == FAMILY_QWEN3;
+    config->bos = read_id(reader, "bos_token_id");
+    config->pad = read_id(reader, "pad_token_id");
+    read_activation(reader, config);
+    read_rope(reader, config);
+    read_window(reader, config);
+    read_eos(reader, config);
+}
+
+kvern_status config_from_json(struct model_config *config, const char *text,
+                              const char *generation_text, kvern_error *err)
+{
+    struct model_config read = {.bos = -1, .pad = -1};
+    json_error_t where;
+    json_t *generation = NULL;
+    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &where);
+    struct reader reader = {object, KVERN_OK, err};
+
+    if (!json_is_object(object)) {
+        reader.status = fail(err, KVERN_FORMAT, "config.json is not a JSON object: %s, line %d",
+                             where.text, where.line);
+        goto done;
+    }
+    read_config(&reader, &read);
+    if (generation_text) {
+        generation = json_loads(generation_text, 0, &where);
+        if (!json_is_object(generation) && reader.status == KVERN_OK)
+            reader.status =
+                fail(err, KVERN_FORMAT, "generation_config.json is not a JSON object: %s, line %d",
+                     where.text, where.line);
+        reader.object = generation;
+        read_eos(&reader, &read);
+    }
+    if (reader.status == KVERN_OK)
+        reader.status = config_check(&read, err);
+    if (reader.status == KVERN_OK)
+        *config = read;
+done:
+    json_decref(object);
+    json_decref(generation);
+    return reader.status;
+}
+
+/* ---- checks ---- */
+
+static kvern_status check_ids(const struct model_config *config, kvern_error *err)
+{
+    int64_t vocab_size = (int64_t)config->vocab_size;
+
+    if (config->bos < -1 || config->bos >= vocab_size)
+        return fail(err, KVERN_FORMAT, "bos_token_id = %d is outside the vocabulary of %zu",
+                    config->bos, config->vocab_size);
+    /* some exports name a padding id past the vocabulary; nobody embeds it, but it names nothing */
+    if (config->pad < -1 || config->pad >= vocab_size)
+        return fail(err, KVERN_FORMAT, "pad_token_id = %d is outside the vocabulary of %zu",
+                    config->pad, config->vocab_size);
+    if (config->n_eos > CONFIG_MAX_EOS)
+        return fail(err, KVERN_LIMIT, "there are %zu eos ids; at most %d are supported",
+                    config->n_eos, CONFIG_MAX_EOS);
+    for (size_t i = 0; i < config->n_eos; i++) {
+        if (config->eos[i] < 0 || config->eos[i] >= vocab_size)
+            return fail(err, KVERN_FORMAT, "eos_token_id = %d is outside the vocabulary of %zu",
+                        config->eos[i], config->vocab_size);
+    }
+    return KVERN_OK;
+}
+
+/* Written so that a NaN fails. */
+static bool is_between(float value, double low, double high)
+{
+    return value >= low && value <= high;
+}
+
+static kvern_status check_rope(const struct model_config *config, kvern_error *err)
+{
+    float low = config->rope_low_freq_factor;
+    float high = config->rope_high_freq_factor;
+
+    if (!is_between(config->rope_theta, 1, 1e12))
+        return fail(err, KVERN_FORMAT, "rope_theta = %g is not between 1 and 1e12",
+                    (double)config->rope_theta);
+    if ((config->rope_scaling == ROPE_SCALING_LINEAR ||
+         config->rope_scaling == ROPE_SCALING_LLAMA3) &&
+        !is_between(config->rope_factor, 1e-3, 1e6))
+        return fail(err, KVERN_FORMAT, "the rope scaling factor = %g is not between 0.001 and 1e6",
+                    (double)config->rope_factor);
+    if (config->rope_scaling == ROPE_SCALING_LLAMA3) {
+        if (!is_between(low, 1e-6, 1e6) || !is_between(high, 1e-6, 1e6) || low >= high)
+            return fail(err, KVERN_FORMAT,
+                        "rope scaling llama3 needs 0 < low_freq_factor < high_freq_factor, not %g "
+                        "and %g",
+                        (double)low, (double)high);
+        if (config->rope_original_max_positions < 1 ||
+            config->rope_original_max_positions > MAX_COUNT)
+            return fail(err, KVERN_FORMAT,
+                        "original_max_position_embeddings = %zu is not between 1 and %d",
+                        config->rope_original_max_positions, MAX_COUNT);
+    }
+    if (config->rope_scaling == ROPE_SCALING_DIVISORS) {
+        for (size_t i = 0; i < config->head_size / 2; i++) {
+            if (!is_between(config->rope_divisors[i], 1e-3, 1e6))
+                return fail(err, KVERN_FORMAT,
+                            "rope_freqs.weight[%zu] = %g is not between 0.001 and 1e6", i,
+                            (double)config->rope_divisors[i]);
+        }
+    }
+    return KVERN_OK;
+}
+
+kvern_status config_check(const struct model_config *config, kvern_error *err)
+{
+    const struct {
+        const char *name;
+        size_t value;
+        size_t low;
+        size_t high;
+    } ranges[] = {
+        {"num_hidden_layers", config->n_layers, 1, 1024},
+        {"num_attention_heads", config->n_heads, 1, 1024},
+        {"num_key_value_heads", config->n_kv_heads, 1, 1024},
+        {"head_dim", config->head_size, 8, CONFIG_MAX_HEAD_SIZE},
+        {"hidden_size", config->hidden_size, 1, 1 << 17},
+        {"intermediate_size", config->intermediate_size, 1, 1 << 20},
+        {"vocab_size", config->vocab_size, 1, MAX_COUNT},
+        {"max_position_embeddings", config->max_positions, 1, MAX_COUNT},
+        {"sliding_window", config->sliding_window, 0, MAX_COUNT},
+    };
+
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        if (ranges[i].value < ranges[i].low || ranges[i].value > ranges[i].high)
+            return fail(err, KVERN_FORMAT, "%s = %zu is not between %zu and %zu", ranges[i].name,
+                        ranges[i].value, ranges[i].low, ranges[i].high);
+    }
+    if (config->n_heads % config->n_kv_heads != 0)
+        return fail(err, KVERN_FORMAT,
+                    "num_attention_heads = %zu is not a multiple of num_key_value_heads = %zu",
+                    config->n_heads, config->n_kv_heads);
+    if (config->head_size % 8 != 0)
+        return fail(err, KVERN_UNSUPPORTED, "head_dim = %zu is not a multiple of 8",
+                    config->head_size);
+    if (!is_between(config->norm_epsilon, 0, 1))
+        return fail(err, KVERN_FORMAT, "rms_norm_eps = %g is not between 0 and 1",
+                    (double)config->norm_epsilon);
+    kvern_status status = check_rope(config, err);
+    if (status != KVERN_OK)
+        return status;
+    return check_ids(config, err);
+}
+
+/* ---- rotary embedding ---- */
+
+/* Llama 3's rule: wavelengths under original / high keep their frequency, those over original / low
+ * have it divided, and those between go from one to the other linearly in original / wavelength. */
+static double scale_llama3(const struct model_config *config, double frequency)
+{
+    double wavelength = 2 * M_PI / frequency;
+    double original = (double)config->rope_original_max_positions;
+    double low = config->rope_low_freq_factor;
+    double high = config->rope_high_freq_factor;
+
+    if (wavelength < original / high)
+        return frequency;
+    if (wavelength > original / low)
+        return frequency / config->rope_factor;
+    double smooth = (original / wavelength - low) / (high - low);
+    return (1 - smooth) * frequency / config->rope_factor + smooth * frequency;
+}
+
+void config_rotary_frequencies(const struct model_config *config, float *inv_freq)
+{
+    for (size_t i = 0; i < config->head_size / 2; i++) {
+        double exponent = (double)(2 * i) / (double)config->head_size;
+        double frequency = 1 / pow(config->rope_theta, exponent);
+
+        switch (config->rope_scaling) {
+        case ROPE_SCALING_NONE:
+            break;
+        case ROPE_SCALING_LINEAR:
+            frequency /= config->rope_factor;
+            break;
+        case ROPE_SCALING_LLAMA3:
+            frequency = scale_llama3(config, frequency);
+            break;
+        case ROPE_SCALING_DIVISORS:
+            frequency /= config->rope_divisors[i];
+            break;
+        }
+        inv_freq[i] = (float)frequency;
+    }
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvern.json: what a model directory says about itself. The file is untrusted: reading checks every
+ * member's type and range, the format version, and that file names stay inside the directory, so a
+ * manifest that was read is safe to size things by. It says nothing about the graph's own inputs
+ * (see contract.h) and holds no weights.
+ */
+#ifndef KVERN_MODEL_MANIFEST_H
+#define KVERN_MODEL_MANIFEST_H
+
+#include "kvern.h"
+#include "model/config.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MANIFEST_FILE "kvern.json"
+
+enum {
+    MANIFEST_VERSION = 1,
+    MANIFEST_MAX_FILES = 16,
+    MANIFEST_MAX_NAME = 256, /* bytes of a name, with its NUL */
+};
+
+struct manifest_file {
+    char name[MANIFEST_MAX_NAME]; /* of a file in the directory itself: no '/' */
+    int64_t n_bytes;
+    char sha256[65]; /* lower-case hex */
+};
+
+/* A plain value: owns nothing. */
+struct manifest {
+    char name[MANIFEST_MAX_NAME];
+    char contract[16]; /* "paged" */
+    char weights[8];   /* "q4", "q8", "f32", "mixed" */
+    struct model_config config;
+    int64_t n_parameters;
+    char source[MANIFEST_MAX_NAME]; /* file or folder name it was converted from, no path */
+    char source_format[16];         /* "gguf", "safetensors" */
+    struct manifest_file files[MANIFEST_MAX_FILES];
+    size_t n_files;
+};
+
+/* From the text of a kvern.json. */
+kvern_status manifest_parse(struct manifest *manifest, const char *text, size_t n_bytes,
+                            kvern_error *err);
+/* From DIRECTORY/kvern.json, and checks that every file named is there, is a regular file and no
+ * link, and has the size stated. */
+kvern_status manifest_read(struct manifest *manifest, const char *directory, kvern_error *err);
+/* Writes DIRECTORY/kvern.json by rename. */
+kvern_status manifest_write(const struct manifest *manifest, const char *directory,
+                            kvern_error *err);
+
+/* Adds a file of the directory with its size and hash. */
+kvern_status manifest_add_file(struct manifest *manifest, const char *directory, const char *name,
+                               kvern_error *err);
+/* Hashes every file and compares; reads all weights. */
+kvern_status manifest_verify(const struct manifest *manifest, const char *directory,
+                             kvern_error *err);
+
+#endif
