@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * append(): norm and rotary embedding of q and k in place, then k and v into their slots of the KV
+ * pool; written once on `vector`, included by attention_<isa>.c. Every row stands for itself.
+ */
+#ifndef KVERN_OPS_KERNELS_APPEND_IMPL_H
+#define KVERN_OPS_KERNELS_APPEND_IMPL_H
+
+#include "ops/kernels/kernels.h"
+#include "ops/kernels/row_math.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { MAX_HEAD_SIZE = 256 };
+
+static void normalize_head(float *x, const float *weight, size_t n, float epsilon)
+{
+    float factor = rms_factor(x, n, epsilon);
+
+    for (size_t i = 0; i < n; i++)
+        x[i] = x[i] * factor * weight[i];
+}
+
+/* Pairs (x[i], x[i + half]) turned by the angle of which `rope` holds cosines, then sines. */
+static void rotate_head(float *restrict x, const float *restrict rope, size_t head)
+{
+    size_t half = head / 2;
+
+    for (size_t i = 0; i < half; i++) {
+        float first = x[i];
+        float second = x[i + half];
+
+        x[i] = first * rope[i] - second * rope[half + i];
+        x[i + half] = second * rope[i] + first * rope[half + i];
+    }
+}
+
+/* One head of a row, into column `offset` of K [head, 16] and row `offset` of V [16, head]. */
+static void store_f16(const float *k, const float *v, size_t head, size_t offset, uint16_t *keys,
+                      uint16_t *values)
+{
+    uint16_t halves[2][MAX_HEAD_SIZE + LANES];
+
+    for (size_t i = 0; i < head; i += LANES) {
+        vector_store_f16(halves[0] + i, row_load(k, i, head));
+        vector_store_f16(halves[1] + i, row_load(v, i, head));
+    }
+    for (size_t d = 0; d < head; d++)
+        keys[d * KV_BLOCK + offset] = halves[0][d];
+    memcpy(values + offset * head, halves[1], head * sizeof *values);
+}
+
+static void store_f32(const float *k, const float *v, size_t head, size_t offset, float *keys,
+                      float *values)
+{
+    for (size_t d = 0; d < head; d++)
+        keys[d * KV_BLOCK + offset] = k[d];
+    memcpy(values + offset * head, v, head * sizeof *values);
+}
+
+static void append(const struct attention_shape *shape, float *qkv, const float *rope,
+                   const float *q_norm, const float *k_norm, float norm_epsilon,
+                   const int32_t *slot_block, const int32_t *slot_offset, size_t row_begin,
+                   size_t row_end, void *pool)
+{
+    size_t head = shape->head_size;
+    size_t n_kv = shape->n_kv_heads;
+    size_t part = KV_BLOCK * head; /* elements of K or V of one block and head */
+
+    assert(head % 8 == 0 && head <= MAX_HEAD_SIZE);
+    for (size_t row = row_begin; row < row_end; row++) {
+        float *q = qkv + row * (shape->n_heads + 2 * n_kv) * head;
+        float *k = q + shape->n_heads * head;
+        const float *v = k + n_kv * head;
+        size_t offset = (size_t)slot_offset[row];
+
+        for (size_t h = 0; h < shape->n_heads + n_kv; h++) {
+            const float *norm = h < shape->n_heads ? q_norm : k_norm;
+
+            if (norm)
+                normalize_head(q + h * head, norm, head, norm_epsilon);
+            rotate_head(q + h * head, rope + row * head, head);
+        }
+        for (size_t h = 0; h < n_kv; h++) {
+            size_t keys = ((size_t)slot_block[row] * 2 * n_kv + h) * part;
+            size_t values = keys + n_kv * part;
+
+            if (shape->kv_type == KV_F16)
+                store_f16(k + h * head, v + h * head, head, offset, (uint16_t *)pool + keys,
+                          (uint16_t *)pool + values);
+            else
+                store_f32(k + h * head, v + h * head, head, offset, (float *)pool + keys,
+                          (float *)pool + values);
+        }
+    }
+}
+
+#endif

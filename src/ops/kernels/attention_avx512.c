@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The attention kernels for AVX-512: append_impl.h and attention_impl.h on this set's vectors.
+ */
+#include "ops/kernels/vector_avx512.h"
+
+#include "ops/kernels/append_impl.h"
+#include "ops/kernels/attention_impl.h"
+
+const struct attention_kernels attention_avx512 = {
+    .append = append,
+    .attend = attend,
+    .attention_scratch_bytes = attention_scratch_bytes,
+    .rows_per_call = ROWS_PER_CALL,
+};

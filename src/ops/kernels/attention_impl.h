@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * attend(): softmax(q.k) v over a paged KV pool by online softmax, written once on `vector`;
+ * attention_<isa>.c includes it after its vector_<isa>.h.
+ *
+ * Keys are taken in steps of 64 by absolute position. Within a step a query's scores, its new
+ * maximum, the rescaling of what it has summed, and the weighted sum of values are made in an order
+ * fixed by key position. A key a query does not see has weight 0 and is either skipped or added as
+ * an exact +0, so neighbours in the tile never show in the bits. A value that is not finite would
+ * break that (0 * NaN): a step that holds one is run row by row, touching only what the row sees.
+ */
+#ifndef KVERN_OPS_KERNELS_ATTENTION_IMPL_H
+#define KVERN_OPS_KERNELS_ATTENTION_IMPL_H
+
+#include "ops/kernels/kernels.h"
+#include "ops/kernels/multiply_tile.h"
+#include "ops/kernels/vector_math.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+    STEP_KEYS = 64,
+    STEP_BLOCKS = STEP_KEYS / KV_BLOCK,
+    STEP_VECTORS = STEP_KEYS / LANES,
+    BLOCK_VECTORS = KV_BLOCK / LANES,
+    ROWS_PER_CALL = 64,
+};
+
+/* Scores are kept in units of log2, so that exp2 serves: q is scaled by this once. */
+static const float log2_e = 0x1.715476p0f;
+
+/* One call of attend(). m = row * n_group + head of the group counts query vectors. */
+struct attend {
+    const struct attention_shape *shape;
+    size_t n_group;     /* query heads of the kv head */
+    size_t head_padded; /* head_size up to whole vectors */
+    size_t first_position;
+    size_t kv_head;
+    const char *pool;
+    const int32_t *blocks;
+    float *queries; /* [m, head_size], scaled */
+    float *sums;    /* [m, head_padded] of weight * value */
+    float *scores;  /* [m, STEP_KEYS]; then weights */
+    float *keys;    /* [head_size, STEP_KEYS]: the step in f32 */
+    float *values;  /* [STEP_KEYS, head_padded] */
+    float *totals;  /* [m, LANES]: sum of weights of keys with position % LANES = lane */
+    float *largest; /* [m] */
+    float *rescale; /* [m] */
+};
+
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static size_t attention_scratch_bytes(const struct attention_shape *shape)
+{
+    size_t n_queries = ROWS_PER_CALL * (shape->n_heads / shape->n_kv_heads);
+    size_t head = round_up(shape->head_size, 16);
+
+    return sizeof(float) *
+           (n_queries * (2 * head + STEP_KEYS + LANES + 2) + 2 * STEP_KEYS * head + 64);
+}
+
+static size_t element_bytes(const struct attention_shape *shape)
+{
+    return shape->kv_type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+/* The K part (part 0) or V part (part 1) of the block that holds a position. */
+static const char *block_part(const struct attend *a, size_t position, size_t part)
+{
+    const struct attention_shape *shape = a->shape;
+    size_t block = (size_t)a->blocks[position / KV_BLOCK];
+
+    return a->pool + ((block * 2 + part) * shape->n_kv_heads + a->kv_head) * KV_BLOCK *
+                         shape->head_size * element_bytes(shape);
+}
+
+/* First position a query at `position` sees. */
+static size_t window_begin(const struct attention_shape *shape, size_t position)
+{
+    return shape->window && position + 1 > shape->window ? position + 1 - shape->window : 0;
+}
+
+/* n elements of the pool as f32; out is padded with 0 to whole vectors. */
+static void load_elements(const struct attention_shape *shape, const char *from, size_t n,
+                          float *out)
+{
+    uint16_t tail[LANES] = {0};
+    size_t whole = n / LANES * LANES;
+
+    if (shape->kv_type == KV_F32) {
+        for (size_t i = 0; i < whole; i += LANES)
+            vector_store(out + i, vector_load((const float *)from + i));
+        if (n > whole)
+            vector_store(out + whole, vector_load_part((const float *)from + whole, n - whole));
+        return;
+    }
+    for (size_t i = 0; i < whole; i += LANES)
+        vector_store(out + i, vector_load_f16((const uint16_t *)from + i));
+    if (n > whole) {
+        memcpy(tail, (const uint16_t *)from + whole, (n - whole) * sizeof *tail);
+        vector_store(out + whole, vector_load_f16(tail));
+    }
+}
+
+/* Keys and values of positions [begin, end), which lie in the step at `step`, as f32. Returns false
+ * if a value is not finite. */
+static bool load_step(const struct attend *a, size_t step, size_t begin, size_t end)
+{
+    const struct attention_shape *shape = a->shape;
+    size_t head = shape->head_size;
+    size_t bytes = element_bytes(shape);
+    vector zeros = vector_set(0.0F);
+
+    for (size_t block = begin / KV_BLOCK * KV_BLOCK; block < end; block += KV_BLOCK) {
+        const char *keys = block_part(a, block, 0);
+
+        for (size_t d = 0; d < head; d++)
+            load_elements(shape, keys + d * KV_BLOCK * bytes, KV_BLOCK,
+                          a->keys + d * STEP_KEYS + (block - step));
+    }
+    for (size_t position = begin; position < end; position++) {
+        const char *values = block_part(a, position, 1);
+        float *out = a->values + (position - step) * a->head_padded;
+
+        load_elements(shape, values + position % KV_BLOCK * head * bytes, head, out);
+        for (size_t i = 0; i < a->head_padded; i += LANES)
+            zeros = vector_fma(vector_load(out + i), vector_set(0.0F), zeros);
+    }
+    return vector_sum(zeros) == 0.0F;
+}
+
+/* scores[m, keys of vectors [from, to)] of the step = queries . keys */
+static void score_loaded(const struct attend *a, size_t m, size_t n, size_t from, size_t to)
+{
+    size_t head = a->shape->head_size;
+    struct multiply t = {.a = a->queries + m * head,
+                         .a_stride = head,
+                         .b_stride = STEP_KEYS,
+                         .n_k = head,
+                         .c_stride = STEP_KEYS};
+
+    while (from < to) {
+        size_t width = multiply_width(n, to - from);
+
+        for (size_t j = 0; j < width; j++)
+            t.b[j] = a->keys + (from + j) * LANES;
+        t.c = a->scores + m * STEP_KEYS + from * LANES;
+        multiply(n, width, false, &t);
+        from += width;
+    }
+}
+
+/* The same straight from f16 blocks: for one row, where nothing would be loaded twice. */
+static void score_pool(const struct attend *a, size_t step, size_t m, size_t n, size_t from,
+                       size_t to)
+{
+    size_t head = a->shape->head_size;
+    struct multiply t = {.a = a->queries + m * head,
+                         .a_stride = head,
+                         .b_stride = KV_BLOCK,
+                         .n_k = head,
+                         .c_stride = STEP_KEYS};
+
+    while (from < to) {
+        size_t width = multiply_width(n, to - from);
+
+        for (size_t j = 0; j < width; j++) {
+            size_t key = (from + j) * LANES;
+
+            t.b[j] = (const uint16_t *)block_part(a, step + key, 0) + key % KV_BLOCK;
+        }
+        t.c = a->scores + m * STEP_KEYS + from * LANES;
+        multiply(n, width, true, &t);
+        from += width;
+    }
+}
+
+/* sums[m] = sums[m] * rescale[m] + weights . values of keys [begin, end) of the step */
+static void weigh_loaded(const struct attend *a, size_t m, size_t n, size_t begin, size_t end)
+{
+    struct multiply t = {.a = a->scores + m * STEP_KEYS + begin,
+                         .a_stride = STEP_KEYS,
+                         .b_stride = a->head_padded,
+                         .n_k = end - begin,
+                         .c_stride = a->head_padded,
+                         .rescale = a->rescale + m};
+    size_t n_vectors = a->head_padded / LANES;
+
+    for (size_t from = 0; from < n_vectors;) {
+        size_t width = multiply_width(n, n_vectors - from);
+
+        for (size_t j = 0; j < width; j++)
+            t.b[j] = a->values + begin * a->head_padded + (from + j) * LANES;
+        t.c = a->sums + m * a->head_padded + from * LANES;
+        multiply(n, width, false, &t);
+        from += width;
+    }
+}
+
+static void weigh_pool(const struct attend *a, size_t step, size_t m, size_t n, size_t begin,
+                       size_t end)
+{
+    static const float ones[MULTIPLY_ROWS] = {1, 1, 1, 1, 1, 1, 1, 1};
+    size_t head = a->shape->head_size;
+    struct multiply t = {
+        .a_stride = STEP_KEYS, .b_stride = head, .c_stride = head, .rescale = a->rescale + m};
+
+    while (begin < end) {
+        size_t block_end = begin / KV_BLOCK * KV_BLOCK + KV_BLOCK;
+        const uint16_t *values = (const uint16_t *)block_part(a, step + begin, 1);
+
+        t.a = a->scores + m * STEP_KEYS + begin;
+        t.n_k = (block_end < end ? block_end : end) - begin;
+        for (size_t from = 0; from < head / LANES;) {
+            size_t width = multiply_width(n, head / LANES - from);
+
+            for (size_t j = 0; j < width; j++)
+                t.b[j] = values + begin % KV_BLOCK * head + (from + j) * LANES;
+            t.c = a->sums + m * head + from * LANES;
+            multiply(n, width, true, &t);
+            from += width;
+        }
+        t.rescale = ones;
+        begin += t.n_k;
+    }
+}
+
+/* cap * tanh(s / cap), in units of log2 */
+static vector cap_scores(vector s, float cap)
+{
+    vector doubled = vector_multiply(s, vector_set(2.0F / cap));
+    vector plus_one = vector_add(vector_exp2(doubled), vector_set(1.0F));
+    vector tanh = vector_subtract(vector_set(1.0F), vector_divide(vector_set(2.0F), plus_one));
+
+    return vector_multiply(tanh, vector_set(cap * log2_e));
+}
+
+static size_t clip(size_t lane, size_t vector_begin)
+{
+    size_t n = lane > vector_begin ? lane - vector_begin : 0;
+
+    return n < LANES ? n : LANES;
+}
+
+/* Turns the scores of query m into weights over the vectors [from, to) of the step, keys outside
+ * [begin, end) weighing 0; updates its maximum, its total and its rescale factor. */
+static void weigh_scores(const struct attend *a, size_t m, size_t from, size_t to, size_t begin,
+                         size_t end)
+{
+    float *scores = a->scores + m * STEP_KEYS;
+    bool is_whole = begin <= from * LANES && end >= to * LANES;
+    vector largest = vector_set(a->largest[m]);
+    vector s[STEP_VECTORS];
+
+    for (size_t v = from; v < to; v++) {
+        s[v] = vector_load(scores + v * LANES);
+        if (a->shape->soft_cap > 0.0F)
+            s[v] = cap_scores(s[v], a->shape->soft_cap);
+        if (!is_whole)
+            s[v] = vector_keep(s[v], clip(begin, v * LANES), clip(end, v * LANES), -FLT_MAX);
+        largest = vector_max(s[v], largest);
+    }
+    float maximum = vector_largest(largest);
+    vector reference = vector_set(maximum);
+    vector step_rescale = vector_exp2(vector_subtract(vector_set(a->largest[m]), reference));
+    vector total = vector_multiply(vector_load(a->totals + m * LANES), step_rescale);
+
+    for (size_t v = from; v < to; v++) {
+        vector weight = vector_exp2(vector_subtract(s[v], reference));
+
+        if (!is_whole)
+            weight = vector_keep(weight, clip(begin, v * LANES), clip(end, v * LANES), 0.0F);
+        vector_store(scores + v * LANES, weight);
+        total = vector_add(total, weight);
+    }
+    vector_store(a->totals + m * LANES, total);
+    vector_store_part(a->rescale + m, step_rescale, 1);
+    a->largest[m] = maximum;
+}
+
+static size_t clamp_to(size_t x, size_t low, size_t high)
+{
+    if (x < low)
+        return low;
+    return x < high ? x : high;
+}
+
+/* Queries [m, m + n) against the part of the step that any of them sees. */
+static void attend_tile(const struct attend *a, size_t step, size_t m, size_t n, bool is_loaded)
+{
+    const struct attention_shape *shape = a->shape;
+    size_t first = a->first_position + m / a->n_group;
+    size_t last = a->first_position + (m + n - 1) / a->n_group;
+    size_t begin = clamp_to(window_begin(shape, first), step, step + STEP_KEYS) - step;
+    size_t end = clamp_to(last + 1, step, step + STEP_KEYS) - step;
+
+    if (begin >= end)
+        return;
+    size_t from = begin / KV_BLOCK * BLOCK_VECTORS;
+    size_t to = round_up(end, KV_BLOCK) / LANES;
+
+    if (is_loaded)
+        score_loaded(a, m, n, from, to);
+    else
+        score_pool(a, step, m, n, from, to);
+    for (size_t i = m; i < m + n; i++) {
+        size_t position = a->first_position + i / a->n_group;
+        size_t row_begin = clamp_to(window_begin(shape, position), step, step + STEP_KEYS) - step;
+        size_t row_end = clamp_to(position + 1, step, step + STEP_KEYS) - step;
+
+        weigh_scores(a, i, from, to, row_begin, row_end);
+    }
+    if (is_loaded)
+        weigh_loaded(a, m, n, begin, end);
+    else
+        weigh_pool(a, step, m, n, begin, end);
+}
+
+/* Lays out scratch and copies the queries in, scaled. */
+static void start_attend(struct attend *a, const float *q, size_t q_stride, size_t n_rows,
+                         float *scratch)
+{
+    const struct attention_shape *shape = a->shape;
+    size_t head = shape->head_size;
+    size_t n_queries = n_rows * a->n_group;
+    float scale = shape->scale * log2_e;
+
+    a->keys = scratch;
+    a->values = a->keys + STEP_KEYS * head;
+    a->queries = a->values + STEP_KEYS * a->head_padded;
+    a->sums = a->queries + n_queries * head;
+    a->scores = a->sums + n_queries * a->head_padded;
+    a->totals = a->scores + n_queries * STEP_KEYS;
+    a->largest = a->totals + n_queries * LANES;
+    a->rescale = a->largest + n_queries;
+    for (size_t m = 0; m < n_queries; m++) {
+        const float *from =
+            q + m / a->n_group * q_stride + (a->kv_head * a->n_group + m % a->n_group) * head;
+
+        for (size_t d = 0; d < head; d++)
+            a->queries[m * head + d] = from[d] * scale;
+        a->largest[m] = -FLT_MAX;
+    }
+    memset(a->sums, 0, n_queries * a->head_padded * sizeof(float));
+    memset(a->totals, 0, n_queries * LANES * sizeof(float));
+}
+
+/* out = sums / total. Adding +0 gives a sum that ended as -0 the sign it would have without the
+ * +0 terms of keys it does not see. */
+static void finish_attend(const struct attend *a, size_t n_rows, float *out, size_t out_stride)
+{
+    size_t head = a->shape->head_size;
+
+    for (size_t m = 0; m < n_rows * a->n_group; m++) {
+        float total = vector_sum(vector_load(a->totals + m * LANES));
+        float *to =
+            out + m / a->n_group * out_stride + (a->kv_head * a->n_group + m % a->n_group) * head;
+
+        for (size_t d = 0; d < head; d++)
+            to[d] = a->sums[m * a->head_padded + d] / total + 0.0F;
+    }
+}
+
+static void attend(const struct attention_shape *shape, const float *q, size_t q_stride,
+                   size_t n_rows, size_t first_position, size_t kv_head, const void *pool,
+                   const int32_t *blocks, void *scratch, float *out, size_t out_stride)
+{
+    struct attend a = {.shape = shape,
+                       .n_group = shape->n_heads / shape->n_kv_heads,
+                       .head_padded = round_up(shape->head_size, LANES),
+                       .first_position = first_position,
+                       .kv_head = kv_head,
+                       .pool = pool,
+                       .blocks = blocks};
+    bool is_loaded = n_rows > 1 || shape->kv_type != KV_F16 || a.head_padded != shape->head_size;
+    size_t n_queries = n_rows * a.n_group;
+    size_t begin = window_begin(shape, first_position);
+    size_t end = first_position + n_rows;
+
+    start_attend(&a, q, q_stride, n_rows, scratch);
+    for (size_t step = begin / STEP_KEYS * STEP_KEYS; step < end; step += STEP_KEYS) {
+        size_t tile = is_loaded ? TILE_QUERIES : MULTIPLY_ROWS;
+        bool is_finite = !is_loaded || load_step(&a, step, clamp_to(begin, step, step + STEP_KEYS),
+                                                 clamp_to(end, step, step + STEP_KEYS));
+
+        for (size_t m = 0, n = 0; m < n_queries; m += n) {
+            size_t left = is_finite ? n_queries - m : a.n_group - m % a.n_group;
+
+            n = left < tile ? left : tile;
+            attend_tile(&a, step, m, n, is_loaded);
+        }
+    }
+    finish_attend(&a, n_rows, out, out_stride);
+}
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The row kernels for AVX2, FMA and F16C: rows_impl.h on this set's vectors.
+ */
+#include "ops/kernels/vector_avx2.h"
+
+#include "ops/kernels/rows_impl.h"
+
+const struct row_kernels row_avx2 = {
+    .gated_silu = gated_silu,
+    .gated_gelu = gated_gelu,
+    .rms_norm = rms_norm,
+    .add_rms_norm = add_rms_norm,
+};

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Vectors of 16 floats on AVX-512: the one vocabulary attention_impl.h and rows_impl.h are written
+ * in. vector_avx2.h and vector_portable.h give the same names; what each means is said here once.
+ * No function here reduces in an order that depends on anything but the lane.
+ */
+#ifndef KVERN_OPS_KERNELS_VECTOR_AVX512_H
+#define KVERN_OPS_KERNELS_VECTOR_AVX512_H
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef __m512 vector;
+
+enum {
+    LANES = 16,
+    /* multiply_tile keeps queries x vectors sums in registers: as many as this set has room for. */
+    TILE_QUERIES = 6,
+    TILE_VECTORS = 4,
+};
+
+static inline vector vector_set(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+static inline vector vector_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+static inline void vector_store(float *p, vector x)
+{
+    _mm512_storeu_ps(p, x);
+}
+
+/* The first n lanes, n < LANES; the others are 0 and their memory is not touched. */
+static inline vector vector_load_part(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1U << n) - 1), p);
+}
+
+static inline void vector_store_part(float *p, vector x, size_t n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1U << n) - 1), x);
+}
+
+static inline vector vector_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* Rounds to nearest even. */
+static inline void vector_store_f16(uint16_t *p, vector x)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+static inline vector vector_add(vector a, vector b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+static inline vector vector_subtract(vector a, vector b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+static inline vector vector_multiply(vector a, vector b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+static inline vector vector_divide(vector a, vector b)
+{
+    return _mm512_div_ps(a, b);
+}
+
+/* a * b + c, rounded once where the set has fused multiply-add. */
+static inline vector vector_fma(vector a, vector b, vector c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+/* Where either is NaN: b. */
+static inline vector vector_max(vector a, vector b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+static inline vector vector_min(vector a, vector b)
+{
+    return _mm512_min_ps(a, b);
+}
+
+static inline vector vector_round(vector x)
+{
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+/* x * 2^n for whole n in [-160, 130]; overflows to infinity, underflows through subnormals to 0. */
+static inline vector vector_scale_by_power(vector x, vector n)
+{
+    return _mm512_scalef_ps(x, n);
+}
+
+/* x in lanes [begin, end), `other` elsewhere; 0 <= begin <= end <= LANES. */
+static inline vector vector_keep(vector x, size_t begin, size_t end, float other)
+{
+    __mmask16 inside = (__mmask16)(((1U << end) - 1) & ~((1U << begin) - 1));
+
+    return _mm512_mask_blend_ps(inside, _mm512_set1_ps(other), x);
+}
+
+static inline float vector_largest(vector x)
+{
+    return _mm512_reduce_max_ps(x);
+}
+
+static inline float vector_sum(vector x)
+{
+    return _mm512_reduce_add_ps(x);
+}
+
+#endif
