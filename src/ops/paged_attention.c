@@ -250,20 +250,17 @@ static void attend_one(void *data, size_t i)
 {
     struct attention_run *run = data;
     const struct attend_unit *unit = &run->units[i];
-    size_t head_size = run->shape.head_size;
-    size_t group = run->shape.n_heads / run->shape.n_kv_heads;
     size_t first_row = (size_t)run->query_start[unit->sequence];
     size_t n_rows = (size_t)run->query_start[unit->sequence + 1] - first_row;
     size_t position = (size_t)run->context_len[unit->sequence] - n_rows + unit->row_begin;
     size_t row = first_row + unit->row_begin;
-    size_t column = unit->kv_head * group * head_size;
-    size_t out_width = run->shape.n_heads * head_size;
+    size_t out_width = run->shape.n_heads * run->shape.head_size;
     unsigned slot = take_slot(&run->used_slots);
 
     run->self->kernel.kernels->attention->attend(
-        &run->shape, run->qkv + row * run->qkv_width + column, run->qkv_width, unit->n_rows,
-        position, unit->kv_head, run->pool, run->block_table + unit->sequence * run->blocks_per_row,
-        run->scratch + slot * run->scratch_bytes, run->out + row * out_width + column, out_width);
+        &run->shape, run->qkv + row * run->qkv_width, run->qkv_width, unit->n_rows, position,
+        unit->kv_head, run->pool, run->block_table + unit->sequence * run->blocks_per_row,
+        run->scratch + slot * run->scratch_bytes, run->out + row * out_width, out_width);
     atomic_fetch_and(&run->used_slots, ~((uint64_t)1 << slot));
 }
 
