@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Decoder steps. Bytes of a byte-level decoder wait until they end a character; a run of byte
+ * fallback tokens waits until it ends, for it is text only if the whole run is valid.
+ */
+#define _GNU_SOURCE /* memmem */
+#include "text/decode.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/utf8.h"
+#include "text/json_member.h"
+#include "text/unicode.h"
+#include "text/vocabulary.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_STEPS = 32, MAX_NESTING = 8 };
+
+/* ---- one token's steps: each rewrites `piece`, with `spare` to build in ---- */
+
+static void swap_buffers(struct buffer *a, struct buffer *b)
+{
+    struct buffer old = *a;
+
+    *a = *b;
+    *b = old;
+}
+
+static void replace(struct buffer *piece, struct buffer *spare, const char *from, const char *to)
+{
+    size_t n_from = strlen(from);
+    size_t begin = 0;
+
+    if (n_from == 0 || piece->n_bytes == 0 || !memmem(piece->data, piece->n_bytes, from, n_from))
+        return;
+    buffer_truncate(spare, 0);
+    for (;;) {
+        const char *hit = memmem(piece->data + begin, piece->n_bytes - begin, from, n_from);
+
+        if (!hit)
+            break;
+        size_t at = (size_t)(hit - piece->data);
+        buffer_add(spare, piece->data + begin, at - begin);
+        buffer_add_string(spare, to);
+        begin = at + n_from;
+    }
+    buffer_add(spare, piece->data + begin, piece->n_bytes - begin);
+    swap_buffers(piece, spare);
+}
+
+static void strip(struct buffer *piece, struct buffer *spare, const struct decode_step *step)
+{
+    size_t n = strlen(step->from);
+    size_t begin = 0;
+    size_t end = piece->n_bytes;
+
+    for (size_t i = 0; i < step->n_start && end - begin >= n; i++) {
+        if (memcmp(piece->data + begin, step->from, n) != 0)
+            break;
+        begin += n;
+    }
+    for (size_t i = 0; i < step->n_stop && end - begin >= n; i++) {
+        if (memcmp(piece->data + end - n, step->from, n) != 0)
+            break;
+        end -= n;
+    }
+    if (end - begin == piece->n_bytes)
+        return;
+    buffer_truncate(spare, 0);
+    buffer_add(spare, piece->data + begin, end - begin);
+    swap_buffers(piece, spare);
+}
+
+/* Characters back to bytes; a piece with a character that stands for none is its own text. */
+static void spell_bytes(struct buffer *piece, struct buffer *spare)
+{
+    buffer_truncate(spare, 0);
+    for (size_t i = 0; i < piece->n_bytes;) {
+        uint32_t code_point;
+        size_t n = utf8_decode(piece->data + i, piece->n_bytes - i, &code_point);
+        int byte = n > 0 ? byte_level_byte(code_point) : -1;
+
+        if (byte < 0)
+            return;
+        buffer_add_byte(spare, (char)byte);
+        i += n;
+    }
+    swap_buffers(piece, spare);
+}
+
+/* "<0xE4>" -> 0xE4; -1 for any other piece. */
+static int fallback_byte(const struct buffer *piece)
+{
+    int value = 0;
+
+    if (piece->n_bytes != 6 || memcmp(piece->data, "<0x", 3) != 0 || piece->data[5] != '>')
+        return -1;
+    for (int i = 3; i < 5; i++) {
+        char c = piece->data[i];
+
+        if (c >= '0' && c <= '9')
+            value = value * 16 + (c - '0');
+        else if ((c | 32) >= 'a' && (c | 32) <= 'f')
+            value = value * 16 + ((c | 32) - 'a' + 10);
+        else
+            return -1;
+    }
+    return value;
+}
+
+/* ---- after Fuse ---- */
+
+static void put_text(const struct decoder *decoder, struct decode_state *state, const char *text,
+                     size_t n_bytes, struct buffer *out)
+{
+    size_t n = decoder->strip_text ? strlen(decoder->strip_text) : 0;
+
+    while (!state->is_past_start && n > 0 && n_bytes > 0) {
+        if (state->n_stripped == decoder->n_strip || n_bytes < n ||
+            memcmp(text, decoder->strip_text, n) != 0) {
+            state->is_past_start = true;
+            break;
+        }
+        state->n_stripped++;
+        text += n;
+        n_bytes -= n;
+    }
+    buffer_add(out, text, n_bytes);
+}
+
+/* A run of byte fallback tokens has ended. */
+static void flush_run(const struct decoder *decoder, struct decode_state *state, struct buffer *out)
+{
+    struct buffer *run = &state->pending;
+
+    if (run->n_bytes == 0)
+        return;
+    if (utf8_is_valid(run->data, run->n_bytes)) {
+        put_text(decoder, state, run->data, run->n_bytes, out);
+    } else {
+        for (size_t i = 0; i < run->n_bytes; i++)
+            put_text(decoder, state, "\xef\xbf\xbd", 3, out);
+    }
+    buffer_truncate(run, 0);
+}
+
+static void put_lossy(const struct decoder *decoder, struct decode_state *state, size_t n_bytes,
+                      struct buffer *out)
+{
+    struct buffer *pending = &state->pending;
+
+    if (n_bytes == 0)
+        return;
+    buffer_truncate(&state->spare, 0);
+    unicode_add_lossy(&state->spare, pending->data, n_bytes);
+    out->has_failed |= state->spare.has_failed;
+    put_text(decoder, state, state->spare.data, state->spare.n_bytes, out);
+    memmove(pending->data, pending->data + n_bytes, pending->n_bytes - n_bytes);
+    buffer_truncate(pending, pending->n_bytes - n_bytes);
+}
+
+void decoder_add(const struct decoder *decoder, struct decode_state *state, const char *text,
+                 size_t n_bytes, struct buffer *out)
+{
+    struct buffer *piece = &state->piece;
+    int byte = -1;
+
+    buffer_truncate(piece, 0);
+    if (decoder->joins_with_space && state->n_tokens > 0)
+        buffer_add_byte(piece, ' ');
+    buffer_add(piece, text, n_bytes);
+    for (size_t i = 0; i < decoder->n_steps && byte < 0 && !piece->has_failed; i++) {
+        const struct decode_step *step = &decoder->steps[i];
+
+        switch (step->kind) {
+        case DECODE_BYTE_LEVEL:
+            spell_bytes(piece, &state->spare);
+            break;
+        case DECODE_BYTE_FALLBACK:
+            byte = fallback_byte(piece);
+            break;
+        case DECODE_STRIP:
+            strip(piece, &state->spare, step);
+            break;
+        case DECODE_REPLACE:
+            replace(piece, &state->spare, step->from, step->to);
+            break;
+        case DECODE_METASPACE:
+            replace(piece, &state->spare, step->from,
+                    state->n_tokens == 0 && step->drops_first ? "" : " ");
+            break;
+        }
+    }
+    state->n_tokens++;
+    if (byte >= 0) {
+        buffer_add_byte(&state->pending, (char)byte);
+    } else if (decoder->is_byte_level) {
+        buffer_add(&state->pending, piece->data, piece->n_bytes);
+        put_lossy(decoder, state, utf8_complete_bytes(state->pending.data, state->pending.n_bytes),
+                  out);
+    } else {
+        flush_run(decoder, state, out);
+        put_text(decoder, state, piece->data, piece->n_bytes, out);
+    }
+    out->has_failed |= piece->has_failed || state->pending.has_failed || state->spare.has_failed;
+}
+
+void decoder_finish(const struct decoder *decoder, struct decode_state *state, struct buffer *out)
+{
+    if (decoder->is_byte_level)
+        put_lossy(decoder, state, state->pending.n_bytes, out);
+    else
+        flush_run(decoder, state, out);
+    decode_state_clear(state);
+}
+
+void decode_state_clear(struct decode_state *state)
+{
+    buffer_clear(&state->pending);
+    buffer_clear(&state->piece);
+    buffer_clear(&state->spare);
+    *state = (struct decode_state){0};
+}
+
+/* ---- reading ---- */
+
+struct reading {
+    struct decoder *decoder;
+    bool is_fused;
+};
+
+static kvern_status add_step(struct reading *reading, const json_t *json, int depth,
+                             kvern_error *err);
+
+static kvern_status add_sequence(struct reading *reading, const json_t *json, int depth,
+                                 kvern_error *err)
+{
+    const json_t *list = json_object_get(json, "decoders");
+    kvern_status status = KVERN_OK;
+
+    if (!json_is_array(list) || depth >= MAX_NESTING)
+        return fail(err, KVERN_FORMAT,
+                    "decoder Sequence has no list \"decoders\" or is nested over %d deep",
+                    MAX_NESTING);
+    for (size_t i = 0; status == KVERN_OK && i < json_array_size(list); i++)
+        status = add_step(reading, json_array_get(list, i), depth + 1, err);
+    return status;
+}
+
+static kvern_status read_strip(struct reading *reading, struct decode_step *step,
+                               const json_t *json, kvern_error *err)
+{
+    const char *content = json_member_string(json, "content");
+    json_int_t start = json_integer_value(json_object_get(json, "start"));
+    json_int_t stop = json_integer_value(json_object_get(json, "stop"));
+
+    if (!content || !*content || start < 0 || stop < 0)
+        return fail(err, KVERN_FORMAT, "decoder Strip lacks content, or start or stop is negative");
+    if (!reading->is_fused) {
+        step->from = copy_string_or_abort(content);
+        step->n_start = (size_t)start;
+        step->n_stop = (size_t)stop;
+        return KVERN_OK;
+    }
+    if (stop > 0 || reading->decoder->strip_text)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "decoder Strip of the end, or a second one, after Fuse is not supported");
+    reading->decoder->strip_text = copy_string_or_abort(content);
+    reading->decoder->n_strip = (size_t)start;
+    reading->decoder->n_steps--; /* it works on the joined text, not on tokens */
+    return KVERN_OK;
+}
+
+static kvern_status read_replace(struct decode_step *step, const json_t *json, kvern_error *err)
+{
+    const char *from = json_member_string(json_object_get(json, "pattern"), "String");
+    const char *to = json_member_string(json, "content");
+
+    if (!from || !to)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "decoder Replace without {\"String\": ...} and content "
+                    "is not supported");
+    step->from = copy_string_or_abort(from);
+    step->to = copy_string_or_abort(to);
+    return KVERN_OK;
+}
+
+static kvern_status read_metaspace(struct decode_step *step, const json_t *json, kvern_error *err)
+{
+    const char *replacement = json_member_string(json, "replacement");
+    const char *scheme = json_member_string(json, "prepend_scheme");
+
+    if (!replacement || !*replacement)
+        return fail(err, KVERN_FORMAT, "decoder Metaspace has no replacement");
+    step->from = copy_string_or_abort(replacement);
+    step->drops_first =
+        scheme ? strcmp(scheme, "never") != 0 : json_member_bool(json, "add_prefix_space", true);
+    return KVERN_OK;
+}
+
+static kvern_status add_step(struct reading *reading, const json_t *json, int depth,
+                             kvern_error *err)
+{
+    static const char *const types[] = {
+        [DECODE_BYTE_LEVEL] = "ByteLevel", [DECODE_BYTE_FALLBACK] = "ByteFallback",
+        [DECODE_STRIP] = "Strip",          [DECODE_REPLACE] = "Replace",
+        [DECODE_METASPACE] = "Metaspace",
+    };
+    struct decoder *decoder = reading->decoder;
+    const char *type = json_member_type(json);
+    size_t kind = 0;
+
+    if (!strcmp(type, "Sequence"))
+        return add_sequence(reading, json, depth, err);
+    if (!strcmp(type, "Fuse")) {
+        reading->is_fused = true;
+        return KVERN_OK;
+    }
+    while (kind < sizeof types / sizeof types[0] && strcmp(type, types[kind]) != 0)
+        kind++;
+    if (kind == sizeof types / sizeof types[0])
+        return fail(err, KVERN_UNSUPPORTED, "decoder type \"%.80s\" is not supported", type);
+    if (decoder->n_steps == MAX_STEPS)
+        return fail(err, KVERN_LIMIT, "the decoder has over %d steps", MAX_STEPS);
+    if (decoder->is_byte_level || (decoder->has_byte_fallback && kind == DECODE_BYTE_LEVEL) ||
+        (reading->is_fused && kind != DECODE_STRIP))
+        return fail(err, KVERN_UNSUPPORTED, "decoder %s at this place is not supported", type);
+
+    struct decode_step *step = &decoder->steps[decoder->n_steps++];
+    step->kind = (enum decode_kind)kind;
+    switch (step->kind) {
+    case DECODE_BYTE_LEVEL:
+        decoder->is_byte_level = true;
+        break;
+    case DECODE_BYTE_FALLBACK:
+        decoder->has_byte_fallback = true;
+        break;
+    case DECODE_STRIP:
+        return read_strip(reading, step, json, err);
+    case DECODE_REPLACE:
+        return read_replace(step, json, err);
+    case DECODE_METASPACE:
+        return read_metaspace(step, json, err);
+    }
+    return KVERN_OK;
+}
+
+kvern_status decoder_open(struct decoder *decoder, const json_t *json, kvern_error *err)
+{
+    struct reading reading = {decoder, false};
+    kvern_status status;
+
+    *decoder = (struct decoder){0};
+    if (!json || json_is_null(json)) {
+        decoder->joins_with_space = true;
+        return KVERN_OK;
+    }
+    decoder->steps = new_or_abort(MAX_STEPS * sizeof *decoder->steps);
+    status = add_step(&reading, json, 0, err);
+    if (status != KVERN_OK)
+        decoder_close(decoder);
+    return status;
+}
+
+void decoder_close(struct decoder *decoder)
+{
+    if (!decoder)
+        return;
+    for (size_t i = 0; i < decoder->n_steps; i++) {
+        free(decoder->steps[i].from);
+        free(decoder->steps[i].to);
+    }
+    free(decoder->steps);
+    free(decoder->strip_text);
+    *decoder = (struct decoder){0};
+}
