@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvern_engine_open: sizes the KV pool, opens the runner the model's contract asks for, and starts
+ * an engine on it.
+ */
+#include "base/error.h"
+#include "base/memory.h"
+#include "engine/engine.h"
+#include "engine/machine.h"
+#include "engine/runner_paged.h"
+#include "model/model.h"
+#include "ops/kernels/kernels.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TOKENS_PER_BLOCK = 16,
+    DEFAULT_MAX_SEQUENCES = 64,
+    DEFAULT_TOKENS_PER_SEQUENCE = 2048,
+    MAX_THREADS = 1024,
+};
+
+void kvern_engine_options_init(kvern_engine_options *options)
+{
+    *options = (kvern_engine_options){.kv_type = "f16"};
+}
+
+static kvern_status check_options(const kvern_engine_options *options, kvern_error *err)
+{
+    const struct {
+        const char *name;
+        int32_t value, high;
+    } numbers[] = {
+        {"n_threads", options->n_threads, MAX_THREADS},
+        {"step_tokens", options->step_tokens, 1 << 16},
+        {"max_sequences", options->max_sequences, 4096},
+        {"max_waiting", options->max_waiting, 1 << 20},
+        {"max_context", options->max_context, 1 << 24},
+    };
+
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (numbers[i].value < 0 || numbers[i].value > numbers[i].high)
+            return fail(err, KVERN_INVALID, "%s is %d, outside 0 to %d", numbers[i].name,
+                        numbers[i].value, numbers[i].high);
+    }
+    if (options->kv_type && strcmp(options->kv_type, "f16") != 0 &&
+        strcmp(options->kv_type, "f32") != 0)
+        return fail(err, KVERN_INVALID, "kv_type is '%s', not f16 or f32", options->kv_type);
+    return KVERN_OK;
+}
+
+/* Blocks for the memory asked for; without a figure, for all sequences at a usual length, but not
+ * over a quarter of the memory, and never less than one sequence at the context limit needs if that
+ * fits. Pages are taken only as blocks are used. */
+static kvern_status choose_blocks(const kvern_engine_options *options,
+                                  const struct kv_layout *layout, size_t max_context,
+                                  size_t *n_blocks, kvern_error *err)
+{
+    size_t block_bytes = kv_layout_bytes_per_block(layout);
+    size_t n_sequences =
+        options->max_sequences > 0 ? (size_t)options->max_sequences : DEFAULT_MAX_SEQUENCES;
+    size_t one_context = (max_context + TOKENS_PER_BLOCK - 1) / TOKENS_PER_BLOCK;
+
+    if (options->kv_memory_bytes > 0) {
+        *n_blocks = options->kv_memory_bytes / block_bytes;
+        if (*n_blocks == 0)
+            return fail(err, KVERN_LIMIT,
+                        "kv_memory of %zu bytes is less than one block of %d tokens (%zu bytes)",
+                        options->kv_memory_bytes, TOKENS_PER_BLOCK, block_bytes);
+        if (options->kv_memory_bytes > machine_memory_bytes())
+            return fail(err, KVERN_LIMIT, "kv_memory of %zu MiB is over the %zu MiB of memory here",
+                        options->kv_memory_bytes >> 20, machine_memory_bytes() >> 20);
+    } else {
+        size_t bound = machine_memory_bytes() / 4 / block_bytes;
+
+        *n_blocks = n_sequences * (DEFAULT_TOKENS_PER_SEQUENCE / TOKENS_PER_BLOCK);
+        if (*n_blocks < one_context)
+            *n_blocks = one_context;
+        if (*n_blocks > bound)
+            *n_blocks = bound;
+    }
+    if (*n_blocks < 2)
+        *n_blocks = 2;
+    if (*n_blocks > INT32_MAX)
+        *n_blocks = INT32_MAX;
+    return KVERN_OK;
+}
+
+static void stream_add(void *state, int32_t id, struct buffer *out)
+{
+    token_stream_add(state, id, out, NULL); /* out of memory shows in out->has_failed */
+}
+
+static void stream_finish(void *state, struct buffer *out)
+{
+    token_stream_finish(state, out, NULL);
+}
+
+static void stream_free(void *state)
+{
+    token_stream_clear(state);
+    free(state);
+}
+
+static kvern_status make_decoder(const void *context, struct text_decoder *out, kvern_error *err)
+{
+    const struct tokenizer *tokenizer = context;
+    struct token_stream *stream = try_new(1, sizeof *stream);
+
+    if (!stream)
+        return fail(err, KVERN_MEMORY, "out of memory for a text decoder");
+    token_stream_init(stream, tokenizer, true);
+    *out = (struct text_decoder){
+        .state = stream, .add = stream_add, .finish = stream_finish, .free = stream_free};
+    return KVERN_OK;
+}
+
+kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
+                               const kvern_engine_options *options, kvern_error *err)
+{
+    const struct model_config *config = &model->manifest.config;
+    const struct kernels *kernels = kernels_get();
+    struct runner *runner = NULL;
+    size_t n_blocks = 0;
+    kvern_status status = check_options(options, err);
+
+    if (status != KVERN_OK)
+        return status;
+    if (!kernels)
+        return fail(err, KVERN_INVALID,
+                    "KVERN_ISA=%s is not an instruction set of this machine; unset it",
+                    getenv("KVERN_ISA"));
+
+    struct kv_layout layout = {
+        .n_layers = config->n_layers,
+        .n_kv_heads = config->n_kv_heads,
+        .head_size = config->head_size,
+        .value_bytes = options->kv_type && strcmp(options->kv_type, "f32") == 0 ? 4 : 2,
+    };
+    size_t max_context = config->max_positions;
+    if (options->max_context > 0 && (size_t)options->max_context < max_context)
+        max_context = (size_t)options->max_context;
+    status = choose_blocks(options, &layout, max_context, &n_blocks, err);
+    if (status != KVERN_OK)
+        return status;
+    if (max_context > n_blocks * TOKENS_PER_BLOCK)
+        max_context = n_blocks * TOKENS_PER_BLOCK;
+
+    struct engine_limits limits = {
+        .step_tokens = (size_t)options->step_tokens,
+        .max_sequences = (size_t)options->max_sequences,
+        .max_waiting = (size_t)options->max_waiting,
+        .max_context = max_context,
+        .n_threads = options->n_threads > 0 ? options->n_threads : kvern_default_threads(),
+        .isa = kernels->name,
+    };
+    const struct text_decoder_maker maker = {.make = make_decoder, .context = model->tokenizer};
+    status = runner_paged_open(&runner, model->directory, config->vocab_size, &layout, n_blocks,
+                               limits.n_threads, err);
+    if (status == KVERN_OK)
+        status = engine_new(out, runner, &limits, model->tokenizer ? &maker : NULL,
+                            (struct stop_ids){.ids = config->eos, .n = config->n_eos}, err);
+    if (status != KVERN_OK && runner)
+        runner->free(runner);
+    return status;
+}

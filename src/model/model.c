@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening and closing a model, what it says about itself, and the models in the cache directory.
+ */
+#include "model/model.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char TOKENIZER_FILE[] = "tokenizer.json";
+static const char TEMPLATE_FILE[] = "chat_template.jinja";
+
+enum { MAX_TOKENIZER_BYTES = 256 << 20, MAX_TEMPLATE_BYTES = 1 << 20 };
+
+static bool has_manifest(const char *directory)
+{
+    char *path = path_join(directory, MANIFEST_FILE);
+    bool is_there = file_exists(path);
+
+    free(path);
+    return is_there;
+}
+
+static char *models_directory(void)
+{
+    char *cache = cache_directory();
+    char *models = path_join(cache, "models");
+
+    free(cache);
+    return models;
+}
+
+kvern_status model_find(const char *name_or_directory, char **directory, kvern_error *err)
+{
+    if (*name_or_directory == '\0')
+        return fail(err, KVERN_INVALID, "the model's name is empty");
+    if (has_manifest(name_or_directory)) {
+        *directory = copy_string_or_abort(name_or_directory);
+        return KVERN_OK;
+    }
+    if (directory_exists(name_or_directory))
+        return fail(err, KVERN_NOT_FOUND,
+                    "%s is no kvern model (it has no " MANIFEST_FILE
+                    "); 'kvern pull %s' makes one of it",
+                    name_or_directory, name_or_directory);
+    if (strchr(name_or_directory, '/') == NULL && name_or_directory[0] != '.') {
+        char *models = models_directory();
+        char *path = path_join(models, name_or_directory);
+
+        free(models);
+        if (has_manifest(path)) {
+            *directory = path;
+            return KVERN_OK;
+        }
+        free(path);
+    }
+    return fail(err, KVERN_NOT_FOUND,
+                "there is no model '%s' here or in the cache; 'kvern pull %s' gets it, "
+                "'kvern models' lists what is there",
+                name_or_directory, name_or_directory);
+}
+
+static kvern_status open_text(kvern_model *model, kvern_error *err)
+{
+    char *path = path_join(model->directory, TOKENIZER_FILE);
+    char *text = NULL;
+    size_t n_bytes = 0;
+    kvern_status status = KVERN_OK;
+
+    if (file_exists(path)) {
+        status = file_read(path, MAX_TOKENIZER_BYTES, &text, &n_bytes, err);
+        if (status == KVERN_OK) {
+            status = tokenizer_open_json(&model->tokenizer, text, n_bytes, err);
+            if (status != KVERN_OK)
+                status = fail_in(err, status, "%s", path);
+        }
+        free(text);
+        text = NULL;
+    }
+    free(path);
+    path = path_join(model->directory, TEMPLATE_FILE);
+    if (status == KVERN_OK && file_exists(path)) {
+        status = file_read(path, MAX_TEMPLATE_BYTES, &text, &n_bytes, err);
+        if (status == KVERN_OK) {
+            status = jinja_template_parse(&model->chat_template, text, n_bytes, err);
+            if (status != KVERN_OK)
+                status = fail_in(err, status, "%s", path);
+        }
+        free(text);
+    }
+    free(path);
+    return status;
+}
+
+static char *token_text(const kvern_model *model, int32_t id)
+{
+    size_t n_bytes = 0;
+    const char *piece =
+        model->tokenizer && id >= 0 ? tokenizer_piece(model->tokenizer, id, &n_bytes) : NULL;
+
+    return copy_bytes_or_abort(piece ? piece : "", n_bytes);
+}
+
+/* A tokenizer whose ids the graph does not have would index past the embedding table. */
+static kvern_status check_vocabulary(const kvern_model *model, kvern_error *err)
+{
+    size_t n_graph = model->manifest.config.vocab_size;
+
+    if (model->tokenizer && tokenizer_vocab_size(model->tokenizer) > n_graph)
+        return fail(err, KVERN_FORMAT, "%s: the tokenizer has ids up to %zu, the model only %zu",
+                    model->directory, tokenizer_vocab_size(model->tokenizer) - 1, n_graph);
+    return KVERN_OK;
+}
+
+kvern_status kvern_model_open(kvern_model **out, const char *name_or_directory, kvern_error *err)
+{
+    kvern_model *model = new_or_abort(sizeof *model);
+    kvern_status status = model_find(name_or_directory, &model->directory, err);
+
+    if (status == KVERN_OK)
+        status = manifest_read(&model->manifest, model->directory, err);
+    if (status == KVERN_OK)
+        status = open_text(model, err);
+    if (status == KVERN_OK)
+        status = check_vocabulary(model, err);
+    if (status != KVERN_OK) {
+        kvern_model_close(model);
+        return status;
+    }
+    const struct model_config *config = &model->manifest.config;
+    model->bos = token_text(model, config->bos);
+    model->eos = token_text(model, config->n_eos > 0 ? config->eos[0] : -1);
+    model->pad = token_text(model, config->pad);
+    *out = model;
+    return KVERN_OK;
+}
+
+void kvern_model_close(kvern_model *model)
+{
+    if (!model)
+        return;
+    tokenizer_close(model->tokenizer);
+    jinja_template_free(model->chat_template);
+    free(model->bos);
+    free(model->eos);
+    free(model->pad);
+    free(model->directory);
+    free(model);
+}
+
+void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
+{
+    const struct manifest *manifest = &model->manifest;
+    const struct model_config *config = &manifest->config;
+
+    *info = (kvern_model_info){
+        .name = manifest->name,
+        .directory = model->directory,
+        .family = config_family_name(config->family),
+        .contract = manifest->contract,
+        .weights = manifest->weights,
+        .source = manifest->source,
+        .n_parameters = manifest->n_parameters,
+        .n_layers = (int32_t)config->n_layers,
+        .n_heads = (int32_t)config->n_heads,
+        .n_kv_heads = (int32_t)config->n_kv_heads,
+        .head_size = (int32_t)config->head_size,
+        .hidden_size = (int32_t)config->hidden_size,
+        .intermediate_size = (int32_t)config->intermediate_size,
+        .vocab_size = (int32_t)config->vocab_size,
+        .max_context = (int32_t)config->max_positions,
+        .bos_token = config->bos,
+        .eos_tokens = config->eos,
+        .n_eos_tokens = config->n_eos,
+        .has_chat_template = model->chat_template != NULL,
+        .has_tokenizer = model->tokenizer != NULL,
+    };
+    for (size_t i = 0; i < manifest->n_files; i++) {
+        if (strstr(manifest->files[i].name, ".data"))
+            info->n_bytes += manifest->files[i].n_bytes;
+    }
+}
+
+static int compare_strings(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+kvern_status kvern_models_list(char ***directories, size_t *n_directories, kvern_error *err)
+{
+    char *models = models_directory();
+    DIR *directory = opendir(models);
+    struct dirent *entry;
+    char **paths = NULL;
+    size_t n = 0;
+
+    (void)err;
+    while (directory && (entry = readdir(directory))) {
+        char *path = path_join(models, entry->d_name);
+
+        if (entry->d_name[0] == '.' || !has_manifest(path)) {
+            free(path);
+            continue;
+        }
+        paths = resize_or_abort(paths, (n + 1) * sizeof *paths);
+        paths[n++] = path;
+    }
+    if (directory)
+        closedir(directory);
+    if (n > 0)
+        qsort(paths, n, sizeof *paths, compare_strings);
+    free(models);
+    *directories = paths;
+    *n_directories = n;
+    return KVERN_OK;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * struct kvern_model: a model directory opened for use. Immutable once open, so many threads and
+ * engines may share it. Weights are not read here.
+ */
+#ifndef KVERN_MODEL_MODEL_H
+#define KVERN_MODEL_MODEL_H
+
+#include "kvern.h"
+#include "model/manifest.h"
+#include "text/jinja.h"
+#include "text/tokenizer.h"
+
+struct kvern_model {
+    char *directory; /* owned */
+    struct manifest manifest;
+    struct tokenizer *tokenizer;          /* owned; NULL: the directory has none */
+    struct jinja_template *chat_template; /* owned; NULL: the directory has none */
+    char *bos;                            /* owned: the bos token's text; "" if there is none */
+    char *eos;                            /* owned: the first end token's */
+    char *pad;                            /* owned */
+};
+
+/* The directory a name stands for: itself if it holds a manifest, else a model of that name in the
+ * cache. malloc'ed; KVERN_NOT_FOUND says how to get one. */
+kvern_status model_find(const char *name_or_directory, char **directory, kvern_error *err);
+
+#endif
