@@ -439,20 +439,24 @@ static void test_misfits(void **state)
         const char *family;
         size_t hidden_size;
         enum weights_choice choice;
-        const char *more_config;
+        const char *extra;
         const char *leave_out;
         kvern_status status;
         const char *message;
     } cases[] = {
-        {"llama", 96, WEIGHTS_Q8, "", "model.layers.1.mlp.up_proj.weight", KVERN_FORMAT,
+        {"llama", 96, WEIGHTS_Q8, NULL, "model.layers.1.mlp.up_proj.weight", KVERN_FORMAT,
          "model.layers.1.mlp.up_proj.weight"},
-        {"llama", 96, WEIGHTS_Q8, "", "model.norm.weight", KVERN_FORMAT, "model.norm.weight"},
-        {"qwen2", 96, WEIGHTS_Q8, "", "model.layers.0.self_attn.k_proj.bias", KVERN_FORMAT,
+        {"llama", 96, WEIGHTS_Q8, NULL, "model.norm.weight", KVERN_FORMAT, "model.norm.weight"},
+        {"qwen2", 96, WEIGHTS_Q8, NULL, "model.layers.0.self_attn.k_proj.bias", KVERN_FORMAT,
          "model.layers.0.self_attn.k_proj.bias"},
-        {"qwen3", 96, WEIGHTS_Q8, "", "model.layers.0.self_attn.q_norm.weight", KVERN_FORMAT,
+        {"qwen3", 96, WEIGHTS_Q8, NULL, "model.layers.0.self_attn.q_norm.weight", KVERN_FORMAT,
          "model.layers.0.self_attn.q_norm.weight"},
-        {"llama", 80, WEIGHTS_Q4, "", NULL, KVERN_UNSUPPORTED, "q4 needs K divisible by 32"},
-        {"llama", 80, WEIGHTS_Q8, "", NULL, KVERN_UNSUPPORTED, "K = 80"},
+        {"llama", 96, WEIGHTS_Q8, "model.layers.0.self_attn.o_proj.bias", NULL, KVERN_UNSUPPORTED,
+         "model.layers.0.self_attn.o_proj.bias, for which a llama model"},
+        {"llama", 96, WEIGHTS_Q8, "model.layers.0.self_attn.rotary_emb.inv_freq", NULL, KVERN_OK,
+         ""},
+        {"llama", 80, WEIGHTS_Q4, NULL, NULL, KVERN_UNSUPPORTED, "q4 needs K divisible by 32"},
+        {"llama", 80, WEIGHTS_Q8, NULL, NULL, KVERN_UNSUPPORTED, "K = 80"},
     };
 
     (void)state;
@@ -463,7 +467,7 @@ static void test_misfits(void **state)
         kvern_error err = {0};
 
         options.hidden_size = cases[i].hidden_size;
-        options.more_config = cases[i].more_config;
+        options.extra = cases[i].extra;
         options.leave_out = cases[i].leave_out;
         assert_int_equal(build(&options, cases[i].choice, &plan, &checkpoint, &err),
                          cases[i].status);

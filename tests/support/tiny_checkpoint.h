@@ -29,6 +29,7 @@ struct tiny_options {
     bool is_tied;
     const char *more_config; /* more members for config.json, each with a comma before; or "" */
     const char *leave_out;   /* the name of a tensor that is not written; or NULL */
+    const char *extra;       /* the name of a vector that no such model has; or NULL */
 };
 
 /* 2 layers, sizes that are multiples of 32 and not of 64, 2 query heads on 1 KV head, vocab 100. */
@@ -162,6 +163,8 @@ static inline void tiny_tensors(struct tiny_writer *writer)
     tiny_tensor(writer, "model.norm.weight", 0, o->hidden_size, 1, 0.25f);
     if (!o->is_tied)
         tiny_matrix(writer, "lm_head.weight", o->vocab_size, o->hidden_size);
+    if (o->extra)
+        tiny_tensor(writer, o->extra, 0, o->hidden_size, 0, 1);
 }
 
 static inline FILE *tiny_create(const char *directory, const char *name)
