@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { HASH_BYTES = 4 << 20 }; /* hashed at once, and then given back to the OS */
+
 static kvern_status fail_errno(kvern_error *err, const char *act, const char *path)
 {
     int code = errno;
@@ -195,16 +197,24 @@ kvern_status file_sha256(const char *path, char hex[65], kvern_error *err)
 {
     struct file_map map = {0};
     unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned n_digest = 0;
+    EVP_MD_CTX *context = NULL;
     kvern_status status = file_map_open(&map, path, err);
+    bool is_ok;
 
     if (status != KVERN_OK)
         return status;
-    if (EVP_Digest(map.data ? (const void *)map.data : "", map.n_bytes, digest, &n_digest,
-                   EVP_sha256(), NULL) != 1)
+    context = EVP_MD_CTX_new();
+    is_ok = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1;
+    for (size_t at = 0, n; is_ok && at < map.n_bytes; at += n) {
+        n = map.n_bytes - at < HASH_BYTES ? map.n_bytes - at : HASH_BYTES;
+        is_ok = EVP_DigestUpdate(context, map.data + at, n) == 1;
+        file_map_forget(&map, at, n);
+    }
+    if (!is_ok || EVP_DigestFinal_ex(context, digest, NULL) != 1)
         status = fail(err, KVERN_RUNTIME, "SHA-256 of %s failed", path);
     for (unsigned i = 0; status == KVERN_OK && i < 32; i++)
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    EVP_MD_CTX_free(context);
     file_map_close(&map);
     return status;
 }

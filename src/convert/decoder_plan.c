@@ -26,6 +26,7 @@ struct planner {
     enum weights_choice choice;
     size_t layer;
     bool has_bits[33]; /* which widths are in use */
+    bool *is_used;     /* [checkpoint->n_tensors], owned */
     kvern_error *err;
 };
 
@@ -35,9 +36,11 @@ static kvern_status require(struct planner *planner, const char *name, size_t n_
     kvern_status status =
         checkpoint_require(planner->checkpoint, name, n_rows, k, tensor, planner->err);
 
-    if (status == KVERN_OK)
-        planner->plan->n_parameters += (int64_t)(n_rows * k);
-    return status;
+    if (status != KVERN_OK)
+        return status;
+    planner->is_used[*tensor - planner->checkpoint->tensors] = true;
+    planner->plan->n_parameters += (int64_t)(n_rows * k);
+    return KVERN_OK;
 }
 
 static kvern_status require_in_layer(struct planner *planner, const char *part, const char *suffix,
@@ -116,6 +119,32 @@ static kvern_status plan_layer(struct planner *planner, struct decoder_layer *la
     return status;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n_text = strlen(text), n_end = strlen(end);
+
+    return n_text >= n_end && !strcmp(text + n_text - n_end, end);
+}
+
+/* A weight that the graph has no place for (a bias the config does not tell of, an adapter) would
+ * make a model that answers wrongly: it is refused, unless transformers ignores it too. */
+static kvern_status check_all_used(const struct planner *planner)
+{
+    const struct checkpoint *checkpoint = planner->checkpoint;
+
+    for (size_t i = 0; i < checkpoint->n_tensors; i++) {
+        const char *name = checkpoint->tensors[i].name;
+        bool is_ignored = ends_with(name, ".rotary_emb.inv_freq") ||
+                          (checkpoint->config.is_tied && !strcmp(name, "lm_head.weight"));
+
+        if (!planner->is_used[i] && !is_ignored)
+            return fail(planner->err, KVERN_UNSUPPORTED,
+                        "the checkpoint holds %s, for which a %s model of this config has no place",
+                        name, config_family_name(checkpoint->config.family));
+    }
+    return KVERN_OK;
+}
+
 static const char *name_weights(const struct planner *planner)
 {
     bool has_q4 = planner->has_bits[4];
@@ -127,33 +156,47 @@ static const char *name_weights(const struct planner *planner)
     return has_q4 ? "q4" : has_q8 ? "q8" : "f32";
 }
 
-kvern_status decoder_plan_make(struct decoder_plan *plan, const struct checkpoint *checkpoint,
-                               enum weights_choice choice, kvern_error *err)
+static kvern_status plan_all(struct planner *planner)
 {
-    const struct model_config *config = &checkpoint->config;
-    struct planner planner = {.plan = plan, .checkpoint = checkpoint, .choice = choice, .err = err};
+    const struct model_config *config = &planner->checkpoint->config;
+    struct decoder_plan *plan = planner->plan;
     const struct tensor *table;
     kvern_status status;
 
-    *plan = (struct decoder_plan){.checkpoint = checkpoint};
-    plan->layers = try_new(config->n_layers, sizeof *plan->layers);
-    if (!plan->layers)
-        return fail(err, KVERN_MEMORY, "out of memory for %zu layers", config->n_layers);
-
-    status = require(&planner, "model.embed_tokens.weight", config->vocab_size, config->hidden_size,
+    status = require(planner, "model.embed_tokens.weight", config->vocab_size, config->hidden_size,
                      &table);
     if (status == KVERN_OK)
-        status = plan_matrix(&planner, &table, 1, &plan->embedding);
-    for (; planner.layer < config->n_layers && status == KVERN_OK; planner.layer++)
-        status = plan_layer(&planner, &plan->layers[planner.layer]);
+        status = plan_matrix(planner, &table, 1, &plan->embedding);
+    for (; planner->layer < config->n_layers && status == KVERN_OK; planner->layer++)
+        status = plan_layer(planner, &plan->layers[planner->layer]);
     if (status == KVERN_OK)
-        status = require(&planner, "model.norm.weight", 1, config->hidden_size, &plan->final_norm);
+        status = require(planner, "model.norm.weight", 1, config->hidden_size, &plan->final_norm);
     if (status == KVERN_OK && !config->is_tied)
         status =
-            require(&planner, "lm_head.weight", config->vocab_size, config->hidden_size, &table);
+            require(planner, "lm_head.weight", config->vocab_size, config->hidden_size, &table);
     if (status == KVERN_OK && !config->is_tied)
-        status = plan_matrix(&planner, &table, 1, &plan->lm_head);
+        status = plan_matrix(planner, &table, 1, &plan->lm_head);
+    if (status == KVERN_OK)
+        status = check_all_used(planner);
+    return status;
+}
+
+kvern_status decoder_plan_make(struct decoder_plan *plan, const struct checkpoint *checkpoint,
+                               enum weights_choice choice, kvern_error *err)
+{
+    size_t n_layers = checkpoint->config.n_layers;
+    struct planner planner = {.plan = plan, .checkpoint = checkpoint, .choice = choice, .err = err};
+    kvern_status status;
+
+    *plan = (struct decoder_plan){.checkpoint = checkpoint};
+    plan->layers = try_new(n_layers, sizeof *plan->layers);
+    planner.is_used = try_new(checkpoint->n_tensors, sizeof *planner.is_used);
+    if (plan->layers && planner.is_used)
+        status = plan_all(&planner);
+    else
+        status = fail(err, KVERN_MEMORY, "out of memory for %zu layers", n_layers);
     plan->weights = name_weights(&planner);
+    free(planner.is_used);
     if (status != KVERN_OK)
         decoder_plan_clear(plan);
     return status;

@@ -66,7 +66,6 @@ struct onnx_file *onnx_file_new(const char *graph_name)
     file->model->has_ir_version = 1;
     file->model->ir_version = IR_VERSION;
     file->model->producer_name = copy_string_or_abort("kvern");
-    file->model->producer_version = copy_string_or_abort(kvern_version());
     file->model->graph = new_or_abort(sizeof *file->model->graph);
     onnx__graph_proto__init(file->model->graph);
     file->model->graph->name = copy_string_or_abort(graph_name);

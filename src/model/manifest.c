@@ -157,9 +157,7 @@ static size_t read_choice(struct reader *reader, const char *key, const char *co
     }
     if (reader->status == KVERN_OK)
         reader->status = fail(reader->err, KVERN_UNSUPPORTED,
-                              "%s%s is \"%s\", which kvern %s "
-                              "does not know",
-                              reader->path, key, text, kvern_version());
+                              "%s%s is \"%s\", which kvern does not know", reader->path, key, text);
     return 0;
 }
 
@@ -296,14 +294,13 @@ static void read_all(struct reader *reader, struct manifest *manifest)
 
     if (reader->status == KVERN_OK && version != MANIFEST_VERSION)
         reader->status = fail(reader->err, KVERN_UNSUPPORTED,
-                              "format_version is %lld; kvern %s reads version %d",
-                              (long long)version, kvern_version(), MANIFEST_VERSION);
+                              "format_version is %lld; this kvern reads version %d",
+                              (long long)version, MANIFEST_VERSION);
     read_string(reader, "name", manifest->name, sizeof manifest->name);
     read_string(reader, "family", family, sizeof family);
     if (reader->status == KVERN_OK && !config_family_from_name(family, &config->family))
-        reader->status =
-            fail(reader->err, KVERN_UNSUPPORTED, "family is \"%s\", which kvern %s does not know",
-                 family, kvern_version());
+        reader->status = fail(reader->err, KVERN_UNSUPPORTED,
+                              "family is \"%s\", which kvern does not know", family);
     snprintf(manifest->contract, sizeof manifest->contract, "%s",
              contracts[read_choice(reader, "contract", contracts, 1)]);
     snprintf(manifest->weights, sizeof manifest->weights, "%s",
@@ -386,18 +383,29 @@ kvern_status manifest_read(struct manifest *manifest, const char *directory, kve
     return status;
 }
 
+/* The double whose shortest spelling is the float's: 1e-5, not 9.99999975e-6. */
+static json_t *make_float(float value)
+{
+    char text[32];
+
+    for (int n_digits = 6; n_digits <= 9; n_digits++) {
+        snprintf(text, sizeof text, "%.*g", n_digits, (double)value);
+        if (strtof(text, NULL) == value)
+            break;
+    }
+    return json_real(strtod(text, NULL));
+}
+
 static json_t *make_rope(const struct model_config *config)
 {
-    json_t *rope = json_pack("{s:f, s:s}", "theta", (double)config->rope_theta, "scaling",
+    json_t *rope = json_pack("{s:o, s:s}", "theta", make_float(config->rope_theta), "scaling",
                              scaling_names[config->rope_scaling]);
 
     if (config->rope_scaling == ROPE_SCALING_LINEAR || config->rope_scaling == ROPE_SCALING_LLAMA3)
-        json_object_set_new(rope, "factor", json_real((double)config->rope_factor));
+        json_object_set_new(rope, "factor", make_float(config->rope_factor));
     if (config->rope_scaling == ROPE_SCALING_LLAMA3) {
-        json_object_set_new(rope, "low_freq_factor",
-                            json_real((double)config->rope_low_freq_factor));
-        json_object_set_new(rope, "high_freq_factor",
-                            json_real((double)config->rope_high_freq_factor));
+        json_object_set_new(rope, "low_freq_factor", make_float(config->rope_low_freq_factor));
+        json_object_set_new(rope, "high_freq_factor", make_float(config->rope_high_freq_factor));
         json_object_set_new(rope, "original_max_positions",
                             json_integer((json_int_t)config->rope_original_max_positions));
     }
@@ -405,7 +413,7 @@ static json_t *make_rope(const struct model_config *config)
         json_t *divisors = json_array();
 
         for (size_t i = 0; i < config->head_size / 2; i++)
-            json_array_append_new(divisors, json_real((double)config->rope_divisors[i]));
+            json_array_append_new(divisors, make_float(config->rope_divisors[i]));
         json_object_set_new(rope, "divisors", divisors);
     }
     return rope;
@@ -448,14 +456,14 @@ static json_t *make_all(const struct manifest *manifest)
 {
     const struct model_config *config = &manifest->config;
 
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:o, s:f, s:s, s:b, s:b, s:b, s:b, s:b, s:o, "
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:o, "
                      "s:o, s:{s:s, s:s}, s:o}",
                      "format_version", MANIFEST_VERSION, "name", manifest->name, "family",
                      config_family_name(config->family), "contract", manifest->contract, "weights",
                      manifest->weights, "n_parameters", (json_int_t)manifest->n_parameters, "dims",
-                     make_dims(config), "norm_epsilon", (double)config->norm_epsilon, "activation",
-                     activation_names[config->activation], "tied", config->is_tied, "qkv_bias",
-                     config->has_qkv_bias, "o_bias", config->has_o_bias, "mlp_bias",
+                     make_dims(config), "norm_epsilon", make_float(config->norm_epsilon),
+                     "activation", activation_names[config->activation], "tied", config->is_tied,
+                     "qkv_bias", config->has_qkv_bias, "o_bias", config->has_o_bias, "mlp_bias",
                      config->has_mlp_bias, "qk_norm", config->has_qk_norm, "rope",
                      make_rope(config), "tokens", make_tokens(config), "source", "file",
                      manifest->source, "format", manifest->source_format, "files",

@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The decoder graph of tiny checkpoints of the three families: every node with its inputs, the
+ * shapes and values of the initializers, tied and untied, biases and q/k norm, and the errors of
+ * checkpoints that do not fit their config.
+ */
+#include "convert/graph_decoder.h"
+
+#include "base/file.h"
+#include "onnx/onnx.pb-c.h"
+#include "support/tiny_checkpoint.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char directory[] = "/tmp/kvern-graph-XXXXXX";
+static char *source, *data_path, *graph_path;
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (!mkdtemp(directory))
+        return -1;
+    source = path_join(directory, "source");
+    data_path = path_join(directory, "model.onnx.data");
+    graph_path = path_join(directory, "model.onnx");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    free(source);
+    free(data_path);
+    free(graph_path);
+    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
+}
+
+/* Writes the checkpoint and its graph; the first failure's status. */
+static kvern_status build(const struct tiny_options *options, enum weights_choice choice,
+                          struct decoder_plan *plan, struct checkpoint *checkpoint,
+                          kvern_error *err)
+{
+    struct decoder_progress progress = {0};
+    struct onnx_file *file;
+    kvern_status status;
+
+    tiny_checkpoint_write(source, options);
+    status = checkpoint_open(checkpoint, source, err);
+    if (status == KVERN_OK)
+        status = decoder_plan_make(plan, checkpoint, choice, err);
+    if (status != KVERN_OK)
+        return status;
+    file = onnx_file_new("tiny");
+    status = onnx_file_open_data(file, data_path, err);
+    if (status == KVERN_OK)
+        status = graph_decoder_write(plan, file, &progress, err);
+    if (status == KVERN_OK)
+        status = onnx_file_write(file, graph_path, err);
+    assert_int_equal(progress.done_bytes, plan->data_bytes);
+    onnx_file_free(file);
+    return status;
+}
+
+static Onnx__ModelProto *build_and_read(const struct tiny_options *options,
+                                        enum weights_choice choice)
+{
+    struct decoder_plan plan = {0};
+    struct checkpoint checkpoint = {0};
+    kvern_error err = {0};
+    char *bytes;
+    size_t n_bytes;
+    kvern_status status = build(options, choice, &plan, &checkpoint, &err);
+
+    if (status != KVERN_OK)
+        fail_msg("%s", err.message);
+    decoder_plan_clear(&plan);
+    checkpoint_close(&checkpoint);
+    assert_int_equal(file_read(graph_path, 1 << 22, &bytes, &n_bytes, NULL), KVERN_OK);
+    Onnx__ModelProto *model = onnx__model_proto__unpack(NULL, n_bytes, (const uint8_t *)bytes);
+    assert_non_null(model);
+    free(bytes);
+    return model;
+}
+
+static const Onnx__NodeProto *find_node(const Onnx__ModelProto *model, const char *name)
+{
+    for (size_t i = 0; i < model->graph->n_node; i++) {
+        if (!strcmp(model->graph->node[i]->name, name))
+            return model->graph->node[i];
+    }
+    fail_msg("there is no node %s", name);
+    return NULL;
+}
+
+static const Onnx__TensorProto *find_tensor(const Onnx__ModelProto *model, const char *name)
+{
+    for (size_t i = 0; i < model->graph->n_initializer; i++) {
+        if (!strcmp(model->graph->initializer[i]->name, name))
+            return model->graph->initializer[i];
+    }
+    return NULL;
+}
+
+static int64_t attribute_int(const Onnx__NodeProto *node, const char *name)
+{
+    for (size_t i = 0; i < node->n_attribute; i++) {
+        if (!strcmp(node->attribute[i]->name, name))
+            return node->attribute[i]->i;
+    }
+    fail_msg("%s has no attribute %s", node->name, name);
+    return 0;
+}
+
+static float attribute_float(const Onnx__NodeProto *node, const char *name)
+{
+    for (size_t i = 0; i < node->n_attribute; i++) {
+        if (!strcmp(node->attribute[i]->name, name))
+            return node->attribute[i]->f;
+    }
+    fail_msg("%s has no attribute %s", node->name, name);
+    return 0;
+}
+
+/* The inputs of a node as "a b c". */
+static void assert_inputs(const Onnx__ModelProto *model, const char *name, const char *expected)
+{
+    const Onnx__NodeProto *node = find_node(model, name);
+    char joined[1024] = "";
+
+    for (size_t i = 0; i < node->n_input; i++) {
+        size_t used = strlen(joined);
+
+        snprintf(joined + used, sizeof joined - used, "%s%s", i ? " " : "",
+                 node->input[i][0] ? node->input[i] : "-");
+    }
+    assert_string_equal(joined, expected);
+}
+
+static void assert_dims(const Onnx__ModelProto *model, const char *name, int type, size_t n_dims,
+                        const int64_t *dims)
+{
+    const Onnx__TensorProto *tensor = find_tensor(model, name);
+
+    if (!tensor)
+        fail_msg("there is no initializer %s", name);
+    assert_int_equal(tensor->data_type, type);
+    assert_int_equal(tensor->n_dims, n_dims);
+    for (size_t i = 0; i < n_dims; i++)
+        assert_int_equal(tensor->dims[i], dims[i]);
+}
+
+/* Every input of every node is a graph input, an initializer or an output of an earlier node; every
+ * initializer is used. */
+static void assert_connected(const Onnx__ModelProto *model)
+{
+    const Onnx__GraphProto *graph = model->graph;
+    size_t *n_uses = calloc(graph->n_initializer, sizeof *n_uses);
+
+    assert_non_null(n_uses);
+    for (size_t i = 0; i < graph->n_node; i++) {
+        for (size_t j = 0; j < graph->node[i]->n_input; j++) {
+            const char *name = graph->node[i]->input[j];
+            bool is_known = name[0] == '\0';
+
+            for (size_t k = 0; k < graph->n_input; k++)
+                is_known |= !strcmp(graph->input[k]->name, name);
+            for (size_t k = 0; k < graph->n_initializer; k++) {
+                bool is_it = !strcmp(graph->initializer[k]->name, name);
+
+                is_known |= is_it;
+                n_uses[k] += is_it;
+            }
+            for (size_t k = 0; k < i; k++)
+                for (size_t l = 0; l < graph->node[k]->n_output; l++)
+                    is_known |= !strcmp(graph->node[k]->output[l], name);
+            if (!is_known)
+                fail_msg("%s reads %s, which nothing makes", graph->node[i]->name, name);
+        }
+    }
+    for (size_t k = 0; k < graph->n_initializer; k++) {
+        if (n_uses[k] == 0)
+            fail_msg("%s is not used", graph->initializer[k]->name);
+    }
+    free(n_uses);
+}
+
+static void test_node_list(void **state)
+{
+    static const char *const expected[][2] = {
+        {"RotaryTable", "model.rotary"},
+        {"Embedding", "model.embed"},
+        {"RmsNorm", "model.layers.0.input_norm"},
+        {"Linear", "model.layers.0.attn.qkv"},
+        {"PagedAttention", "model.layers.0.attn.paged"},
+        {"Linear", "model.layers.0.attn.o"},
+        {"AddRmsNorm", "model.layers.0.post_norm"},
+        {"Linear", "model.layers.0.mlp.gate_up"},
+        {"GatedActivation", "model.layers.0.mlp.act"},
+        {"Linear", "model.layers.0.mlp.down"},
+        {"AddRmsNorm", "model.layers.1.input_norm"},
+        {"Linear", "model.layers.1.attn.qkv"},
+        {"PagedAttention", "model.layers.1.attn.paged"},
+        {"Gather", "logit_rows.attn"},
+        {"Gather", "logit_rows.residual"},
+        {"Linear", "model.layers.1.attn.o"},
+        {"AddRmsNorm", "model.layers.1.post_norm"},
+        {"Linear", "model.layers.1.mlp.gate_up"},
+        {"GatedActivation", "model.layers.1.mlp.act"},
+        {"Linear", "model.layers.1.mlp.down"},
+        {"AddRmsNorm", "model.norm"},
+        {"Linear", "lm_head"},
+    };
+    struct tiny_options options = tiny_options("llama");
+    Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_Q8);
+
+    (void)state;
+    assert_int_equal(model->graph->n_node, sizeof expected / sizeof expected[0]);
+    for (size_t i = 0; i < model->graph->n_node; i++) {
+        assert_string_equal(model->graph->node[i]->op_type, expected[i][0]);
+        assert_string_equal(model->graph->node[i]->name, expected[i][1]);
+        assert_string_equal(model->graph->node[i]->domain,
+                            strcmp(expected[i][0], "Gather") ? "ai.kvern" : "");
+    }
+    assert_inputs(model, "model.layers.1.input_norm",
+                  "model.layers.0.mlp.down.out model.layers.0.post_norm.sum "
+                  "model.layers.1.input_norm.weight");
+    assert_inputs(model, "logit_rows.residual", "model.layers.1.input_norm.sum logit_rows");
+    assert_inputs(model, "model.layers.1.post_norm",
+                  "model.layers.1.attn.o.out logit_rows.residual.out "
+                  "model.layers.1.post_norm.weight");
+    assert_connected(model);
+    onnx__model_proto__free_unpacked(model, NULL);
+}
+
+static void test_one_layer(void **state)
+{
+    struct tiny_options options = tiny_options("llama");
+
+    (void)state;
+    options.n_layers = 1;
+    Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_F32);
+    assert_inputs(model, "logit_rows.residual", "model.embed.out logit_rows");
+    assert_connected(model);
+    onnx__model_proto__free_unpacked(model, NULL);
+}
+
+static void test_graph_inputs(void **state)
+{
+    static const struct {
+        const char *name;
+        int type;
+        const char *dims;
+    } expected[] = {
+        {"input_ids", 7, "n_tokens"},
+        {"positions", 7, "n_tokens"},
+        {"query_start", 6, "n_sequences_plus_1"},
+        {"context_len", 6, "n_sequences"},
+        {"block_table", 6, "n_sequences,n_blocks_per_sequence"},
+        {"logit_rows", 7, "n_logit_rows"},
+        {"kv_pool", 2, "2,n_blocks,block_bytes"},
+        {"logits", 1, "n_logit_rows,100"},
+    };
+    struct tiny_options options = tiny_options("llama");
+    Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_Q8);
+
+    (void)state;
+    assert_int_equal(model->graph->n_input, 7);
+    assert_int_equal(model->graph->n_output, 1);
+    for (size_t i = 0; i < 8; i++) {
+        const Onnx__ValueInfoProto *value =
+            i < 7 ? model->graph->input[i] : model->graph->output[0];
+        const Onnx__TypeProto__Tensor *tensor = value->type->tensor_type;
+        char dims[128] = "";
+
+        for (size_t j = 0; j < tensor->shape->n_dim; j++) {
+            const Onnx__TensorShapeProto__Dimension *dim = tensor->shape->dim[j];
+            size_t used = strlen(dims);
+
+            if (dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM)
+                snprintf(dims + used, sizeof dims - used, "%s%s", j ? "," : "", dim->dim_param);
+            else
+                snprintf(dims + used, sizeof dims - used, "%s%lld", j ? "," : "",
+                         (long long)dim->dim_value);
+        }
+        assert_string_equal(value->name, expected[i].name);
+        assert_int_equal(tensor->elem_type, expected[i].type);
+        assert_string_equal(dims, expected[i].dims);
+    }
+    onnx__model_proto__free_unpacked(model, NULL);
+}
+
+static void test_families(void **state)
+{
+    static const struct {
+        const char *family;
+        const char *qkv_inputs;
+        const char *attention_inputs;
+    } cases[] = {
+        {"llama", "", ""},
+        {"qwen2", " - model.layers.0.attn.qkv.bias", ""},
+        {"qwen3", "",
+         " model.layers.0.attn.paged.q_norm.weight model.layers.0.attn.paged.k_norm.weight"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct tiny_options options = tiny_options(cases[i].family);
+        Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_Q8);
+        const Onnx__NodeProto *attention = find_node(model, "model.layers.1.attn.paged");
+        char expected[512];
+
+        snprintf(expected, sizeof expected,
+                 "model.layers.0.input_norm.out model.layers.0.attn.qkv.weight.data "
+                 "model.layers.0.attn.qkv.weight.scales%s",
+                 cases[i].qkv_inputs);
+        assert_inputs(model, "model.layers.0.attn.qkv", expected);
+        snprintf(expected, sizeof expected,
+                 "model.layers.0.attn.qkv.out rope kv_pool block_table query_start context_len%s",
+                 cases[i].attention_inputs);
+        assert_inputs(model, "model.layers.0.attn.paged", expected);
+        assert_int_equal(attribute_int(attention, "layer"), 1);
+        assert_int_equal(attribute_int(attention, "n_heads"), 2);
+        assert_int_equal(attribute_int(attention, "n_kv_heads"), 1);
+        assert_int_equal(attribute_int(attention, "head_size"), 16);
+        assert_int_equal(attribute_int(attention, "window"), 0);
+        assert_true(attribute_float(attention, "scale") == 0.25f);
+        assert_true(attribute_float(attention, "norm_epsilon") == 1e-5f);
+        assert_connected(model);
+        onnx__model_proto__free_unpacked(model, NULL);
+    }
+}
+
+/* hidden 96, 2 + 2 x 1 heads of 16: qkv is [64, 96]; vocab 100 is 2 tiles. */
+static void test_weights(void **state)
+{
+    static const struct {
+        enum weights_choice choice;
+        int bits;
+        int64_t embed_bytes;
+    } cases[] = {{WEIGHTS_Q4, 4, 2 * 64 * 96 / 2}, {WEIGHTS_Q8, 8, 2 * 64 * 96}};
+    static const int64_t scales_dims[] = {2, 3, 64}, f32_dims[] = {2, 96, 64},
+                         qkv_dims[] = {1, 96, 64};
+
+    (void)state;
+    for (int is_tied = 0; is_tied < 2; is_tied++) {
+        struct tiny_options options = tiny_options("llama");
+
+        options.is_tied = is_tied;
+        for (size_t i = 0; i < 2; i++) {
+            Onnx__ModelProto *model = build_and_read(&options, cases[i].choice);
+            const Onnx__NodeProto *head = find_node(model, "lm_head");
+
+            assert_dims(model, "model.embed.weight.data", ONNX_U8, 1, &cases[i].embed_bytes);
+            assert_dims(model, "model.embed.weight.scales", ONNX_F16, 3, scales_dims);
+            assert_string_equal(head->input[1],
+                                is_tied ? "model.embed.weight.data" : "lm_head.weight.data");
+            assert_int_equal(find_tensor(model, "lm_head.weight.data") == NULL, is_tied);
+            assert_int_equal(attribute_int(head, "N"), 100);
+            assert_int_equal(attribute_int(head, "K"), 96);
+            assert_int_equal(attribute_int(head, "bits"), cases[i].bits);
+            assert_connected(model);
+            onnx__model_proto__free_unpacked(model, NULL);
+        }
+        Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_F32);
+        assert_dims(model, "model.embed.weight.data", ONNX_F32, 3, f32_dims);
+        assert_dims(model, "model.layers.0.attn.qkv.weight.data", ONNX_F32, 3, qkv_dims);
+        assert_null(find_tensor(model, "model.embed.weight.scales"));
+        assert_inputs(model, "model.embed", "input_ids model.embed.weight.data");
+        onnx__model_proto__free_unpacked(model, NULL);
+    }
+}
+
+/* The packed values of gate_up in f32: gate rows come first, up rows after them. */
+static void test_stacked_values(void **state)
+{
+    struct tiny_options options = tiny_options("qwen2");
+    Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_F32);
+    const Onnx__TensorProto *packed = find_tensor(model, "model.layers.1.mlp.gate_up.weight.data");
+    const Onnx__TensorProto *bias = find_tensor(model, "model.layers.1.attn.qkv.bias");
+    size_t offset = strtoul(packed->external_data[1]->value, NULL, 10);
+    const size_t inner = options.intermediate_size, hidden = options.hidden_size;
+    struct checkpoint checkpoint = {0};
+    const struct tensor *parts[3];
+    struct file_map map;
+    float row[256];
+
+    (void)state;
+    assert_int_equal(checkpoint_open(&checkpoint, source, NULL), KVERN_OK);
+    parts[0] = checkpoint_find(&checkpoint, "model.layers.1.mlp.gate_proj.weight");
+    parts[1] = checkpoint_find(&checkpoint, "model.layers.1.mlp.up_proj.weight");
+    assert_int_equal(file_map_open(&map, data_path, NULL), KVERN_OK);
+    const float *values = (const float *)(const void *)(map.data + offset);
+    for (size_t n = 0; n < 2 * inner; n++) {
+        tensor_read_row(parts[n / inner], n % inner, row);
+        for (size_t k = 0; k < hidden; k++)
+            assert_true(values[(n / 64 * hidden + k) * 64 + n % 64] == row[k]);
+    }
+    file_map_close(&map);
+
+    parts[0] = checkpoint_find(&checkpoint, "model.layers.1.self_attn.q_proj.bias");
+    parts[1] = checkpoint_find(&checkpoint, "model.layers.1.self_attn.k_proj.bias");
+    parts[2] = checkpoint_find(&checkpoint, "model.layers.1.self_attn.v_proj.bias");
+    assert_int_equal(bias->raw_data.len, 64 * sizeof(float));
+    tensor_read_row(parts[0], 0, row);
+    tensor_read_row(parts[1], 0, row + 32);
+    tensor_read_row(parts[2], 0, row + 48);
+    assert_memory_equal(bias->raw_data.data, row, 64 * sizeof(float));
+    checkpoint_close(&checkpoint);
+    onnx__model_proto__free_unpacked(model, NULL);
+}
+
+static void test_llama3_frequencies(void **state)
+{
+    struct tiny_options options = tiny_options("llama");
+    const Onnx__TensorProto *tensor;
+    float values[8];
+
+    (void)state;
+    options.more_config = ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,"
+                          "\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
+                          "\"original_max_position_embeddings\":512}";
+    Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_Q8);
+    tensor = find_tensor(model, "model.rotary.inv_freq");
+    assert_int_equal(tensor->raw_data.len, sizeof values);
+    memcpy(values, tensor->raw_data.data, sizeof values);
+    assert_true(values[0] == 1.0f);                                   /* the fastest is kept */
+    assert_true(fabs(values[7] - pow(10000, -14.0 / 16) / 8) < 1e-9); /* the slowest divided */
+    onnx__model_proto__free_unpacked(model, NULL);
+}
+
+static void test_misfits(void **state)
+{
+    static const struct {
+        const char *family;
+        size_t hidden_size;
+        enum weights_choice choice;
+        const char *extra;
+        const char *leave_out;
+        kvern_status status;
+        const char *message;
+    } cases[] = {
+        {"llama", 96, WEIGHTS_Q8, NULL, "model.layers.1.mlp.up_proj.weight", KVERN_FORMAT,
+         "model.layers.1.mlp.up_proj.weight"},
+        {"llama", 96, WEIGHTS_Q8, NULL, "model.norm.weight", KVERN_FORMAT, "model.norm.weight"},
+        {"qwen2", 96, WEIGHTS_Q8, NULL, "model.layers.0.self_attn.k_proj.bias", KVERN_FORMAT,
+         "model.layers.0.self_attn.k_proj.bias"},
+        {"qwen3", 96, WEIGHTS_Q8, NULL, "model.layers.0.self_attn.q_norm.weight", KVERN_FORMAT,
+         "model.layers.0.self_attn.q_norm.weight"},
+        {"llama", 96, WEIGHTS_Q8, "model.layers.0.self_attn.o_proj.bias", NULL, KVERN_UNSUPPORTED,
+         "model.layers.0.self_attn.o_proj.bias, for which a llama model"},
+        {"llama", 96, WEIGHTS_Q8, "model.layers.0.self_attn.rotary_emb.inv_freq", NULL, KVERN_OK,
+         ""},
+        {"llama", 80, WEIGHTS_Q4, NULL, NULL, KVERN_UNSUPPORTED, "q4 needs K divisible by 32"},
+        {"llama", 80, WEIGHTS_Q8, NULL, NULL, KVERN_UNSUPPORTED, "K = 80"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct tiny_options options = tiny_options(cases[i].family);
+        struct decoder_plan plan = {0};
+        struct checkpoint checkpoint = {0};
+        kvern_error err = {0};
+
+        options.hidden_size = cases[i].hidden_size;
+        options.extra = cases[i].extra;
+        options.leave_out = cases[i].leave_out;
+        assert_int_equal(build(&options, cases[i].choice, &plan, &checkpoint, &err),
+                         cases[i].status);
+        if (!strstr(err.message, cases[i].message))
+            fail_msg("\"%s\" does not say \"%s\"", err.message, cases[i].message);
+        decoder_plan_clear(&plan);
+        checkpoint_close(&checkpoint);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_node_list),
+        cmocka_unit_test(test_one_layer),
+        cmocka_unit_test(test_graph_inputs),
+        cmocka_unit_test(test_families),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_stacked_values),
+        cmocka_unit_test(test_llama3_frequencies),
+        cmocka_unit_test(test_misfits),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
