@@ -176,8 +176,13 @@ static void stored_formats_come_back(void **state)
             }
         }
         for (; n < packed.plan.n_tiles * 64; n++) /* padding */
-            for (size_t k = 0; k < K; k++)
+            for (size_t k = 0; k < K; k++) {
                 assert_true(unpack(&packed, n, k) == 0);
+                if (packed.plan.bits == 8) /* the integer is zero as well, not only its scale */
+                    assert_int_equal(packed.data[n / 64 * packed.plan.tile_bytes + k / 4 * 256 +
+                                                 n % 64 * 4 + k % 4],
+                                     128);
+            }
         free_packed(&packed);
         for (size_t p = 0; p < cases[i].n_parts; p++)
             free((void *)(uintptr_t)tensors[p].data);
