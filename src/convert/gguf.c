@@ -213,9 +213,12 @@ static kvern_status parse_tensor(struct cursor *cursor, struct gguf_tensor *tens
                     "GGUF tensor %s has type %u, which kvern cannot read (F32, F16, BF16, Q4_0, "
                     "Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K it can)",
                     name, ggml_type);
-    if (!tensor_count_bytes(tensor->type, tensor->dims, n_dims, &tensor->n_bytes))
+    if (tensor->dims[n_dims - 1] % tensor_type_block_values(tensor->type) != 0)
         return fail(err, KVERN_FORMAT, "GGUF tensor %s has rows of %zu, not whole blocks of %s",
                     name, tensor->dims[n_dims - 1], tensor_type_name(tensor->type));
+    if (!tensor_count_bytes(tensor->type, tensor->dims, n_dims, &tensor->n_bytes))
+        return fail(err, KVERN_FORMAT, "GGUF tensor %s has dimensions whose product is too large",
+                    name);
     return KVERN_OK;
 }
 

@@ -10,7 +10,7 @@
 #include "convert/half.h"
 #include "ops/packed.h"
 
-enum { GROUP = PACKED_GROUP, LANES = 8, MAX_Q4 = 15, N_CANDIDATES = 12 };
+enum { GROUP = PACKED_GROUP, MAX_Q4 = 15, N_CANDIDATES = 8 };
 
 /* Smallest and largest of 32 values; false if one is not finite. */
 static bool find_range(const float *x, float *min, float *max)
@@ -53,61 +53,81 @@ bool quantize_row_q8(const float *row, size_t k, uint8_t *q, uint16_t *scales)
     return true;
 }
 
-/* The nearest q of each value for a scale and min, and the squared error that leaves. */
-static float assign(const float *x, float scale, float min, uint8_t *q)
+/* Four lanes, spelled out: compilers leave the loops below scalar at -O2. */
+typedef float float4 __attribute__((vector_size(16)));
+typedef int32_t int4 __attribute__((vector_size(16)));
+
+static inline float4 load4(const float *x)
+{
+    float4 value;
+
+    memcpy(&value, x, sizeof value);
+    return value;
+}
+
+static inline float4 choose(int4 mask, float4 yes, float4 no)
+{
+    return (float4)((mask & (int4)yes) | (~mask & (int4)no));
+}
+
+static inline float sum_lanes(float4 value)
+{
+    return (value[0] + value[1]) + (value[2] + value[3]);
+}
+
+/* The nearest q of each value for a scale and min, and the squared error that leaves. q is f32
+ * here: its sums stay exact and cost no conversion. */
+static float assign(const float *x, float scale, float min, float *q)
 {
     float inverse = scale > 0 ? 1 / scale : 0;
-    float lanes[LANES] = {0};
-    float error = 0;
+    const float4 zero = {0};
+    const float4 top = zero + MAX_Q4;
+    float4 error = zero;
 
-    for (int i = 0; i < GROUP; i += LANES) {
-        for (int j = 0; j < LANES; j++) {
-            float step = (x[i + j] - min) * inverse + 0.5f;
+    for (int i = 0; i < GROUP; i += 4) {
+        float4 value = load4(x + i);
+        float4 step = (value - min) * inverse + 0.5f;
 
-            step = step < 0 ? 0 : step > MAX_Q4 ? MAX_Q4 : step;
-            q[i + j] = (uint8_t)step;
-            float difference = scale * (float)q[i + j] + min - x[i + j];
-            lanes[j] += difference * difference;
-        }
+        step = choose(step > zero, step, zero);
+        step = choose(step < top, step, top);
+        step = __builtin_convertvector(__builtin_convertvector(step, int4), float4);
+        memcpy(q + i, &step, sizeof step);
+        float4 difference = scale * step + min - value;
+        error += difference * difference;
     }
-    for (int j = 0; j < LANES; j++)
-        error += lanes[j];
-    return error;
+    return sum_lanes(error);
 }
 
 /* Least squares: the scale and min that bring scale * q + min closest to x. false if all q are
  * equal or the scale comes out as not positive. */
-static bool fit_line(const float *x, const uint8_t *q, float *scale, float *min)
+static bool fit_line(const float *x, const float *q, float *scale, float *min)
 {
-    int sum_q = 0;
-    int sum_qq = 0;
-    float sum_x = 0;
-    float sum_qx = 0;
-    float x_lanes[LANES] = {0};
-    float qx_lanes[LANES] = {0};
+    float4 lanes_q = {0};
+    float4 lanes_qq = {0};
+    float4 lanes_x = {0};
+    float4 lanes_qx = {0};
 
-    for (int i = 0; i < GROUP; i += LANES) {
-        for (int j = 0; j < LANES; j++) {
-            sum_q += q[i + j];
-            sum_qq += q[i + j] * q[i + j];
-            x_lanes[j] += x[i + j];
-            qx_lanes[j] += (float)q[i + j] * x[i + j];
-        }
+    for (int i = 0; i < GROUP; i += 4) {
+        float4 value = load4(x + i);
+        float4 step = load4(q + i);
+
+        lanes_q += step;
+        lanes_qq += step * step;
+        lanes_x += value;
+        lanes_qx += step * value;
     }
-    for (int j = 0; j < LANES; j++) {
-        sum_x += x_lanes[j];
-        sum_qx += qx_lanes[j];
-    }
-    int determinant = GROUP * sum_qq - sum_q * sum_q;
+    float sum_q = sum_lanes(lanes_q);
+    float sum_x = sum_lanes(lanes_x);
+    float determinant = GROUP * sum_lanes(lanes_qq) - sum_q * sum_q;
     if (determinant <= 0)
         return false;
-    *scale = (GROUP * sum_qx - (float)sum_q * sum_x) / (float)determinant;
-    *min = (sum_x - *scale * (float)sum_q) / GROUP;
+    *scale = (GROUP * sum_lanes(lanes_qx) - sum_q * sum_x) / determinant;
+    *min = (sum_x - *scale * sum_q) / GROUP;
     return *scale > 0;
 }
 
 struct fit {
-    uint8_t q[GROUP];
+    float q[GROUP];
     uint16_t scale;
     uint16_t min;
     float error; /* negative: none found yet */
@@ -116,29 +136,36 @@ struct fit {
 /* Keeps this scale and min, rounded to f16, if they beat the best fit so far. */
 static void consider(const float *x, float scale, float min, struct fit *best)
 {
-    struct fit fit = {.scale = half_from_float(scale), .min = half_from_float(min)};
+    float q[GROUP];
+    uint16_t half_scale = half_from_float(scale);
+    uint16_t half_min = half_from_float(min);
 
-    if (!half_is_finite(fit.scale) || !half_is_finite(fit.min))
+    if (!half_is_finite(half_scale) || !half_is_finite(half_min))
         return;
-    fit.error = assign(x, half_to_float(fit.scale), half_to_float(fit.min), fit.q);
-    if (best->error < 0 || fit.error < best->error)
-        *best = fit;
+    float error = assign(x, half_to_float(half_scale), half_to_float(half_min), q);
+    if (best->error >= 0 && error >= best->error)
+        return;
+    memcpy(best->q, q, sizeof q);
+    best->scale = half_scale;
+    best->min = half_min;
+    best->error = error;
 }
 
 bool quantize_row_q4(const float *row, size_t k, uint8_t *q, uint16_t *scales, uint16_t *mins)
 {
     for (size_t g = 0; g < k / GROUP; g++, row += GROUP, q += GROUP) {
-        struct fit best = {.error = -1};
+        struct fit best;
         float min, max;
 
+        best.error = -1;
         if (!find_range(row, &min, &max))
             return false;
         consider(row, (max - min) / MAX_Q4, min, &best);
         for (int i = 0; i < N_CANDIDATES && best.error > 0; i++) {
-            /* 13.5 to 17.3 steps over the range: from too few, leaving room at the top, to
-             * so many that the largest values are clipped */
-            float first_scale = (max - min) / (13.5f + 0.35f * (float)i);
-            uint8_t trial[GROUP];
+            /* 13.5 to 17 steps over the range: from too few, leaving room at the top, to so many
+             * that the largest values are clipped */
+            float first_scale = (max - min) / (13.5f + 0.5f * (float)i);
+            float trial[GROUP];
             float scale, fitted_min;
 
             assign(row, first_scale, min, trial);
@@ -149,7 +176,8 @@ bool quantize_row_q4(const float *row, size_t k, uint8_t *q, uint16_t *scales, u
             return false;
         scales[g] = best.scale;
         mins[g] = best.min;
-        memcpy(q, best.q, GROUP);
+        for (int i = 0; i < GROUP; i++)
+            q[i] = (uint8_t)best.q[i];
     }
     return true;
 }
