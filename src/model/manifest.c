@@ -123,7 +123,7 @@ static bool read_boolean(struct reader *reader, const char *key)
 {
     json_t *member = read_member(reader, key, is_boolean, "true or false");
 
-    return member && json_is_true(member);
+    return json_is_true(member);
 }
 
 /* Copies a string without NUL and of at least one byte that fits. */
@@ -263,8 +263,8 @@ static void read_tokens(struct reader *reader, struct model_config *config)
 
 static bool is_plain_name(const char *name)
 {
-    return name[0] && !strchr(name, '/') && !strchr(name, '\\') && strcmp(name, ".") &&
-           strcmp(name, "..");
+    return name[0] && !strchr(name, '/') && !strchr(name, '\\') && strcmp(name, ".") != 0 &&
+           strcmp(name, "..") != 0;
 }
 
 static void read_files(struct reader *reader, struct manifest *manifest)

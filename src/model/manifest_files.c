@@ -117,7 +117,7 @@ kvern_status manifest_verify(const struct manifest *manifest, const char *direct
         status = check_size(file, directory, err);
         if (status == KVERN_OK)
             status = file_sha256(path, hex, err);
-        if (status == KVERN_OK && strcmp(hex, file->sha256))
+        if (status == KVERN_OK && strcmp(hex, file->sha256) != 0)
             status = fail(err, KVERN_FORMAT, "%s has sha256 %s; " MANIFEST_FILE " says %s", path,
                           hex, file->sha256);
         free(path);
