@@ -179,6 +179,12 @@ kvern_status gguf_model_config(const struct gguf *gguf, struct model_config *con
     read_family(&reader, &read);
     if (reader.status != KVERN_OK)
         return reader.status;
+    const struct gguf_value *n_files = gguf_find(gguf, "split.count");
+    uint64_t n_split = 0;
+    if (n_files && gguf_unsigned(n_files, 0, &n_split) && n_split > 1)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "this GGUF file is one of %llu; merge them with llama.cpp's gguf-split first",
+                    (unsigned long long)n_split);
     if (!embedding || embedding->n_dims != 2)
         return fail(err, KVERN_FORMAT, "the GGUF file has no matrix token_embd.weight");
     if (read_size(&reader, "expert_count", 0) > 0)

@@ -66,9 +66,9 @@ bool tensor_has_groups(enum tensor_type type);
  *   Q4_0, Q4_1, Q4_K   value = scale * q + min, q in [0, 15]
  *   Q8_0               value = scale * (q - 128); mins is not written and may be NULL
  * Lossless but for Q4_K, whose scales and mins are products of an f16 and a 6-bit integer: they are
- * rounded to f16, a relative error of at most 2^-11 (half of f16's last place) in each. For Q4_0
- * the min is -8 * scale, exact in f16 unless |scale| > 8191: then false is returned, as it is for a
- * Q4_K product beyond f16's range. */
+ * rounded to f16, which moves each by at most 2^-11 of itself (more under f16's normal range of
+ * 2^-14, where the step is 2^-24). For Q4_0 the min is -8 * scale, exact in f16 unless |scale| is
+ * 8192 or more: then false is returned, as it is for a Q4_K product beyond f16's range. */
 bool tensor_read_groups(const struct tensor *tensor, size_t row, uint8_t *q, uint16_t *scales,
                         uint16_t *mins);
 

@@ -300,7 +300,6 @@ static kvern_status check_ids(const struct model_config *config, kvern_error *er
     if (config->bos < -1 || config->bos >= vocab_size)
         return fail(err, KVERN_FORMAT, "bos_token_id = %d is outside the vocabulary of %zu",
                     config->bos, config->vocab_size);
-    /* some exports name a padding id past the vocabulary; nobody embeds it, but it names nothing */
     if (config->pad < -1 || config->pad >= vocab_size)
         return fail(err, KVERN_FORMAT, "pad_token_id = %d is outside the vocabulary of %zu",
                     config->pad, config->vocab_size);

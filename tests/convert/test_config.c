@@ -70,6 +70,19 @@ static void published_configs(void **state)
     assert_int_equal(config.n_heads * config.head_size, 2048);
     assert_true(config.has_qk_norm && !config.has_qkv_bias);
     assert_true(config.rope_theta == 1e6f);
+
+    /* transformers 5 writes the rotary numbers into one object */
+    assert_int_equal(
+        config_from_json(&config,
+                         "{\"model_type\":\"llama\",\"num_hidden_layers\":1,"
+                         "\"num_attention_heads\":2,\"hidden_size\":32,"
+                         "\"intermediate_size\":64,\"vocab_size\":9,\"rope_parameters\":"
+                         "{\"rope_type\":\"linear\",\"factor\":2.0,\"rope_theta\":5e4}}",
+                         NULL, &err),
+        KVERN_OK);
+    assert_int_equal(config.rope_scaling, ROPE_SCALING_LINEAR);
+    assert_true(config.rope_theta == 5e4f && config.rope_factor == 2);
+    assert_int_equal(config.n_kv_heads, 2);
 }
 
 /* A small valid config whose last field is replaced or added by each case. */

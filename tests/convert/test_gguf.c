@@ -444,6 +444,22 @@ static void models_kvern_cannot_run(void **state)
     }
 }
 
+static void one_file_of_several(void **state)
+{
+    struct buffer file = {0};
+    struct checkpoint checkpoint;
+    kvern_error err = {0};
+    (void)state;
+
+    put_header(&file, 0, 2);
+    put_string_value(&file, "general.architecture", "llama");
+    put_u32_value(&file, "split.count", 3);
+    assert_int_equal(read_model(&file, &checkpoint, &err), KVERN_UNSUPPORTED);
+    assert_string_equal(err.message, "this GGUF file is one of 3; merge them with llama.cpp's "
+                                     "gguf-split first");
+    buffer_clear(&file);
+}
+
 /* ---- the default model ---- */
 
 static void default_model(void **state)
@@ -509,7 +525,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_of_every_type),    cmocka_unit_test(bad_files_are_refused),
         cmocka_unit_test(no_memory_is_an_error),   cmocka_unit_test(names_and_config),
-        cmocka_unit_test(models_kvern_cannot_run), cmocka_unit_test(default_model),
+        cmocka_unit_test(models_kvern_cannot_run), cmocka_unit_test(one_file_of_several),
+        cmocka_unit_test(default_model),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

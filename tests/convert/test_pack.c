@@ -3,6 +3,7 @@
  * Packing and unpacking again, with an unpacker written straight from the comment in ops/packed.h:
  * Q4_0, Q4_1 and Q8_0 come back exactly, everything else within its quantiser's step.
  */
+#include "base/memory.h"
 #include "convert/half.h"
 #include "convert/pack.h"
 
@@ -298,13 +299,34 @@ static void wild_scales_are_refused(void **state)
     }
 }
 
+static void no_memory_is_an_error(void **state)
+{
+    struct tensor tensor = make_tensor(TENSOR_Q8_0, 1, 32);
+    const struct tensor *parts[] = {&tensor};
+    uint8_t data[64 * 32];
+    uint16_t scales[64];
+    struct pack_plan plan;
+    kvern_error err;
+    (void)state;
+
+    assert_int_equal(pack_plan_make(&plan, parts, 1, WEIGHTS_KEEP, &err), KVERN_OK);
+    for (int n = 0; n < 4; n++) {
+        memory_fail_after(n);
+        kvern_status status = pack_write(&plan, data, scales, NULL, &err);
+        memory_fail_after(-1);
+        assert_int_equal(status, KVERN_MEMORY);
+        assert_string_equal(err.message, "no memory for a row of test.weight (K = 32)");
+    }
+    assert_int_equal(pack_write(&plan, data, scales, NULL, &err), KVERN_OK);
+    free((void *)(uintptr_t)tensor.data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(stored_formats_come_back),
-        cmocka_unit_test(rope_order_is_undone),
-        cmocka_unit_test(bad_parts_are_refused),
-        cmocka_unit_test(wild_scales_are_refused),
+        cmocka_unit_test(stored_formats_come_back), cmocka_unit_test(rope_order_is_undone),
+        cmocka_unit_test(bad_parts_are_refused),    cmocka_unit_test(wild_scales_are_refused),
+        cmocka_unit_test(no_memory_is_an_error),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
