@@ -25,8 +25,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-static const char GRAPH_FILE[] = "model.onnx";
-static const char DATA_FILE[] = "model.onnx.data";
 static const char TOKENIZER_FILE[] = "tokenizer.json";
 static const char TEMPLATE_FILE[] = "chat_template.jinja";
 
@@ -166,6 +164,7 @@ static void describe(struct conversion *c)
     snprintf(manifest->contract, sizeof manifest->contract, "paged");
     snprintf(manifest->weights, sizeof manifest->weights, "%s", c->plan.weights);
     snprintf(manifest->source_format, sizeof manifest->source_format, "%s", c->checkpoint.format);
+    manifest->kv_types = MANIFEST_KV_F16 | MANIFEST_KV_F32;
     manifest->config = c->checkpoint.config;
     manifest->n_parameters = c->plan.n_parameters;
 }
@@ -178,8 +177,8 @@ static kvern_status write_graph(struct conversion *c)
         .total_bytes = (int64_t)c->plan.data_bytes,
     };
     struct onnx_file *file = onnx_file_new(c->manifest.name);
-    char *data_path = path_join(c->temporary, DATA_FILE);
-    char *graph_path = path_join(c->temporary, GRAPH_FILE);
+    char *data_path = path_join(c->temporary, MANIFEST_DATA_FILE);
+    char *graph_path = path_join(c->temporary, MANIFEST_GRAPH_FILE);
     kvern_status status;
 
     describe(c);
@@ -213,7 +212,7 @@ static kvern_status write_text(const struct conversion *c, const char *name, con
 
 static kvern_status write_manifest(struct conversion *c)
 {
-    const char *names[] = {GRAPH_FILE, DATA_FILE,
+    const char *names[] = {MANIFEST_GRAPH_FILE, MANIFEST_DATA_FILE,
                            c->checkpoint.tokenizer_json ? TOKENIZER_FILE : NULL,
                            c->checkpoint.chat_template ? TEMPLATE_FILE : NULL};
     struct manifest *manifest = &c->manifest;

@@ -7,17 +7,12 @@
 #include "model/manifest.h"
 
 #include "base/error.h"
-#include "base/file.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-enum { MAX_MANIFEST_BYTES = 1 << 20 };
 
 static const char *const scaling_names[] = {
     [ROPE_SCALING_NONE] = "none",
@@ -31,7 +26,11 @@ static const char *const activation_names[] = {
     [ACTIVATION_GELU] = "gelu",
 };
 
+/* Bit i of kv_types is name i. */
+static const char *const kv_type_names[] = {"f16", "f32"};
+
 enum {
+    N_KV_TYPES = sizeof kv_type_names / sizeof kv_type_names[0],
     N_SCALINGS = sizeof scaling_names / sizeof scaling_names[0],
     N_ACTIVATIONS = sizeof activation_names / sizeof activation_names[0],
 };
@@ -124,7 +123,7 @@ static bool read_boolean(struct reader *reader, const char *key)
 {
     json_t *member = read_member(reader, key, is_boolean, "true or false");
 
-    return member && json_is_true(member);
+    return json_is_true(member);
 }
 
 /* Copies a string without NUL and of at least one byte that fits. */
@@ -159,6 +158,21 @@ static size_t read_choice(struct reader *reader, const char *key, const char *co
         reader->status = fail(reader->err, KVERN_UNSUPPORTED,
                               "%s%s is \"%s\", which kvern does not know", reader->path, key, text);
     return 0;
+}
+
+static void read_kv_types(struct reader *reader, struct manifest *manifest)
+{
+    json_t *array = read_member(reader, "kv_types", is_array, "an array");
+
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        const char *name = json_string_value(json_array_get(array, i));
+
+        for (size_t j = 0; name && j < N_KV_TYPES; j++)
+            manifest->kv_types |= (unsigned)!strcmp(name, kv_type_names[j]) << j;
+    }
+    if (array && manifest->kv_types == 0)
+        reader->status =
+            fail(reader->err, KVERN_UNSUPPORTED, "kv_types names no type that kvern knows");
 }
 
 static struct reader enter(struct reader *reader, const char *key, const char *path)
@@ -249,8 +263,8 @@ static void read_tokens(struct reader *reader, struct model_config *config)
 
 static bool is_plain_name(const char *name)
 {
-    return name[0] && !strchr(name, '/') && !strchr(name, '\\') && strcmp(name, ".") &&
-           strcmp(name, "..");
+    return name[0] && !strchr(name, '/') && !strchr(name, '\\') && strcmp(name, ".") != 0 &&
+           strcmp(name, "..") != 0;
 }
 
 static void read_files(struct reader *reader, struct manifest *manifest)
@@ -283,6 +297,21 @@ static void read_files(struct reader *reader, struct manifest *manifest)
     }
 }
 
+/* The graph and its weights are what a model directory is for. */
+static void require_files(struct reader *reader, const struct manifest *manifest)
+{
+    static const char *const names[] = {MANIFEST_GRAPH_FILE, MANIFEST_DATA_FILE};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && reader->status == KVERN_OK; i++) {
+        bool is_there = false;
+
+        for (size_t j = 0; j < manifest->n_files; j++)
+            is_there |= !strcmp(manifest->files[j].name, names[i]);
+        if (!is_there)
+            reader->status = fail(reader->err, KVERN_FORMAT, "files does not name %s", names[i]);
+    }
+}
+
 static void read_all(struct reader *reader, struct manifest *manifest)
 {
     static const char *const contracts[] = {"paged"};
@@ -305,6 +334,7 @@ static void read_all(struct reader *reader, struct manifest *manifest)
              contracts[read_choice(reader, "contract", contracts, 1)]);
     snprintf(manifest->weights, sizeof manifest->weights, "%s",
              weights[read_choice(reader, "weights", weights, 4)]);
+    read_kv_types(reader, manifest);
     manifest->n_parameters = read_integer(reader, "n_parameters", 1, INT64_MAX);
     read_dims(reader, config);
     config->norm_epsilon = read_float(reader, "norm_epsilon");
@@ -322,6 +352,7 @@ static void read_all(struct reader *reader, struct manifest *manifest)
     read_string(&source, "format", manifest->source_format, sizeof manifest->source_format);
     reader->status = source.status;
     read_files(reader, manifest);
+    require_files(reader, manifest);
     if (reader->status == KVERN_OK)
         reader->status = config_check(config, reader->err);
 }
@@ -343,44 +374,6 @@ kvern_status manifest_parse(struct manifest *manifest, const char *text, size_t 
         reader.status = fail(err, KVERN_FORMAT, "not a JSON object");
     json_decref(root);
     return reader.status;
-}
-
-static kvern_status check_size(const struct manifest_file *file, const char *directory,
-                               kvern_error *err)
-{
-    char *path = path_join(directory, file->name);
-    kvern_status status = KVERN_OK;
-    struct stat info;
-
-    if (lstat(path, &info) != 0)
-        status = fail(err, errno == ENOENT ? KVERN_NOT_FOUND : KVERN_IO,
-                      MANIFEST_FILE " names %s, but it cannot be read: %s", path, strerror(errno));
-    else if (!S_ISREG(info.st_mode))
-        status = fail(err, KVERN_FORMAT, "%s is not a regular file", path);
-    else if ((int64_t)info.st_size != file->n_bytes)
-        status = fail(err, KVERN_FORMAT, "%s has %lld bytes; " MANIFEST_FILE " says %lld", path,
-                      (long long)info.st_size, (long long)file->n_bytes);
-    free(path);
-    return status;
-}
-
-kvern_status manifest_read(struct manifest *manifest, const char *directory, kvern_error *err)
-{
-    char *path = path_join(directory, MANIFEST_FILE);
-    char *text = NULL;
-    size_t n_bytes;
-    kvern_status status = file_read(path, MAX_MANIFEST_BYTES, &text, &n_bytes, err);
-
-    if (status == KVERN_OK) {
-        status = manifest_parse(manifest, text, n_bytes, err);
-        if (status != KVERN_OK)
-            fail_in(err, status, "%s", path);
-    }
-    for (size_t i = 0; status == KVERN_OK && i < manifest->n_files; i++)
-        status = check_size(&manifest->files[i], directory, err);
-    free(text);
-    free(path);
-    return status;
 }
 
 /* The double whose shortest spelling is the float's: 1e-5, not 9.99999975e-6. */
@@ -451,97 +444,42 @@ static json_t *make_files(const struct manifest *manifest)
     return files;
 }
 
+static json_t *make_kv_types(unsigned kv_types)
+{
+    json_t *names = json_array();
+
+    for (size_t i = 0; i < N_KV_TYPES; i++) {
+        if (kv_types >> i & 1)
+            json_array_append_new(names, json_string(kv_type_names[i]));
+    }
+    return names;
+}
+
 /* NULL if a name is not UTF-8 or memory ran out. */
 static json_t *make_all(const struct manifest *manifest)
 {
     const struct model_config *config = &manifest->config;
 
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:o, "
-                     "s:o, s:{s:s, s:s}, s:o}",
-                     "format_version", MANIFEST_VERSION, "name", manifest->name, "family",
-                     config_family_name(config->family), "contract", manifest->contract, "weights",
-                     manifest->weights, "n_parameters", (json_int_t)manifest->n_parameters, "dims",
-                     make_dims(config), "norm_epsilon", make_float(config->norm_epsilon),
-                     "activation", activation_names[config->activation], "tied", config->is_tied,
-                     "qkv_bias", config->has_qkv_bias, "o_bias", config->has_o_bias, "mlp_bias",
-                     config->has_mlp_bias, "qk_norm", config->has_qk_norm, "rope",
-                     make_rope(config), "tokens", make_tokens(config), "source", "file",
-                     manifest->source, "format", manifest->source_format, "files",
-                     make_files(manifest));
+    return json_pack(
+        "{s:i, s:s, s:s, s:s, s:s, s:o, s:I, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:o, "
+        "s:o, s:{s:s, s:s}, s:o}",
+        "format_version", MANIFEST_VERSION, "name", manifest->name, "family",
+        config_family_name(config->family), "contract", manifest->contract, "weights",
+        manifest->weights, "kv_types", make_kv_types(manifest->kv_types), "n_parameters",
+        (json_int_t)manifest->n_parameters, "dims", make_dims(config), "norm_epsilon",
+        make_float(config->norm_epsilon), "activation", activation_names[config->activation],
+        "tied", config->is_tied, "qkv_bias", config->has_qkv_bias, "o_bias", config->has_o_bias,
+        "mlp_bias", config->has_mlp_bias, "qk_norm", config->has_qk_norm, "rope", make_rope(config),
+        "tokens", make_tokens(config), "source", "file", manifest->source, "format",
+        manifest->source_format, "files", make_files(manifest));
 }
 
-kvern_status manifest_write(const struct manifest *manifest, const char *directory,
-                            kvern_error *err)
+kvern_status manifest_format(const struct manifest *manifest, char **text, kvern_error *err)
 {
-    char *path = path_join(directory, MANIFEST_FILE);
     json_t *root = make_all(manifest);
-    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    struct file_writer writer = {0};
-    kvern_status status;
 
-    if (!text) {
-        status = fail(err, KVERN_INVALID, "%s cannot be made: a name is not UTF-8", path);
-        goto done;
-    }
-    status = file_writer_open(&writer, path, err);
-    if (status == KVERN_OK)
-        status = file_writer_put(&writer, text, strlen(text), err);
-    if (status == KVERN_OK)
-        status = file_writer_put(&writer, "\n", 1, err);
-    if (status == KVERN_OK)
-        status = file_writer_commit(&writer, err);
-done:
-    file_writer_clear(&writer);
-    free(text);
+    *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
-    free(path);
-    return status;
-}
-
-kvern_status manifest_add_file(struct manifest *manifest, const char *directory, const char *name,
-                               kvern_error *err)
-{
-    struct manifest_file *file = &manifest->files[manifest->n_files];
-    char *path = path_join(directory, name);
-    struct stat info;
-    kvern_status status;
-
-    if (manifest->n_files == MANIFEST_MAX_FILES || strlen(name) >= sizeof file->name) {
-        status = fail(err, KVERN_LIMIT, "the manifest has no room for %s", name);
-        goto done;
-    }
-    status = file_sha256(path, file->sha256, err);
-    if (status != KVERN_OK)
-        goto done;
-    if (stat(path, &info) != 0) {
-        status = fail(err, KVERN_IO, "cannot read %s: %s", path, strerror(errno));
-        goto done;
-    }
-    snprintf(file->name, sizeof file->name, "%s", name);
-    file->n_bytes = (int64_t)info.st_size;
-    manifest->n_files++;
-done:
-    free(path);
-    return status;
-}
-
-kvern_status manifest_verify(const struct manifest *manifest, const char *directory,
-                             kvern_error *err)
-{
-    kvern_status status = KVERN_OK;
-
-    for (size_t i = 0; i < manifest->n_files && status == KVERN_OK; i++) {
-        const struct manifest_file *file = &manifest->files[i];
-        char *path = path_join(directory, file->name);
-        char hex[65];
-
-        status = check_size(file, directory, err);
-        if (status == KVERN_OK)
-            status = file_sha256(path, hex, err);
-        if (status == KVERN_OK && strcmp(hex, file->sha256))
-            status = fail(err, KVERN_FORMAT, "%s has sha256 %s; " MANIFEST_FILE " says %s", path,
-                          hex, file->sha256);
-        free(path);
-    }
-    return status;
+    return *text ? KVERN_OK
+                 : fail(err, KVERN_INVALID, MANIFEST_FILE " cannot be made: a name is not UTF-8");
 }

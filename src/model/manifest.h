@@ -15,12 +15,17 @@
 #include <stdint.h>
 
 #define MANIFEST_FILE "kvern.json"
+#define MANIFEST_GRAPH_FILE "model.onnx"
+#define MANIFEST_DATA_FILE "model.onnx.data"
 
 enum {
     MANIFEST_VERSION = 1,
     MANIFEST_MAX_FILES = 16,
     MANIFEST_MAX_NAME = 256, /* bytes of a name, with its NUL */
 };
+
+/* KV types the graph can run with: bits of kv_types. */
+enum { MANIFEST_KV_F16 = 1, MANIFEST_KV_F32 = 2 };
 
 struct manifest_file {
     char name[MANIFEST_MAX_NAME]; /* of a file in the directory itself: no '/' */
@@ -33,6 +38,7 @@ struct manifest {
     char name[MANIFEST_MAX_NAME];
     char contract[16]; /* "paged" */
     char weights[8];   /* "q4", "q8", "f32", "mixed" */
+    unsigned kv_types; /* at least one bit */
     struct model_config config;
     int64_t n_parameters;
     char source[MANIFEST_MAX_NAME]; /* file or folder name it was converted from, no path */
@@ -41,9 +47,10 @@ struct manifest {
     size_t n_files;
 };
 
-/* From the text of a kvern.json. */
+/* From and to the text of a kvern.json; *text is malloc'ed. */
 kvern_status manifest_parse(struct manifest *manifest, const char *text, size_t n_bytes,
                             kvern_error *err);
+kvern_status manifest_format(const struct manifest *manifest, char **text, kvern_error *err);
 /* From DIRECTORY/kvern.json, and checks that every file named is there, is a regular file and no
  * link, and has the size stated. */
 kvern_status manifest_read(struct manifest *manifest, const char *directory, kvern_error *err);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct tiny_options {
     const char *family; /* "llama", "qwen2", "qwen3" */
@@ -29,7 +30,8 @@ struct tiny_options {
     bool is_tied;
     const char *more_config; /* more members for config.json, each with a comma before; or "" */
     const char *leave_out;   /* the name of a tensor that is not written; or NULL */
-    const char *extra;       /* the name of a vector that no such model has; or NULL */
+    bool is_sparse;    /* all values are zeros that take no disk: for sizes that would not fit */
+    const char *extra; /* the name of a vector that no such model has; or NULL */
 };
 
 /* 2 layers, sizes that are multiples of 32 and not of 64, 2 query heads on 1 KV head, vocab 100. */
@@ -218,7 +220,11 @@ static inline void tiny_checkpoint_write(const char *directory, const struct tin
         fputc((int)(n_header >> (8 * i) & 0xff), writer.file);
     fseek(writer.file, end, SEEK_SET);
     writer.is_header = false;
-    tiny_tensors(&writer);
+    if (!options->is_sparse)
+        tiny_tensors(&writer);
+    else if (fflush(writer.file) != 0 ||
+             ftruncate(fileno(writer.file), end + (off_t)writer.offset) != 0)
+        tiny_abort("model.safetensors");
     if (fclose(writer.file) != 0)
         tiny_abort("model.safetensors");
 }

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvern.json: what is written reads back equal, every damaged member is refused by name, and the
+ * files are compared with what the manifest says of them.
+ */
+#include "model/manifest.h"
+
+#include "base/file.h"
+
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char directory[] = "/tmp/kvern-manifest-XXXXXX";
+
+static int set_up(void **state)
+{
+    (void)state;
+    return mkdtemp(directory) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
+}
+
+static void put_file(const char *name, const char *text)
+{
+    char *path = path_join(directory, name);
+    FILE *file = fopen(path, "wb");
+
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+    free(path);
+}
+
+/* A manifest of every kind of value, with two files in `directory`. */
+static struct manifest example(void)
+{
+    struct manifest manifest = {
+        .name = "tiny",
+        .contract = "paged",
+        .weights = "q4",
+        .kv_types = MANIFEST_KV_F16 | MANIFEST_KV_F32,
+        .n_parameters = 1234567890123,
+        .source = "tiny.gguf",
+        .source_format = "gguf",
+        .config = {.family = FAMILY_QWEN3,
+                   .n_layers = 2,
+                   .n_heads = 4,
+                   .n_kv_heads = 2,
+                   .head_size = 16,
+                   .hidden_size = 96,
+                   .intermediate_size = 160,
+                   .vocab_size = 100,
+                   .max_positions = 2048,
+                   .sliding_window = 512,
+                   .rope_theta = 1e6f,
+                   .rope_scaling = ROPE_SCALING_LLAMA3,
+                   .rope_factor = 8,
+                   .rope_low_freq_factor = 1,
+                   .rope_high_freq_factor = 4,
+                   .rope_original_max_positions = 1024,
+                   .norm_epsilon = 1e-6f,
+                   .is_tied = true,
+                   .has_qk_norm = true,
+                   .activation = ACTIVATION_GELU,
+                   .bos = -1,
+                   .pad = 3,
+                   .eos = {1, 99},
+                   .n_eos = 2},
+    };
+
+    put_file("model.onnx", "graph");
+    put_file("model.onnx.data", "weights");
+    assert_int_equal(manifest_add_file(&manifest, directory, "model.onnx", NULL), KVERN_OK);
+    assert_int_equal(manifest_add_file(&manifest, directory, "model.onnx.data", NULL), KVERN_OK);
+    return manifest;
+}
+
+static void test_round_trip(void **state)
+{
+    struct manifest read, written = example();
+
+    (void)state;
+    for (int scaling = ROPE_SCALING_NONE; scaling <= ROPE_SCALING_DIVISORS; scaling++) {
+        struct manifest expected = written;
+        struct model_config *config = &expected.config;
+        kvern_error err = {0};
+
+        config->rope_scaling = (enum rope_scaling)scaling;
+        if (scaling != ROPE_SCALING_LLAMA3) {
+            config->rope_low_freq_factor = config->rope_high_freq_factor = 0;
+            config->rope_original_max_positions = 0;
+        }
+        if (scaling == ROPE_SCALING_NONE || scaling == ROPE_SCALING_DIVISORS)
+            config->rope_factor = 0;
+        for (int i = 0; scaling == ROPE_SCALING_DIVISORS && i < 8; i++)
+            config->rope_divisors[i] = 1.0f + (float)i / 3;
+        assert_int_equal(manifest_write(&expected, directory, NULL), KVERN_OK);
+        if (manifest_read(&read, directory, &err) != KVERN_OK)
+            fail_msg("%s", err.message);
+        assert_memory_equal(&read.config, config, sizeof *config);
+        assert_memory_equal(&read.files, &expected.files, sizeof read.files);
+        assert_string_equal(read.name, "tiny");
+        assert_string_equal(read.contract, "paged");
+        assert_string_equal(read.weights, "q4");
+        assert_string_equal(read.source, "tiny.gguf");
+        assert_string_equal(read.source_format, "gguf");
+        assert_int_equal(read.kv_types, expected.kv_types);
+        assert_true(read.n_parameters == 1234567890123);
+        assert_int_equal(read.n_files, 2);
+        assert_int_equal(manifest_verify(&read, directory, NULL), KVERN_OK);
+    }
+}
+
+/* Replaces the member at `path` ("dims.layers", "files.0.name") by a JSON value; NULL removes it.
+ */
+static char *damage(const char *text, const char *path, const char *value)
+{
+    json_t *root = json_loads(text, 0, NULL), *at = root;
+    json_t *put = value ? json_loads(value, JSON_DECODE_ANY, NULL) : NULL;
+    char copy[64], *key = copy, *dot;
+    char *damaged;
+
+    snprintf(copy, sizeof copy, "%s", path);
+    for (; (dot = strchr(key, '.')); key = dot + 1) {
+        *dot = '\0';
+        at = json_is_array(at) ? json_array_get(at, strtoul(key, NULL, 10))
+                               : json_object_get(at, key);
+    }
+    if (json_is_array(at))
+        json_array_set_new(at, strtoul(key, NULL, 10), put);
+    else if (value)
+        json_object_set_new(at, key, put);
+    else
+        json_object_del(at, key);
+    damaged = json_dumps(root, 0);
+    json_decref(root);
+    return damaged;
+}
+
+static void test_damaged_members(void **state)
+{
+    static const struct {
+        const char *path;
+        const char *value;
+        kvern_status status;
+        const char *message;
+    } cases[] = {
+        {"format_version", NULL, KVERN_FORMAT, "format_version is missing"},
+        {"format_version", "2", KVERN_UNSUPPORTED,
+         "format_version is 2; this kvern reads version 1"},
+        {"format_version", "\"1\"", KVERN_FORMAT, "format_version must be an integer"},
+        {"name", "\"\"", KVERN_FORMAT, "name has 0 bytes, but must have 1 to 255"},
+        {"name", "7", KVERN_FORMAT, "name must be a string"},
+        {"family", "\"gpt9\"", KVERN_UNSUPPORTED, "family is \"gpt9\", which kvern does not know"},
+        {"contract", "\"cached\"", KVERN_UNSUPPORTED, "contract is \"cached\""},
+        {"weights", "\"q3\"", KVERN_UNSUPPORTED, "weights is \"q3\""},
+        {"kv_types", "[]", KVERN_UNSUPPORTED, "kv_types names no type"},
+        {"n_parameters", "0", KVERN_FORMAT, "n_parameters is 0, but must be from 1"},
+        {"dims", "[]", KVERN_FORMAT, "dims must be an object"},
+        {"dims.layers", "-1", KVERN_FORMAT, "dims.layers is -1, but must be from 1"},
+        {"dims.layers", "9223372036854775807", KVERN_FORMAT, "dims.layers is 9223372036854775807"},
+        {"dims.layers", "100000", KVERN_FORMAT, "num_hidden_layers = 100000"},
+        {"dims.vocab", "2.5", KVERN_FORMAT, "dims.vocab must be an integer"},
+        {"dims.kv_heads", "3", KVERN_FORMAT, "num_attention_heads = 4 is not a multiple"},
+        {"dims.head_size", "1024", KVERN_FORMAT, "head_dim = 1024"},
+        {"norm_epsilon", "1e300", KVERN_FORMAT, "norm_epsilon is out of range"},
+        {"activation", "\"relu\"", KVERN_UNSUPPORTED, "activation is \"relu\""},
+        {"tied", "1", KVERN_FORMAT, "tied must be true or false"},
+        {"rope.scaling", "\"yarn\"", KVERN_UNSUPPORTED, "rope.scaling is \"yarn\""},
+        {"rope.factor", NULL, KVERN_FORMAT, "rope.factor is missing"},
+        {"rope.theta", "-5", KVERN_FORMAT, "rope_theta = -5"},
+        {"tokens.bos", "100", KVERN_FORMAT, "tokens.bos is 100, but must be from -1 to 99"},
+        {"tokens.eos", "[1,2,3,4,5,6,7,8,9]", KVERN_LIMIT, "tokens.eos has 9 ids, over the limit"},
+        {"tokens.eos", "[100]", KVERN_FORMAT, "tokens.eos holds something that is no id"},
+        {"tokens.eos", "[\"a\"]", KVERN_FORMAT, "tokens.eos holds something that is no id"},
+        {"source.file", NULL, KVERN_FORMAT, "source.file is missing"},
+        {"files", "[]", KVERN_FORMAT, "files does not name model.onnx"},
+        {"files.0", "5", KVERN_FORMAT, "files[].name is missing"},
+        {"files.0.name", "\"../secret\"", KVERN_FORMAT, "\"../secret\" leads out"},
+        {"files.0.name", "\"/etc/passwd\"", KVERN_FORMAT, "\"/etc/passwd\" leads out"},
+        {"files.0.name", "\"..\"", KVERN_FORMAT, "\"..\" leads out"},
+        {"files.0.bytes", "-1", KVERN_FORMAT, "files[].bytes is -1"},
+        {"files.0.sha256", "\"abc\"", KVERN_FORMAT, "sha256 of model.onnx is not 64 hex digits"},
+        {"files.1.name", "\"other\"", KVERN_FORMAT, "files does not name model.onnx.data"},
+    };
+    struct manifest manifest = example();
+    char *text;
+
+    (void)state;
+    assert_int_equal(manifest_format(&manifest, &text, NULL), KVERN_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *damaged = damage(text, cases[i].path, cases[i].value);
+        kvern_error err = {0};
+        kvern_status status = manifest_parse(&manifest, damaged, strlen(damaged), &err);
+
+        if (status != cases[i].status || !strstr(err.message, cases[i].message))
+            fail_msg("%s = %s gave %s: %s", cases[i].path, cases[i].value,
+                     kvern_status_name(status), err.message);
+        free(damaged);
+    }
+    free(text);
+}
+
+static void test_not_an_object(void **state)
+{
+    static const char *const texts[] = {"", "{", "[]", "5", "{\"a\":1,\"a\":2}", "\xff"};
+    struct manifest manifest;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        assert_int_equal(manifest_parse(&manifest, texts[i], strlen(texts[i]), NULL), KVERN_FORMAT);
+}
+
+static void test_files_that_changed(void **state)
+{
+    static const struct {
+        const char *text; /* NULL: removed; "@": a link to a file of the right size */
+        kvern_status read;
+        kvern_status verify;
+        const char *message;
+    } cases[] = {
+        {"weights!", KVERN_FORMAT, KVERN_FORMAT, "has 8 bytes; kvern.json says 7"},
+        {"weightS", KVERN_OK, KVERN_FORMAT, "kvern.json says "},
+        {NULL, KVERN_NOT_FOUND, KVERN_NOT_FOUND, "kvern.json names "},
+        {"@", KVERN_FORMAT, KVERN_FORMAT, "is not a regular file"},
+    };
+    struct manifest manifest = example();
+    char *path = path_join(directory, "model.onnx.data");
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        kvern_error err = {0};
+        struct manifest read;
+
+        assert_int_equal(manifest_write(&manifest, directory, NULL), KVERN_OK);
+        unlink(path);
+        if (cases[i].text && cases[i].text[0] == '@') {
+            put_file("aside", "weights");
+            assert_int_equal(symlink("aside", path), 0);
+        } else if (cases[i].text) {
+            put_file("model.onnx.data", cases[i].text);
+        }
+        assert_int_equal(manifest_read(&read, directory, &err), cases[i].read);
+        assert_int_equal(manifest_verify(&manifest, directory, &err), cases[i].verify);
+        if (!strstr(err.message, cases[i].message) || !strstr(err.message, path))
+            fail_msg("\"%s\" does not name %s and \"%s\"", err.message, path, cases[i].message);
+    }
+    free(path);
+}
+
+static void test_missing_manifest(void **state)
+{
+    struct manifest manifest;
+    kvern_error err = {0};
+
+    (void)state;
+    assert_int_equal(manifest_read(&manifest, "/nonexistent", &err), KVERN_NOT_FOUND);
+    assert_non_null(strstr(err.message, "/nonexistent/kvern.json"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_damaged_members),
+        cmocka_unit_test(test_not_an_object),    cmocka_unit_test(test_files_that_changed),
+        cmocka_unit_test(test_missing_manifest),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
