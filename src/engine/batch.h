@@ -6,8 +6,12 @@
 #ifndef KVERN_ENGINE_BATCH_H
 #define KVERN_ENGINE_BATCH_H
 
+#include "kvern.h"
+
 #include <stddef.h>
 #include <stdint.h>
+
+struct plan;
 
 struct batch {
     size_t n_tokens;       /* T */
@@ -22,5 +26,12 @@ struct batch {
     int32_t *block_table; /* [S, B]: KV block of each 16 positions; unused entries 0 */
     int64_t *logit_rows;  /* [R]: tokens whose logits are wanted, ascending */
 };
+
+/* Memory for the largest batch a step may have: every array of a batch made here is owned by it. */
+kvern_status batch_init(struct batch *batch, size_t max_tokens, size_t max_sequences,
+                        size_t max_blocks_per_row, kvern_error *err);
+void batch_clear(struct batch *batch);
+/* Writes what the plan runs. Logit rows come in the plan's order. */
+void batch_fill(struct batch *batch, const struct plan *plan);
 
 #endif

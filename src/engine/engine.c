@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine's thread and what callers may do to it. A step is a transaction: sequences advance in
+ * engine_commit() only, after the runner succeeded, so a failed step leaves them as they were. The
+ * thread sleeps in its inbox while there is nothing to run.
+ */
+#include "engine/engine.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "engine/request.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    DEFAULT_STEP_TOKENS = 512,
+    DEFAULT_MAX_SEQUENCES = 64,
+    DEFAULT_MAX_WAITING = 512,
+    SCORING_BYTES = 64 << 20, /* logits of one step for those that want every row */
+};
+
+struct kvern_engine {
+    struct runner *runner; /* owned */
+    struct engine_limits limits;
+    struct text_decoder_maker maker; /* .make may be NULL */
+    int32_t *stop_ids;               /* [n_stop_ids], owned */
+    size_t n_stop_ids;
+    struct queue inbox;
+    atomic_size_t n_waiting; /* submitted and not yet admitted */
+    pthread_mutex_t stats_mutex;
+    kvern_engine_stats stats; /* under stats_mutex */
+    /* the thread's own */
+    struct scheduler scheduler;
+    struct plan plan;
+    struct plan single; /* one item of a failed plan, run again alone */
+    struct batch batch;
+    struct sampler sampler;
+    pthread_t thread;
+};
+
+static void publish_stats(kvern_engine *e)
+{
+    const struct kv_blocks *blocks = &e->scheduler.blocks;
+
+    pthread_mutex_lock(&e->stats_mutex);
+    e->stats.n_running = (int32_t)e->scheduler.running.n;
+    e->stats.n_kv_blocks_used = (int32_t)(blocks->n_blocks - blocks->n_free);
+    pthread_mutex_unlock(&e->stats_mutex);
+}
+
+/* The reader may look at the stats, or free the request, as soon as it has the final delivery. */
+static void finish(kvern_engine *e, struct sequence *sequence, kvern_finish how,
+                   const kvern_error *error)
+{
+    if (sequence->state == SEQUENCE_WAITING)
+        atomic_fetch_sub(&e->n_waiting, 1);
+    scheduler_remove(&e->scheduler, sequence);
+    publish_stats(e);
+    request_finish(request_of(sequence), how, error);
+}
+
+static void drop_cancelled(kvern_engine *e, struct sequence_list *list, bool all)
+{
+    struct sequence *next;
+
+    for (struct sequence *sequence = list->first; sequence; sequence = next) {
+        next = sequence->next;
+        if (all || atomic_load(&request_of(sequence)->is_cancelled))
+            finish(e, sequence, KVERN_FINISH_CANCELLED, NULL);
+    }
+}
+
+static bool is_idle(const kvern_engine *e)
+{
+    return e->scheduler.waiting.n == 0 && e->scheduler.running.n == 0;
+}
+
+/* Takes submitted and cancelled requests; sleeps until there is something to run. false: the engine
+ * is being closed and holds no request any more. */
+static bool engine_wait(kvern_engine *e)
+{
+    bool is_closing;
+
+    do {
+        struct queue_item *item = queue_pop(&e->inbox, is_idle(e) ? -1 : 0);
+
+        for (; item; item = queue_pop(&e->inbox, 0))
+            scheduler_add(&e->scheduler, &((kvern_request *)item)->sequence);
+        is_closing = queue_is_closed(&e->inbox);
+        drop_cancelled(e, &e->scheduler.waiting, is_closing);
+        drop_cancelled(e, &e->scheduler.running, is_closing);
+    } while (is_idle(e) && !is_closing);
+    return !is_closing;
+}
+
+static bool is_stop_id(const kvern_engine *e, int32_t token)
+{
+    for (size_t i = 0; i < e->n_stop_ids; i++) {
+        if (e->stop_ids[i] == token)
+            return true;
+    }
+    return false;
+}
+
+static void count_step(kvern_engine *e, const struct plan *plan)
+{
+    pthread_mutex_lock(&e->stats_mutex);
+    e->stats.n_steps++;
+    for (size_t i = 0; i < plan->n_items; i++) {
+        if (sequence_is_decoding(plan->items[i].sequence))
+            e->stats.n_decode_tokens++;
+        else
+            e->stats.n_prefill_tokens += (int64_t)plan->items[i].n_tokens;
+    }
+    pthread_mutex_unlock(&e->stats_mutex);
+}
+
+/* One sequence's part of a step that succeeded; logits [item->n_logit_rows, vocab_size]. */
+static void commit_item(kvern_engine *e, const struct plan_item *item, const float *logits)
+{
+    struct sequence *sequence = item->sequence;
+    kvern_request *request = request_of(sequence);
+    size_t vocab_size = e->runner->vocab_size;
+    kvern_finish how = KVERN_FINISH_NONE;
+    int32_t token = 0;
+    kvern_error error;
+    kvern_status status;
+
+    sequence->n_computed += item->n_tokens;
+    status = request_see_logits(request, logits, item->n_logit_rows, vocab_size, &error);
+    if (status == KVERN_OK && sequence->n_computed < sequence->n_tokens)
+        return;
+    if (status == KVERN_OK)
+        status = sampler_pick(&e->sampler, &request->sampling,
+                              logits + (item->n_logit_rows - 1) * vocab_size, sequence->tokens,
+                              sequence->n_tokens, sequence_n_generated(sequence), &token, &error);
+    if (status != KVERN_OK) {
+        finish(e, sequence, KVERN_FINISH_ERROR, &error);
+        return;
+    }
+    how = request_add_token(request, token, !request->ignore_eos && is_stop_id(e, token));
+    if (how != KVERN_FINISH_NONE)
+        finish(e, sequence, how, NULL);
+}
+
+static void commit_plan(kvern_engine *e, const struct plan *plan, const float *logits)
+{
+    count_step(e, plan);
+    for (size_t i = 0; i < plan->n_items; i++) {
+        commit_item(e, &plan->items[i], logits);
+        logits += plan->items[i].n_logit_rows * e->runner->vocab_size;
+    }
+}
+
+/* A failed step is run again one sequence at a time, so that only the guilty one is lost. */
+static void run_one_by_one(kvern_engine *e, const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->n_items; i++) {
+        const float *logits = NULL;
+        kvern_error error = {0};
+
+        e->single.items[0] = plan->items[i];
+        e->single.n_items = 1;
+        batch_fill(&e->batch, &e->single);
+        if (e->runner->run(e->runner, &e->batch, &logits, &error) == KVERN_OK)
+            commit_plan(e, &e->single, logits);
+        else
+            finish(e, plan->items[i].sequence, KVERN_FINISH_ERROR, &error);
+    }
+}
+
+/* Samples, delivers tokens and text, drops what has finished or failed. */
+static void engine_commit(kvern_engine *e, const struct plan *plan, const float *logits,
+                          kvern_status status, const kvern_error *error)
+{
+    if (status == KVERN_OK)
+        commit_plan(e, plan, logits);
+    else if (plan->n_items == 1)
+        finish(e, plan->items[0].sequence, KVERN_FINISH_ERROR, error);
+    else
+        run_one_by_one(e, plan);
+    publish_stats(e);
+    if (e->limits.checks_blocks) {
+        kvern_error broken = {0};
+        kvern_status checked = scheduler_check(&e->scheduler, &broken);
+
+        assert(checked != KVERN_RUNTIME);
+        (void)checked;
+    }
+}
+
+static void engine_plan(kvern_engine *e)
+{
+    size_t n_waiting = e->scheduler.waiting.n;
+
+    scheduler_plan(&e->scheduler, &e->plan);
+    atomic_fetch_sub(&e->n_waiting, n_waiting - e->scheduler.waiting.n);
+    for (size_t i = 0; i < e->plan.n_items; i++)
+        request_start(request_of(e->plan.items[i].sequence));
+    publish_stats(e);
+}
+
+static void *engine_loop(void *argument)
+{
+    kvern_engine *e = argument;
+
+    while (engine_wait(e)) {
+        const float *logits = NULL;
+        kvern_error error = {0};
+
+        engine_plan(e);
+        batch_fill(&e->batch, &e->plan);
+        kvern_status status = e->runner->run(e->runner, &e->batch, &logits, &error);
+        engine_commit(e, &e->plan, logits, status, &error);
+    }
+    return NULL;
+}
+
+static size_t or_default(size_t value, size_t fallback)
+{
+    return value ? value : fallback;
+}
+
+/* Everything but the thread. */
+static kvern_status make_parts(kvern_engine *e, kvern_error *err)
+{
+    const struct runner *runner = e->runner;
+    size_t n_rows = SCORING_BYTES / (runner->vocab_size * sizeof(float));
+    struct scheduler_limits limits = {
+        .step_tokens = e->limits.step_tokens,
+        .max_running = e->limits.max_sequences,
+        .max_context = or_default(e->limits.max_context, SIZE_MAX),
+        .prefill_chunk = e->limits.prefill_chunk,
+        .scoring_rows = n_rows ? n_rows : 1,
+    };
+    kvern_status status = scheduler_init(&e->scheduler, &limits, runner->n_kv_blocks, err);
+
+    if (status == KVERN_OK)
+        status = plan_init(&e->plan, limits.max_running, err);
+    if (status == KVERN_OK)
+        status = plan_init(&e->single, 1, err);
+    if (status == KVERN_OK)
+        status = batch_init(&e->batch, limits.step_tokens, limits.max_running,
+                            kv_blocks_for_tokens(e->scheduler.limits.max_context), err);
+    if (status == KVERN_OK)
+        status = sampler_init(&e->sampler, runner->vocab_size, err);
+    return status;
+}
+
+static void free_parts(kvern_engine *e)
+{
+    sampler_clear(&e->sampler);
+    batch_clear(&e->batch);
+    plan_clear(&e->single);
+    plan_clear(&e->plan);
+    scheduler_clear(&e->scheduler);
+    queue_clear(&e->inbox);
+    pthread_mutex_destroy(&e->stats_mutex);
+    free(e->stop_ids);
+    free(e);
+}
+
+kvern_status engine_new(kvern_engine **out, struct runner *runner,
+                        const struct engine_limits *limits, const struct text_decoder_maker *maker,
+                        struct stop_ids stop, kvern_error *err)
+{
+    kvern_engine *e = new_or_abort(sizeof *e);
+    kvern_status status;
+
+    e->runner = runner;
+    e->limits = *limits;
+    e->limits.step_tokens = or_default(limits->step_tokens, DEFAULT_STEP_TOKENS);
+    e->limits.max_sequences = or_default(limits->max_sequences, DEFAULT_MAX_SEQUENCES);
+    e->limits.max_waiting = or_default(limits->max_waiting, DEFAULT_MAX_WAITING);
+    if (maker)
+        e->maker = *maker;
+    queue_init(&e->inbox);
+    pthread_mutex_init(&e->stats_mutex, NULL);
+    e->stop_ids = new_or_abort(stop.n * sizeof *e->stop_ids);
+    e->n_stop_ids = stop.n;
+    for (size_t i = 0; i < stop.n; i++)
+        e->stop_ids[i] = stop.ids[i];
+
+    status = make_parts(e, err);
+    if (status == KVERN_OK) {
+        e->stats.n_kv_blocks = (int32_t)runner->n_kv_blocks;
+        e->stats.max_context = (int32_t)e->scheduler.limits.max_context;
+        e->stats.n_threads = limits->n_threads;
+        e->stats.isa = limits->isa ? limits->isa : "";
+        if (pthread_create(&e->thread, NULL, engine_loop, e) != 0)
+            status = fail(err, KVERN_RUNTIME, "the engine's thread could not be started");
+    }
+    if (status != KVERN_OK) {
+        free_parts(e);
+        return status;
+    }
+    *out = e;
+    return KVERN_OK;
+}
+
+void kvern_engine_options_init(kvern_engine_options *options)
+{
+    *options = (kvern_engine_options){.kv_type = "f16"};
+}
+
+void kvern_engine_close(kvern_engine *engine)
+{
+    if (!engine)
+        return;
+    queue_close(&engine->inbox);
+    pthread_join(engine->thread, NULL);
+    engine->runner->free(engine->runner);
+    free_parts(engine);
+}
+
+void kvern_engine_get_stats(kvern_engine *engine, kvern_engine_stats *stats)
+{
+    pthread_mutex_lock(&engine->stats_mutex);
+    *stats = engine->stats;
+    pthread_mutex_unlock(&engine->stats_mutex);
+    stats->n_waiting = (int32_t)atomic_load(&engine->n_waiting);
+}
+
+/* max_tokens, or what is left of the context: one token even after a prompt that fills it. */
+static size_t tokens_to_generate(const kvern_engine *engine, const kvern_request_options *options)
+{
+    size_t max_context = engine->scheduler.limits.max_context;
+
+    if (options->max_tokens > 0)
+        return (size_t)options->max_tokens;
+    return options->n_prompt < max_context ? max_context - options->n_prompt : 1;
+}
+
+kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *options,
+                          kvern_request **out, kvern_error *err)
+{
+    size_t max_waiting = engine->limits.max_waiting;
+    size_t max_tokens = tokens_to_generate(engine, options);
+    kvern_request *request = NULL;
+    kvern_status status;
+
+    if (options->n_prompt == 0)
+        return fail(err, KVERN_INVALID, "the prompt is empty; it needs at least one token");
+    if (options->max_tokens < 0)
+        return fail(err, KVERN_INVALID, "max_tokens is %d; it must be 0 (no limit) or more",
+                    options->max_tokens);
+    status = scheduler_accepts(&engine->scheduler, options->n_prompt, max_tokens, err);
+    if (status != KVERN_OK)
+        return status;
+    if (atomic_fetch_add(&engine->n_waiting, 1) >= max_waiting) {
+        atomic_fetch_sub(&engine->n_waiting, 1);
+        return fail(err, KVERN_BUSY, "%zu requests are waiting, which is the most allowed",
+                    max_waiting);
+    }
+    status = request_new(&request, options, max_tokens, engine->runner->vocab_size,
+                         engine->maker.make ? &engine->maker : NULL, err);
+    if (status != KVERN_OK) {
+        atomic_fetch_sub(&engine->n_waiting, 1);
+        return status;
+    }
+    *out = request;
+    queue_push(&engine->inbox, &request->item);
+    return KVERN_OK;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine: one thread that plans, runs and commits steps for all requests. It owns sequences,
+ * KV blocks and sampler state; callers reach it through a queue and read their answers from their
+ * own. It never sees a file or a socket, and of the model only a runner.
+ */
+#ifndef KVERN_ENGINE_ENGINE_H
+#define KVERN_ENGINE_ENGINE_H
+
+#include "engine/runner.h"
+#include "engine/text_decoder.h"
+#include "kvern.h"
+
+/* 0 in the first four means the default of kvern_engine_options. */
+struct engine_limits {
+    size_t step_tokens;
+    size_t max_sequences;
+    size_t max_waiting;
+    size_t max_context;   /* positions of one sequence; 0: what the KV blocks hold */
+    size_t prefill_chunk; /* most prompt tokens of a sequence in one step; 0: step_tokens */
+    bool checks_blocks;   /* verify the block tables after every step (tests) */
+    int32_t n_threads;    /* told by kvern_engine_get_stats, like isa */
+    const char *isa;      /* static */
+};
+
+/* What ends an answer unless it ignores that. */
+struct stop_ids {
+    const int32_t *ids; /* [n] */
+    size_t n;
+};
+
+/* Starts the engine's thread. `runner` is taken over on success only. `maker` is copied (NULL: no
+ * text) and what its context points to must outlive the engine; `stop` is copied. */
+kvern_status engine_new(kvern_engine **out, struct runner *runner,
+                        const struct engine_limits *limits, const struct text_decoder_maker *maker,
+                        struct stop_ids stop, kvern_error *err);
+
+#endif

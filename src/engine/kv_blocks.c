@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reference-counted KV blocks with a free list in least-recently-used order, and the tables that
+ * hold them. A promise is only a count: which block it becomes is settled when it is taken.
+ */
+#include "engine/kv_blocks.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+enum { NO_BLOCK = -1 };
+
+kvern_status kv_blocks_init(struct kv_blocks *kv, size_t n_blocks, kvern_error *err)
+{
+    *kv = (struct kv_blocks){.oldest_free = NO_BLOCK, .newest_free = NO_BLOCK};
+    if (n_blocks == 0 || n_blocks > INT32_MAX)
+        return fail(err, KVERN_INVALID, "the KV cache has %zu blocks; it needs 1 to %d", n_blocks,
+                    INT32_MAX);
+    kv->blocks = try_new(n_blocks, sizeof *kv->blocks);
+    if (!kv->blocks)
+        return fail(err, KVERN_MEMORY, "no memory for the counts of %zu KV blocks", n_blocks);
+    kv->n_blocks = n_blocks;
+    kv->n_free = n_blocks;
+    kv->oldest_free = 0;
+    kv->newest_free = (int32_t)n_blocks - 1;
+    for (size_t i = 0; i < n_blocks; i++)
+        kv->blocks[i].next_free = i + 1 < n_blocks ? (int32_t)i + 1 : NO_BLOCK;
+    return KVERN_OK;
+}
+
+void kv_blocks_clear(struct kv_blocks *kv)
+{
+    free(kv->blocks);
+    *kv = (struct kv_blocks){0};
+}
+
+size_t kv_blocks_for_tokens(size_t n_tokens)
+{
+    return n_tokens / KV_BLOCK_TOKENS + (n_tokens % KV_BLOCK_TOKENS != 0);
+}
+
+size_t kv_blocks_available(const struct kv_blocks *kv)
+{
+    return kv->n_free - kv->n_promised;
+}
+
+kvern_status kv_table_init(struct kv_table *table, size_t capacity, kvern_error *err)
+{
+    *table = (struct kv_table){0};
+    table->blocks = try_new(capacity, sizeof *table->blocks);
+    if (!table->blocks)
+        return fail(err, KVERN_MEMORY, "no memory for a table of %zu KV blocks", capacity);
+    table->capacity = capacity;
+    return KVERN_OK;
+}
+
+void kv_table_clear(struct kv_table *table)
+{
+    assert(table->n_blocks == 0 && table->n_promised == 0);
+    free(table->blocks);
+    *table = (struct kv_table){0};
+}
+
+bool kv_blocks_promise(struct kv_blocks *kv, struct kv_table *table, size_t n_blocks)
+{
+    if (n_blocks > kv_blocks_available(kv))
+        return false;
+    kv->n_promised += n_blocks;
+    table->n_promised += n_blocks;
+    return true;
+}
+
+static int32_t take_oldest(struct kv_blocks *kv)
+{
+    int32_t index = kv->oldest_free;
+    struct kv_block *block = &kv->blocks[index];
+
+    kv->oldest_free = block->next_free;
+    if (kv->oldest_free == NO_BLOCK)
+        kv->newest_free = NO_BLOCK;
+    block->next_free = NO_BLOCK;
+    block->n_references = 1;
+    kv->n_free--;
+    return index;
+}
+
+static void drop_reference(struct kv_blocks *kv, int32_t index)
+{
+    struct kv_block *block = &kv->blocks[index];
+
+    assert(block->n_references > 0);
+    if (--block->n_references > 0)
+        return;
+    block->next_free = NO_BLOCK;
+    if (kv->newest_free == NO_BLOCK)
+        kv->oldest_free = index;
+    else
+        kv->blocks[kv->newest_free].next_free = index;
+    kv->newest_free = index;
+    kv->n_free++;
+}
+
+void kv_blocks_extend(struct kv_blocks *kv, struct kv_table *table, size_t n_tokens)
+{
+    size_t n_blocks = kv_blocks_for_tokens(n_tokens);
+
+    while (table->n_blocks < n_blocks) {
+        assert(table->n_promised > 0 && table->n_blocks < table->capacity);
+        table->n_promised--;
+        kv->n_promised--;
+        table->blocks[table->n_blocks++] = take_oldest(kv);
+    }
+}
+
+void kv_blocks_share(struct kv_blocks *kv, struct kv_table *table, int32_t block)
+{
+    assert(kv->blocks[block].n_references > 0 && table->n_blocks < table->capacity);
+    kv->blocks[block].n_references++;
+    table->blocks[table->n_blocks++] = block;
+}
+
+void kv_blocks_release(struct kv_blocks *kv, struct kv_table *table)
+{
+    /* The last block first, so that the head of a prompt, which others are likelier to share, is
+     * the youngest of the free ones. */
+    while (table->n_blocks > 0)
+        drop_reference(kv, table->blocks[--table->n_blocks]);
+    kv->n_promised -= table->n_promised;
+    table->n_promised = 0;
+}
+
+/* Walks the free list; every block met must be unreferenced, and the walk must end after n_free. */
+static kvern_status check_free_list(const struct kv_blocks *kv, kvern_error *err)
+{
+    size_t n_seen = 0;
+    int32_t last = NO_BLOCK;
+
+    for (int32_t i = kv->oldest_free; i != NO_BLOCK; i = kv->blocks[i].next_free) {
+        if (i < 0 || (size_t)i >= kv->n_blocks)
+            return fail(err, KVERN_RUNTIME, "the free list holds block %d of %zu", i, kv->n_blocks);
+        if (kv->blocks[i].n_references != 0)
+            return fail(err, KVERN_RUNTIME, "free KV block %d has %d references", i,
+                        kv->blocks[i].n_references);
+        if (++n_seen > kv->n_free)
+            break;
+        last = i;
+    }
+    if (n_seen != kv->n_free || (n_seen > 0 && last != kv->newest_free))
+        return fail(err, KVERN_RUNTIME, "the free list has %zu KV blocks or more, counted are %zu",
+                    n_seen, kv->n_free);
+    return KVERN_OK;
+}
+
+/* Adds up what the tables hold and compares it with the counts. */
+static kvern_status check_references(const struct kv_blocks *kv,
+                                     const struct kv_table *const *tables, size_t n_tables,
+                                     int32_t *found, kvern_error *err)
+{
+    size_t n_promised = 0;
+    size_t n_free = 0;
+
+    for (size_t t = 0; t < n_tables; t++) {
+        n_promised += tables[t]->n_promised;
+        for (size_t i = 0; i < tables[t]->n_blocks; i++) {
+            int32_t block = tables[t]->blocks[i];
+
+            if (block < 0 || (size_t)block >= kv->n_blocks)
+                return fail(err, KVERN_RUNTIME, "a table holds KV block %d of %zu", block,
+                            kv->n_blocks);
+            found[block]++;
+        }
+    }
+    for (size_t i = 0; i < kv->n_blocks; i++) {
+        n_free += found[i] == 0;
+        if (found[i] != kv->blocks[i].n_references)
+            return fail(err, KVERN_RUNTIME, "KV block %zu has %d references, %d tables hold it", i,
+                        kv->blocks[i].n_references, found[i]);
+    }
+    if (n_free != kv->n_free || n_promised != kv->n_promised || n_promised > n_free)
+        return fail(err, KVERN_RUNTIME,
+                    "%zu KV blocks are free and %zu promised, the counts say %zu and %zu", n_free,
+                    n_promised, kv->n_free, kv->n_promised);
+    return KVERN_OK;
+}
+
+kvern_status kv_blocks_check(const struct kv_blocks *kv, const struct kv_table *const *tables,
+                             size_t n_tables, kvern_error *err)
+{
+    int32_t *found = try_new(kv->n_blocks, sizeof *found);
+    kvern_status status;
+
+    if (!found)
+        return fail(err, KVERN_MEMORY, "no memory to check %zu KV blocks", kv->n_blocks);
+    status = check_references(kv, tables, n_tables, found, err);
+    if (status == KVERN_OK)
+        status = check_free_list(kv, err);
+    free(found);
+    return status;
+}

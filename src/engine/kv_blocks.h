@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Which KV block belongs to whom: reference counts, block tables and promises. Pure: it never sees
+ * the memory behind a block. The invariant, which kv_blocks_check() verifies: a block's references
+ * are the tables it stands in; a block without one is in the free list; what is promised is free.
+ */
+#ifndef KVERN_ENGINE_KV_BLOCKS_H
+#define KVERN_ENGINE_KV_BLOCKS_H
+
+#include "kvern.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { KV_BLOCK_TOKENS = 16 };
+
+struct kv_block {
+    int32_t n_references;
+    int32_t next_free; /* -1: the last one, or not free */
+};
+
+/* Free blocks are a list in least-recently-used order, so that the content of a block lives on as
+ * long as can be: the place where a prefix cache looks. */
+struct kv_blocks {
+    struct kv_block *blocks; /* [n_blocks], owned */
+    size_t n_blocks;
+    size_t n_free;
+    size_t n_promised; /* free blocks that tables may still take */
+    int32_t oldest_free;
+    int32_t newest_free;
+};
+
+/* One sequence's blocks: block i holds its positions 16 i .. 16 i + 15. */
+struct kv_table {
+    int32_t *blocks; /* [n_blocks], owned */
+    size_t n_blocks;
+    size_t capacity;
+    size_t n_promised;
+};
+
+kvern_status kv_blocks_init(struct kv_blocks *kv, size_t n_blocks, kvern_error *err);
+void kv_blocks_clear(struct kv_blocks *kv);
+
+/* Blocks that hold n_tokens positions. */
+size_t kv_blocks_for_tokens(size_t n_tokens);
+/* Free and promised to nobody. */
+size_t kv_blocks_available(const struct kv_blocks *kv);
+
+/* Room for at most `capacity` blocks; the table is empty. */
+kvern_status kv_table_init(struct kv_table *table, size_t capacity, kvern_error *err);
+/* The table must be empty. */
+void kv_table_clear(struct kv_table *table);
+
+/* Sets n_blocks free blocks aside for the table; false (nothing changed): not that many available.
+ */
+bool kv_blocks_promise(struct kv_blocks *kv, struct kv_table *table, size_t n_blocks);
+/* Takes blocks, out of the table's promise, until the table holds n_tokens positions. */
+void kv_blocks_extend(struct kv_blocks *kv, struct kv_table *table, size_t n_tokens);
+/* Appends a block of another table: one more reference. The block must be in use and the table have
+ * room. */
+void kv_blocks_share(struct kv_blocks *kv, struct kv_table *table, int32_t block);
+/* Gives up all blocks and the promise; the table is empty afterwards. */
+void kv_blocks_release(struct kv_blocks *kv, struct kv_table *table);
+
+/* Verifies the invariant against all tables there are. KVERN_RUNTIME names the first block that
+ * breaks it. */
+kvern_status kv_blocks_check(const struct kv_blocks *kv, const struct kv_table *const *tables,
+                             size_t n_tables, kvern_error *err);
+
+#endif

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Requests: checking and copying options, text and token deliveries, and the caller's side that
+ * gathers deliveries into events. Freeing waits for the final delivery, so that neither callback
+ * nor engine can meet a freed request.
+ */
+#include "engine/request.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "engine/sampler.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the engine hands to the reader: at most one token. */
+struct delivery {
+    struct queue_item item;
+    struct buffer text;
+    size_t n_tokens; /* 0 or 1 */
+    int32_t token;
+    kvern_finish finish;
+    size_t n_prompt_tokens;
+    size_t n_completion_tokens;
+    double wait_ms;
+    double prefill_ms;
+    double decode_ms;
+};
+
+void kvern_request_options_init(kvern_request_options *options)
+{
+    *options = (kvern_request_options){.sampling = {.top_p = 1, .repetition_penalty = 1}};
+}
+
+const char *kvern_finish_name(kvern_finish finish)
+{
+    static const char *const names[] = {[KVERN_FINISH_NONE] = "",
+                                        [KVERN_FINISH_STOP] = "stop",
+                                        [KVERN_FINISH_LENGTH] = "length",
+                                        [KVERN_FINISH_CANCELLED] = "cancelled",
+                                        [KVERN_FINISH_ERROR] = "error"};
+
+    return (size_t)finish < sizeof names / sizeof names[0] ? names[finish] : "";
+}
+
+static kvern_status check_prompt(const kvern_request_options *options, size_t vocab_size,
+                                 kvern_error *err)
+{
+    for (size_t i = 0; i < options->n_prompt; i++) {
+        int32_t id = options->prompt[i];
+
+        if (id < 0 || (size_t)id >= vocab_size)
+            return fail(err, KVERN_INVALID, "prompt token %zu is %d; the vocabulary has %zu", i, id,
+                        vocab_size);
+    }
+    return KVERN_OK;
+}
+
+kvern_status request_new(kvern_request **out, const kvern_request_options *options,
+                         size_t max_tokens, size_t vocab_size,
+                         const struct text_decoder_maker *maker, kvern_error *err)
+{
+    kvern_status status = check_prompt(options, vocab_size, err);
+    kvern_request *request;
+
+    if (status == KVERN_OK)
+        status = sampling_check(&options->sampling, err);
+    if (status != KVERN_OK)
+        return status;
+    request = new_or_abort(sizeof *request);
+    queue_init(&request->deliveries);
+    request->sampling = options->sampling;
+    request->ignore_eos = options->ignore_eos;
+    request->score_prompt = options->score_prompt;
+    request->all_logits = options->all_logits && options->on_logits;
+    request->on_logits = options->on_logits;
+    request->on_logits_data = options->on_logits_data;
+    request->n_prompt = options->n_prompt;
+    status = sequence_init(&request->sequence, options->prompt, options->n_prompt, max_tokens, err);
+    request->sequence.wants_all_rows = request->score_prompt || request->all_logits;
+    if (status == KVERN_OK)
+        status = stop_filter_init(&request->stop_filter, options->stop, options->n_stop, err);
+    if (status == KVERN_OK && maker)
+        status = maker->make(maker->context, &request->decoder, err);
+    if (status == KVERN_OK && request->score_prompt) {
+        request->prompt_logprobs = try_new(options->n_prompt, sizeof *request->prompt_logprobs);
+        if (!request->prompt_logprobs)
+            status =
+                fail(err, KVERN_MEMORY, "no memory for %zu log-probabilities", options->n_prompt);
+    }
+    if (status != KVERN_OK) {
+        request_free(request);
+        return status;
+    }
+    request->submitted_ms = clock_ms();
+    *out = request;
+    return KVERN_OK;
+}
+
+static void delivery_free(struct delivery *delivery)
+{
+    buffer_clear(&delivery->text);
+    free(delivery);
+}
+
+void request_free(kvern_request *request)
+{
+    struct queue_item *item;
+
+    while ((item = queue_pop(&request->deliveries, 0)))
+        delivery_free((struct delivery *)item);
+    queue_clear(&request->deliveries);
+    sequence_clear(&request->sequence);
+    stop_filter_clear(&request->stop_filter);
+    if (request->decoder.free)
+        request->decoder.free(request->decoder.state);
+    free(request->prompt_logprobs);
+    buffer_clear(&request->text);
+    free(request->tokens);
+    free(request);
+}
+
+kvern_request *request_of(struct sequence *sequence)
+{
+    return (kvern_request *)((char *)sequence - offsetof(kvern_request, sequence));
+}
+
+void request_start(kvern_request *request)
+{
+    if (request->started_ms == 0)
+        request->started_ms = clock_ms();
+}
+
+kvern_status request_see_logits(kvern_request *request, const float *logits, size_t n_rows,
+                                size_t vocab_size, kvern_error *err)
+{
+    const struct sequence *sequence = &request->sequence;
+    size_t first = sequence->n_computed - n_rows;
+
+    for (size_t i = 0; i < n_rows; i++) {
+        const float *row = logits + i * vocab_size;
+        size_t position = first + i;
+        bool is_last = position + 1 == sequence->n_tokens;
+
+        if (request->on_logits && (is_last || request->all_logits))
+            request->on_logits(row, vocab_size, position, request->on_logits_data);
+        if (request->score_prompt && position + 1 < sequence->n_prompt) {
+            float *score = &request->prompt_logprobs[position];
+
+            *score = log_probability(row, vocab_size, sequence->tokens[position + 1]);
+            if (isnan(*score))
+                return fail(err, KVERN_RUNTIME, "logits of token %zu are not finite", position + 1);
+        }
+    }
+    return KVERN_OK;
+}
+
+/* Takes `text` over. */
+static void deliver(kvern_request *request, struct buffer *text, const int32_t *token,
+                    kvern_finish finish)
+{
+    struct delivery *delivery = new_or_abort(sizeof *delivery);
+    const struct sequence *sequence = &request->sequence;
+    double now = clock_ms();
+    double started = request->started_ms > 0 ? request->started_ms : now;
+    double first_token = request->first_token_ms > 0 ? request->first_token_ms : now;
+
+    delivery->finish = finish;
+    if (text)
+        delivery->text = *text;
+    if (token) {
+        delivery->n_tokens = 1;
+        delivery->token = *token;
+    }
+    delivery->n_prompt_tokens =
+        sequence->n_computed < sequence->n_prompt ? sequence->n_computed : sequence->n_prompt;
+    delivery->n_completion_tokens = sequence_n_generated(sequence);
+    delivery->wait_ms = started - request->submitted_ms;
+    delivery->prefill_ms = first_token - started;
+    delivery->decode_ms = now - first_token;
+    queue_push(&request->deliveries, &delivery->item);
+}
+
+/* Everything the decoder and the stop filter still hold; a stop string may end there too. */
+static bool flush_text(kvern_request *request, struct buffer *out)
+{
+    struct buffer decoded = {0};
+    bool has_stopped = false;
+
+    if (request->decoder.finish)
+        request->decoder.finish(request->decoder.state, &decoded);
+    has_stopped = stop_filter_add(&request->stop_filter, decoded.data, decoded.n_bytes, out);
+    if (!has_stopped)
+        stop_filter_finish(&request->stop_filter, out);
+    out->has_failed |= decoded.has_failed;
+    buffer_clear(&decoded);
+    return has_stopped;
+}
+
+static bool add_text(kvern_request *request, int32_t token, struct buffer *out)
+{
+    struct buffer decoded = {0};
+    bool has_stopped;
+
+    if (!request->decoder.add)
+        return false;
+    request->decoder.add(request->decoder.state, token, &decoded);
+    has_stopped = stop_filter_add(&request->stop_filter, decoded.data, decoded.n_bytes, out);
+    out->has_failed |= decoded.has_failed;
+    buffer_clear(&decoded);
+    return has_stopped;
+}
+
+kvern_finish request_add_token(kvern_request *request, int32_t token, bool is_end)
+{
+    struct sequence *sequence = &request->sequence;
+    struct buffer text = {0};
+    kvern_finish finish = KVERN_FINISH_NONE;
+
+    sequence_append(sequence, token);
+    if (request->first_token_ms == 0)
+        request->first_token_ms = clock_ms();
+    if (is_end || add_text(request, token, &text))
+        finish = KVERN_FINISH_STOP;
+    else if (sequence->n_tokens == sequence->capacity)
+        finish = KVERN_FINISH_LENGTH;
+    if ((is_end || finish == KVERN_FINISH_LENGTH) && flush_text(request, &text))
+        finish = KVERN_FINISH_STOP;
+    if (text.has_failed) {
+        fail(&request->error, KVERN_MEMORY, "no memory for the text of token %zu",
+             sequence->n_tokens - 1);
+        buffer_clear(&text);
+        finish = KVERN_FINISH_ERROR;
+    }
+    deliver(request, &text, &token, KVERN_FINISH_NONE);
+    return finish;
+}
+
+void request_finish(kvern_request *request, kvern_finish finish, const kvern_error *error)
+{
+    if (error)
+        request->error = *error;
+    if (finish == KVERN_FINISH_CANCELLED) {
+        struct buffer text = {0};
+
+        flush_text(request, &text);
+        deliver(request, &text, NULL, finish);
+    } else {
+        deliver(request, NULL, NULL, finish);
+    }
+}
+
+static bool append_tokens(kvern_request *request, const struct delivery *delivery)
+{
+    if (request->n_tokens + delivery->n_tokens > request->token_capacity) {
+        size_t capacity = request->token_capacity ? request->token_capacity * 2 : 16;
+        int32_t *tokens = try_resize(request->tokens, capacity, sizeof *tokens);
+
+        if (!tokens)
+            return false;
+        request->tokens = tokens;
+        request->token_capacity = capacity;
+    }
+    if (delivery->n_tokens)
+        request->tokens[request->n_tokens++] = delivery->token;
+    return true;
+}
+
+/* Adds a delivery to the event being gathered; false: no memory, and its content is lost. */
+static bool gather(kvern_request *request, const struct delivery *delivery, kvern_event *event)
+{
+    bool has_room = append_tokens(request, delivery);
+
+    buffer_add(&request->text, delivery->text.data ? delivery->text.data : "",
+               delivery->text.n_bytes);
+    event->finish = delivery->finish;
+    event->n_prompt_tokens = delivery->n_prompt_tokens;
+    event->n_completion_tokens = delivery->n_completion_tokens;
+    event->wait_ms = delivery->wait_ms;
+    event->prefill_ms = delivery->prefill_ms;
+    event->decode_ms = delivery->decode_ms;
+    return has_room && !request->text.has_failed;
+}
+
+static void finish_event(kvern_request *request, kvern_event *event)
+{
+    event->text = request->text.data;
+    event->n_text = request->text.n_bytes;
+    event->tokens = request->tokens;
+    event->n_tokens = request->n_tokens;
+    if (event->finish == KVERN_FINISH_NONE)
+        return;
+    if (event->finish == KVERN_FINISH_ERROR)
+        event->error = request->error;
+    if (request->score_prompt && event->finish != KVERN_FINISH_ERROR &&
+        event->n_prompt_tokens == request->n_prompt) {
+        event->prompt_logprobs = request->prompt_logprobs;
+        event->n_prompt_logprobs = request->n_prompt - 1;
+    }
+    request->last = *event;
+    request->is_over = true;
+}
+
+kvern_status kvern_request_next(kvern_request *request, int timeout_ms, kvern_event *event,
+                                kvern_error *err)
+{
+    struct queue_item *item;
+    bool has_room = true;
+
+    if (request->is_over) {
+        *event = request->last;
+        return KVERN_OK;
+    }
+    item = queue_pop(&request->deliveries, timeout_ms);
+    if (!item)
+        return fail(err, KVERN_TIMEOUT, "nothing new from the request in %d ms", timeout_ms);
+    *event = (kvern_event){0};
+    buffer_truncate(&request->text, 0);
+    request->n_tokens = 0;
+    while (item) {
+        struct delivery *delivery = (struct delivery *)item;
+
+        has_room &= gather(request, delivery, event);
+        delivery_free(delivery);
+        item = event->finish == KVERN_FINISH_NONE ? queue_pop(&request->deliveries, 0) : NULL;
+    }
+    if (!has_room) {
+        kvern_request_cancel(request);
+        buffer_clear(&request->text);
+        request->is_over = event->finish != KVERN_FINISH_NONE;
+        request->last = (kvern_event){.text = "", .finish = KVERN_FINISH_ERROR};
+        return fail(err, KVERN_MEMORY, "no memory for the request's events; it was cancelled");
+    }
+    finish_event(request, event);
+    return KVERN_OK;
+}
+
+void kvern_request_cancel(kvern_request *request)
+{
+    atomic_store(&request->is_cancelled, true);
+}
+
+void kvern_request_free(kvern_request *request)
+{
+    if (!request)
+        return;
+    kvern_request_cancel(request);
+    while (!request->is_over) {
+        struct queue_item *item = queue_pop(&request->deliveries, -1);
+
+        request->is_over = ((struct delivery *)item)->finish != KVERN_FINISH_NONE;
+        delivery_free((struct delivery *)item);
+    }
+    request_free(request);
+}

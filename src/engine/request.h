@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A request: what its caller asked for, its sequence, and the way its answer goes back. From submit
+ * to the final delivery everything but is_cancelled and the reader's part belongs to the engine's
+ * thread; the final delivery hands all of it back, and the engine does not touch it again.
+ */
+#ifndef KVERN_ENGINE_REQUEST_H
+#define KVERN_ENGINE_REQUEST_H
+
+#include "base/queue.h"
+#include "engine/sequence.h"
+#include "engine/stop_filter.h"
+#include "engine/text_decoder.h"
+
+#include <stdatomic.h>
+
+struct kvern_request {
+    struct queue_item item; /* in the engine's inbox */
+    struct sequence sequence;
+    kvern_sampling sampling;
+    bool ignore_eos;
+    bool score_prompt;
+    bool all_logits;
+    kvern_logits_fn on_logits;
+    void *on_logits_data;
+    size_t n_prompt;        /* the sequence's, for readers after its end */
+    float *prompt_logprobs; /* [n_prompt - 1] with score_prompt */
+    struct text_decoder decoder;
+    struct stop_filter stop_filter;
+    double submitted_ms;
+    double started_ms;     /* of its first step; 0: none yet */
+    double first_token_ms; /* 0: none yet */
+    kvern_error error;
+    atomic_bool is_cancelled;
+    struct queue deliveries; /* from the engine to the reader */
+    /* the reader's */
+    struct buffer text;
+    int32_t *tokens; /* [n_tokens] */
+    size_t n_tokens;
+    size_t token_capacity;
+    kvern_event last; /* the last event, once is_over */
+    bool is_over;
+};
+
+/* Checks and copies the options; max_tokens is settled by the caller (at least 1). `maker` may be
+ * NULL: no text. */
+kvern_status request_new(kvern_request **out, const kvern_request_options *options,
+                         size_t max_tokens, size_t vocab_size,
+                         const struct text_decoder_maker *maker, kvern_error *err);
+/* Frees one that no engine holds. */
+void request_free(kvern_request *request);
+/* The request a sequence belongs to. */
+kvern_request *request_of(struct sequence *sequence);
+
+/* The rest is called on the engine's thread. */
+
+/* Before a step that it takes part in. */
+void request_start(kvern_request *request);
+/* Scores and shows logits [n_rows, vocab_size] of the last n_rows of the tokens computed so far.
+ * KVERN_RUNTIME: logits are not finite. */
+kvern_status request_see_logits(kvern_request *request, const float *logits, size_t n_rows,
+                                size_t vocab_size, kvern_error *err);
+/* Appends a token to the sequence and delivers it with the text it completes. `is_end`: an end
+ * token that counts, which gives no text. For anything but KVERN_FINISH_NONE the engine releases
+ * its blocks and calls request_finish() with it. */
+kvern_finish request_add_token(kvern_request *request, int32_t token, bool is_end);
+/* The final delivery. `error` replaces the request's own, if not NULL. Its blocks must have been
+ * released. */
+void request_finish(kvern_request *request, kvern_finish finish, const kvern_error *error);
+
+#endif

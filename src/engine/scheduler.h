@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Who runs in the next step, and how many tokens of each. Pure: it never sees a tensor, a thread or
+ * a clock. First come, first served: a sequence is admitted when the blocks of its worst case can
+ * be promised to it, so what was admitted always ends. No other sequence overtakes the first of the
+ * waiting ones, so a large request does not starve behind small ones.
+ */
+#ifndef KVERN_ENGINE_SCHEDULER_H
+#define KVERN_ENGINE_SCHEDULER_H
+
+#include "engine/kv_blocks.h"
+#include "engine/sequence.h"
+
+struct scheduler_limits {
+    size_t step_tokens;   /* tokens of one step, at least 2: one decode and one prefill */
+    size_t max_running;   /* sequences of one step, at least 1 */
+    size_t max_context;   /* positions of one sequence */
+    size_t prefill_chunk; /* most prompt tokens of one sequence in a step; 0: step_tokens */
+    size_t scoring_rows;  /* most logit rows a step gives to sequences that want all, at least 1 */
+};
+
+struct scheduler {
+    struct scheduler_limits limits;
+    struct kv_blocks blocks;
+    struct sequence_list waiting; /* in order of arrival */
+    struct sequence_list running; /* prefilling ones in order of arrival; decoding ones in turn */
+};
+
+/* What one sequence does in a step: runs tokens n_computed .. n_computed + n_tokens - 1. */
+struct plan_item {
+    struct sequence *sequence;
+    size_t n_tokens;
+    size_t n_logit_rows; /* of the last of these tokens */
+};
+
+struct plan {
+    struct plan_item *items; /* [n_items], owned */
+    size_t n_items;
+    size_t capacity;
+};
+
+/* Refuses limits no step could work with. max_context in force is at most what the blocks hold. */
+kvern_status scheduler_init(struct scheduler *scheduler, const struct scheduler_limits *limits,
+                            size_t n_kv_blocks, kvern_error *err);
+/* All sequences must have been removed. */
+void scheduler_clear(struct scheduler *scheduler);
+
+/* KVERN_LIMIT: no empty engine could run it either; the message names the limit. Reads constants
+ * only: any thread. */
+kvern_status scheduler_accepts(const struct scheduler *scheduler, size_t n_prompt,
+                               size_t max_tokens, kvern_error *err);
+/* Appends an accepted sequence to the waiting ones. */
+void scheduler_add(struct scheduler *scheduler, struct sequence *sequence);
+/* Takes it out of whichever list it is in and releases its blocks. */
+void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence);
+
+/* Admits what fits, then shares the step's tokens: decoding sequences first, one token each, but
+ * never out of the quarter that is kept for prefill while a prompt is unfinished; then prompts, in
+ * order. Every sequence in the plan has its blocks. Not empty as long as there is any sequence. */
+void scheduler_plan(struct scheduler *scheduler, struct plan *plan);
+/* kv_blocks_check() over the tables of all sequences. */
+kvern_status scheduler_check(const struct scheduler *scheduler, kvern_error *err);
+
+kvern_status plan_init(struct plan *plan, size_t capacity, kvern_error *err);
+void plan_clear(struct plan *plan);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One request's tokens and how far they are computed: what the scheduler and the batch see of a
+ * request. Pure data. Invariant: n_computed <= n_tokens <= capacity, and the KV of the first
+ * n_computed tokens is in the blocks of `table`.
+ */
+#ifndef KVERN_ENGINE_SEQUENCE_H
+#define KVERN_ENGINE_SEQUENCE_H
+
+#include "engine/kv_blocks.h"
+
+enum sequence_state {
+    SEQUENCE_NEW, /* in no list */
+    SEQUENCE_WAITING,
+    SEQUENCE_RUNNING,
+};
+
+struct sequence {
+    int32_t *tokens; /* [n_tokens]: the prompt, then what was generated; owned */
+    size_t n_tokens;
+    size_t n_prompt;
+    size_t capacity; /* n_prompt + the most tokens it may generate */
+    size_t n_computed;
+    struct kv_table table;
+    bool wants_all_rows; /* logits of every prompt position */
+    enum sequence_state state;
+    struct sequence *previous; /* in the scheduler's list */
+    struct sequence *next;
+};
+
+/* Copies the prompt. max_tokens: the most it may generate, at least 1. */
+kvern_status sequence_init(struct sequence *sequence, const int32_t *prompt, size_t n_prompt,
+                           size_t max_tokens, kvern_error *err);
+/* Its blocks must have been released. Fine on a zeroed one. */
+void sequence_clear(struct sequence *sequence);
+void sequence_append(struct sequence *sequence, int32_t token);
+size_t sequence_n_generated(const struct sequence *sequence);
+/* Positions of KV it needs at most: the last token it generates is never run. */
+size_t sequence_max_positions(size_t n_prompt, size_t max_tokens);
+/* Its next step runs one generated token. */
+bool sequence_is_decoding(const struct sequence *sequence);
+
+/* A list of sequences; zeroed is empty. It owns none of them. */
+struct sequence_list {
+    struct sequence *first;
+    struct sequence *last;
+    size_t n;
+};
+
+void sequence_list_append(struct sequence_list *list, struct sequence *sequence);
+void sequence_list_remove(struct sequence_list *list, struct sequence *sequence);
+
+#endif
