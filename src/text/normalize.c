@@ -88,114 +88,132 @@ static bool order_marks(utf8proc_int32_t *points, size_t n)
     return true;
 }
 
-/* Normalizes the code points gathered for one chunk [begin, end) of `text` into `out`. */
-static bool finish_chunk(struct buffer *points, utf8proc_option_t options,
-                         const struct aligned_text *text, size_t begin, size_t end,
-                         struct buffer *bytes, struct aligned_text *out)
-{
-    utf8proc_int32_t *list = (utf8proc_int32_t *)(void *)points->data;
-    size_t n = points->n_bytes / sizeof *list;
+/* Rewriting a text piece by piece: what did not change waits in [n_copied, ...) and is copied in
+ * one go, or never when nothing changes. */
+struct rewrite {
+    const struct aligned_text *text;
+    struct aligned_text built;
+    size_t n_copied;      /* bytes of `text` that are in `built` */
+    struct buffer points; /* utf8proc_int32_t: the chunk's decomposed characters */
+    struct buffer bytes;
+};
 
-    if (points->has_failed || !order_marks(list, n))
+static void rewrite_part(struct rewrite *rewrite, size_t begin, size_t end, const char *bytes,
+                         size_t n_bytes)
+{
+    const struct aligned_text *text = rewrite->text;
+
+    if (n_bytes == end - begin && !memcmp(bytes, text->data + begin, n_bytes))
+        return;
+    aligned_text_copy(&rewrite->built, text, rewrite->n_copied, begin);
+    aligned_text_insert(&rewrite->built, bytes, n_bytes, aligned_text_origin(text, begin, end));
+    rewrite->n_copied = end;
+}
+
+/* Moves the result into `text`; what `rewrite` holds is cleared in every case. */
+static kvern_status rewrite_finish(struct rewrite *rewrite, struct aligned_text *text,
+                                   bool has_memory, kvern_error *err)
+{
+    bool has_changed = rewrite->n_copied > 0;
+
+    buffer_clear(&rewrite->points);
+    buffer_clear(&rewrite->bytes);
+    if (has_memory && !has_changed)
+        return KVERN_OK;
+    if (has_memory) {
+        aligned_text_copy(&rewrite->built, text, rewrite->n_copied, text->n_bytes);
+        has_memory = aligned_text_replace(text, &rewrite->built);
+    }
+    aligned_text_clear(&rewrite->built);
+    return has_memory ? KVERN_OK : fail_memory(err);
+}
+
+/* Normalizes the code points gathered for the chunk [begin, end). */
+static bool finish_chunk(struct rewrite *rewrite, utf8proc_option_t options, size_t begin,
+                         size_t end)
+{
+    utf8proc_int32_t *list = (utf8proc_int32_t *)(void *)rewrite->points.data;
+    size_t n = rewrite->points.n_bytes / sizeof *list;
+
+    if (rewrite->points.has_failed || !order_marks(list, n))
         return false;
     if (options & UTF8PROC_COMPOSE) {
         utf8proc_ssize_t composed = utf8proc_normalize_utf32(list, (utf8proc_ssize_t)n, options);
         if (composed >= 0)
             n = (size_t)composed;
     }
-    buffer_truncate(bytes, 0);
+    buffer_truncate(&rewrite->bytes, 0);
     for (size_t i = 0; i < n; i++)
-        buffer_add_code_point(bytes, (unsigned)list[i]);
-    if (bytes->has_failed)
+        buffer_add_code_point(&rewrite->bytes, (unsigned)list[i]);
+    buffer_truncate(&rewrite->points, 0);
+    if (rewrite->bytes.has_failed)
         return false;
-    if (bytes->n_bytes == end - begin && !memcmp(bytes->data, text->data + begin, end - begin))
-        aligned_text_copy(out, text, begin, end);
-    else
-        aligned_text_insert(out, bytes->data, bytes->n_bytes,
-                            aligned_text_origin(text, begin, end));
+    rewrite_part(rewrite, begin, end, rewrite->bytes.data, rewrite->bytes.n_bytes);
     return true;
 }
 
-static bool is_ascii(const char *data, size_t n_bytes)
+/* ASCII changes only when a mark follows: the bytes from `at` that are followed by ASCII. */
+static size_t count_fixed(const struct aligned_text *text, size_t at)
 {
-    unsigned char all = 0;
+    size_t i = at;
 
-    for (size_t i = 0; i < n_bytes; i++)
-        all |= (unsigned char)data[i];
-    return all < 0x80;
+    while (i < text->n_bytes && (unsigned char)text->data[i] < 0x80)
+        i++;
+    return i == text->n_bytes || i == at ? i - at : i - at - 1;
 }
 
 static kvern_status run_form(enum normalize_kind kind, struct aligned_text *text, kvern_error *err)
 {
     utf8proc_option_t options = form_options(kind);
-    struct aligned_text built = {0};
-    struct buffer points = {0};
-    struct buffer bytes = {0};
-    size_t chunk_begin = 0;
+    struct rewrite rewrite = {.text = text};
+    size_t begin = 0; /* of the chunk being gathered */
     bool has_memory = true;
 
-    if (is_ascii(text->data, text->n_bytes))
-        return KVERN_OK;
     for (size_t i = 0; has_memory && i < text->n_bytes;) {
         utf8proc_int32_t parts[32];
         uint32_t code_point;
-        size_t n = utf8_decode(text->data + i, text->n_bytes - i, &code_point);
-        size_t n_parts = decompose(code_point, options, parts);
+        size_t n = count_fixed(text, i);
 
-        if (i > chunk_begin && starts_chunk(parts[0])) {
-            has_memory = finish_chunk(&points, options, text, chunk_begin, i, &bytes, &built);
-            buffer_truncate(&points, 0);
-            chunk_begin = i;
+        if (n > 0) {
+            has_memory = i == begin || finish_chunk(&rewrite, options, begin, i);
+            begin = i += n;
+            continue;
         }
-        buffer_add(&points, parts, n_parts * sizeof parts[0]);
+        n = utf8_decode(text->data + i, text->n_bytes - i, &code_point);
+        size_t n_parts = decompose(code_point, options, parts);
+        if (i > begin && starts_chunk(parts[0])) {
+            has_memory = finish_chunk(&rewrite, options, begin, i);
+            begin = i;
+        }
+        buffer_add(&rewrite.points, parts, n_parts * sizeof parts[0]);
         i += n;
     }
-    has_memory = has_memory &&
-                 finish_chunk(&points, options, text, chunk_begin, text->n_bytes, &bytes, &built);
-    buffer_clear(&points);
-    buffer_clear(&bytes);
-    if (!has_memory) {
-        aligned_text_clear(&built);
-        return fail_memory(err);
-    }
-    if (built.storage.n_bytes == text->n_bytes &&
-        !memcmp(built.storage.data, text->data, text->n_bytes)) {
-        aligned_text_clear(&built);
-        return KVERN_OK;
-    }
-    return aligned_text_replace(text, &built) ? KVERN_OK : fail_memory(err);
+    if (has_memory && begin < text->n_bytes)
+        has_memory = finish_chunk(&rewrite, options, begin, text->n_bytes);
+    return rewrite_finish(&rewrite, text, has_memory, err);
 }
 
 /* ---- the other steps ---- */
 
 static kvern_status run_lowercase(struct aligned_text *text, kvern_error *err)
 {
-    struct aligned_text built = {0};
-    size_t begin = 0;
+    struct rewrite rewrite = {.text = text};
 
-    for (size_t i = 0; i < text->n_bytes;) {
-        struct buffer lower = {0};
+    for (size_t i = 0; i < text->n_bytes && !rewrite.bytes.has_failed;) {
         uint32_t code_point;
         size_t n = utf8_decode(text->data + i, text->n_bytes - i, &code_point);
-        uint32_t low = (uint32_t)utf8proc_tolower((utf8proc_int32_t)code_point);
 
-        if (low != code_point || code_point == 0x130) {
-            buffer_add_code_point(&lower, code_point == 0x130 ? 'i' : low);
-            if (code_point == 0x130) /* the one letter whose lower case is two */
-                buffer_add_code_point(&lower, 0x307);
-            aligned_text_copy(&built, text, begin, i);
-            aligned_text_insert(&built, lower.data, lower.n_bytes,
-                                aligned_text_origin(text, i, i + n));
-            begin = i + n;
-            built.storage.has_failed |= lower.has_failed;
-            buffer_clear(&lower);
-        }
+        buffer_truncate(&rewrite.bytes, 0);
+        if (code_point == 0x130) /* the one letter whose lower case is two */
+            buffer_add_string(&rewrite.bytes, "i\xcc\x87");
+        else
+            buffer_add_code_point(&rewrite.bytes,
+                                  (unsigned)utf8proc_tolower((utf8proc_int32_t)code_point));
+        if (!rewrite.bytes.has_failed)
+            rewrite_part(&rewrite, i, i + n, rewrite.bytes.data, rewrite.bytes.n_bytes);
         i += n;
     }
-    if (begin == 0)
-        return KVERN_OK;
-    aligned_text_copy(&built, text, begin, text->n_bytes);
-    return aligned_text_replace(text, &built) ? KVERN_OK : fail_memory(err);
+    return rewrite_finish(&rewrite, text, !rewrite.bytes.has_failed, err);
 }
 
 static void run_strip(const struct normalize_step *step, struct aligned_text *text)
@@ -230,19 +248,17 @@ static void run_strip(const struct normalize_step *step, struct aligned_text *te
 
 static kvern_status run_strip_accents(struct aligned_text *text, kvern_error *err)
 {
-    struct aligned_text built = {0};
+    struct rewrite rewrite = {.text = text};
 
-    if (is_ascii(text->data, text->n_bytes))
-        return KVERN_OK;
     for (size_t i = 0; i < text->n_bytes;) {
         uint32_t code_point;
         size_t n = utf8_decode(text->data + i, text->n_bytes - i, &code_point);
 
-        if (!unicode_is_mark(code_point))
-            aligned_text_copy(&built, text, i, i + n);
+        if (code_point >= 0x80 && unicode_is_mark(code_point))
+            rewrite_part(&rewrite, i, i + n, "", 0);
         i += n;
     }
-    return aligned_text_replace(text, &built) ? KVERN_OK : fail_memory(err);
+    return rewrite_finish(&rewrite, text, true, err);
 }
 
 static kvern_status run_replace(const struct normalize_step *step, struct regex_scratch *scratch,

@@ -5,6 +5,8 @@ Writes, deterministically (tokenizers 0.22.2 and a CPython 3.11 standard library
   tokens/lines.json     one JSON string a line: real code and text, and seeded mixtures of scripts
   tokens/NAME.json      small tokenizers trained on the lines: gpt2, llama3 and qwen2 style
   tokens/NAME.digest    for each line: count and CRC-32 of its ids, written as "id,id,..."
+  tokens/variants.json  other configurations of these tokenizers: members that replace the base's, and for
+                        every 61st line the CRC-32 of its ids and of their decoded text
 Another tokenizer's digest, to be compared by hand or in a system test:
   python make_tokens.py --digest TOKENIZER_JSON OUT
 """
@@ -20,6 +22,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 HERE = pathlib.Path(__file__).parent / "tokens"
 N_CODE, N_MIXED = 4200, 6200
+STRIDE = 61  # of the lines that the variants are run over
 # Unicode versions differ between libraries: only characters old enough for all are drawn
 RANGES = [
     (0x20, 0x7E), (0x20, 0x7E), (0xA0, 0xFF), (0x100, 0x17F), (0x300, 0x36F), (0x370, 0x3FF),
@@ -119,6 +122,91 @@ def train(lines, name):
     return tokenizer
 
 
+def train_spm(lines):
+    """Llama 2's manner: no pre-tokenizer, characters, bytes for what is unknown."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    specials = ["<unk>", "<s>", "</s>"] + ["<0x%02X>" % i for i in range(256)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")  # for training only
+    lines = [line for line in lines if "\0" not in line]  # JSON readers in C refuse it in a name
+    tokenizer.train_from_iterator(lines, trainers.BpeTrainer(
+        vocab_size=1200, special_tokens=specials, show_progress=False, limit_alphabet=150))
+    made = json.loads(tokenizer.to_str())
+    made["added_tokens"] = made["added_tokens"][:3]
+    made["pre_tokenizer"] = None
+    made["decoder"] = {"type": "Sequence", "decoders": [
+        {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"},
+        {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
+    return Tokenizer.from_str(json.dumps(made))
+
+
+def variants():
+    """(base, name, members) of configurations that are not a base's own."""
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    no_regex = dict(byte_level, use_regex=False)
+
+    def split(pattern, behavior, invert=False, kind="Regex"):
+        step = {"type": "Split", "pattern": {kind: pattern}, "behavior": behavior, "invert": invert}
+        return {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [step, no_regex]}}
+
+    def steps(*list_):
+        return {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [*list_, no_regex]}}
+
+    def added(content, **options):
+        token = {"id": 2000, "content": content, "single_word": False, "lstrip": False, "rstrip": False,
+                 "normalized": False, "special": False}
+        return dict(token, **options)
+
+    out = [("gpt2", "normalizer " + n, {"normalizer": {"type": n}})
+           for n in ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents"]]
+    out += [("gpt2", "Strip", {"normalizer": {"type": "Strip", "strip_left": True, "strip_right": True}}),
+            ("gpt2", "Strip left", {"normalizer": {"type": "Strip", "strip_left": True, "strip_right": False}}),
+            ("gpt2", "Replace", {"normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "NFKD"}, {"type": "Replace", "pattern": {"Regex": r"\s{2,}|\d"}, "content": "_"},
+                {"type": "Replace", "pattern": {"String": "e"}, "content": "EE"}]}})]
+    for behavior in ["Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"]:
+        for invert in [False, True]:
+            out.append(("gpt2", "Split %s%s" % (behavior, " inverted" * invert),
+                        split(r"[\p{Lu}\s]|\w\d", behavior, invert)))
+        out.append(("gpt2", "Punctuation " + behavior, steps({"type": "Punctuation", "behavior": behavior})))
+    out += [("gpt2", "Split String", split("e", "Isolated", kind="String")),
+            ("gpt2", "Digits runs", steps({"type": "Digits", "individual_digits": False})),
+            ("gpt2", "Whitespace", steps({"type": "Whitespace"})),
+            ("gpt2", "WhitespaceSplit", steps({"type": "WhitespaceSplit"})),
+            ("gpt2", "prefix space", {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                {"type": "Digits", "individual_digits": True}, dict(byte_level, add_prefix_space=True)]}}),
+            ("gpt2", "no regex", {"pre_tokenizer": no_regex}),
+            ("gpt2", "Metaspace decoder", {"decoder": {"type": "Metaspace", "replacement": "e",
+                                                       "prepend_scheme": "always", "split": True}}),
+            ("gpt2", "no decoder", {"decoder": None})]
+    for options in [{}, {"lstrip": True}, {"rstrip": True}, {"lstrip": True, "rstrip": True}, {"single_word": True},
+                    {"normalized": True}]:
+        for content in ["the", "re", "\u00e9"]:
+            out.append(("qwen2", "added %s %s" % (content, " ".join(options)), {"added_tokens": [
+                added(content, **options), added(content + "tu", id=2001), added(" " + content, id=2002)]}))
+    for scheme in ["always", "first", "never"]:
+        for is_split in [True, False]:
+            metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": is_split}
+            out.append(("spm", "Metaspace %s %s" % (scheme, is_split),
+                        {"normalizer": None, "pre_tokenizer": metaspace, "decoder": metaspace}))
+    out.append(("spm", "Llama 2", {}))
+    return out
+
+
+def add_variants(bases, lines):
+    made = []
+    for base, name, members in variants():
+        tokenizer = Tokenizer.from_str(json.dumps(dict(json.loads(bases[base].to_str()), **members)))
+        if "added_tokens" in members:  # with the ids it gave them
+            members["added_tokens"] = json.loads(tokenizer.to_str())["added_tokens"]
+        ids = [tokenizer.encode(line).ids for line in lines[::STRIDE]]
+        texts = [tokenizer.decode(x) for x in ids]
+        made.append({"base": base, "name": name, "members": members,
+                     "ids": "".join("%08x" % zlib.crc32(",".join(map(str, x)).encode()) for x in ids),
+                     "texts": "".join("%08x" % zlib.crc32(x.encode()) for x in texts)})
+    return made
+
+
 def digest(tokenizer, lines):
     out = []
     for line in lines:
@@ -137,11 +225,14 @@ def main():
     # newline="" and no raw U+2028 and the like: the file must split at \n only
     text = "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
     (HERE / "lines.json").write_text(text, encoding="utf-8", newline="")
-    for name in ["gpt2", "llama3", "qwen2"]:
-        tokenizer = train(lines, name)
+    bases = {name: train(lines, name) for name in ["gpt2", "llama3", "qwen2"]}
+    bases["spm"] = train_spm(lines)
+    for name, tokenizer in bases.items():
         compact = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":"))
         (HERE / (name + ".json")).write_text(compact + "\n", encoding="utf-8")
-        (HERE / (name + ".digest")).write_text(digest(tokenizer, lines))
+        if name != "spm":
+            (HERE / (name + ".digest")).write_text(digest(tokenizer, lines))
+    (HERE / "variants.json").write_text("[\n%s\n]\n" % ",\n".join(json.dumps(x) for x in add_variants(bases, lines)))
 
 
 main()
