@@ -21,11 +21,6 @@ enum {
     MAX_THREADS = 1024,
 };
 
-void kvern_engine_options_init(kvern_engine_options *options)
-{
-    *options = (kvern_engine_options){.kv_type = "f16"};
-}
-
 static kvern_status check_options(const kvern_engine_options *options, kvern_error *err)
 {
     const struct {

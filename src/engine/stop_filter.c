@@ -3,7 +3,6 @@
  * The stop filter. Held text is at most a stop string long plus what one token adds, so a plain
  * search over it at every token is cheap.
  */
-#define _GNU_SOURCE /* memmem */
 #include "engine/stop_filter.h"
 
 #include "base/error.h"

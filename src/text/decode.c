@@ -3,7 +3,6 @@
  * Decoder steps. Bytes of a byte-level decoder wait until they end a character; a run of byte
  * fallback tokens waits until it ends, for it is text only if the whole run is valid.
  */
-#define _GNU_SOURCE /* memmem */
 #include "text/decode.h"
 
 #include "base/error.h"

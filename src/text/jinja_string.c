@@ -3,7 +3,6 @@
  * White space, escapes and offsets as Python sees them. Texts are valid UTF-8 (checked where they
  * enter: the lexer and jansson); an ill-formed byte would still count as one character.
  */
-#define _GNU_SOURCE /* memmem */
 #include "text/jinja_string.h"
 
 #include "base/utf8.h"

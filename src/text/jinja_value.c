@@ -3,7 +3,6 @@
  * Making, comparing and iterating values, with Python's rules. Every loop here charges its work and
  * every recursion its depth, because a template can nest a value in itself.
  */
-#define _GNU_SOURCE /* memmem */
 #include "text/jinja_value.h"
 
 #include "base/error.h"

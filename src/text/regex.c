@@ -3,7 +3,6 @@
  * PCRE2 in UTF mode with JIT. Compiled code is read-only and shared by threads; match data is not,
  * and lives in a regex_scratch.
  */
-#define _GNU_SOURCE /* memmem */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/regex.h"
 
