@@ -59,8 +59,7 @@ static size_t next_space(const struct jinja_string *string, size_t at, size_t *b
 {
     size_t n = 0;
 
-    while (at < string->n_bytes &&
-           (n = jinja_space_bytes(string->data + at, string->n_bytes - at)) == 0)
+    while (at < string->n_bytes && jinja_space_bytes(string->data + at, string->n_bytes - at) == 0)
         at++;
     *begin = at;
     while (at < string->n_bytes &&
