@@ -76,7 +76,7 @@ void *jinja_arena_grow(struct jinja_arena *arena, void *old, size_t old_bytes, s
         }
     }
     void *memory = jinja_arena_take(arena, new_bytes, 1);
-    if (memory && old_bytes)
+    if (memory && old && old_bytes)
         memcpy(memory, old, old_bytes);
     return memory;
 }

@@ -167,8 +167,7 @@ bool jinja_enter(struct jinja_parser *parser);
 
 /* jinja_expression.c */
 struct jinja_node *jinja_parse_expression(struct jinja_parser *parser, bool with_conditional);
-/* Expressions separated by commas: one alone is itself, else a tuple. `stop` is a name that ends it
- * ("in"), or NULL. */
+/* Expressions separated by commas: one alone is itself, else a tuple. */
 struct jinja_node *jinja_parse_tuple(struct jinja_parser *parser, bool with_conditional);
 /* Names, or a tuple of targets, or name.attribute. */
 struct jinja_node *jinja_parse_target(struct jinja_parser *parser, bool with_attribute);

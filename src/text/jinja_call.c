@@ -49,7 +49,8 @@ struct jinja_value jinja_call_builtin(struct jinja_run *run, const char *what,
     struct jinja_arguments bound = {.items = items};
     struct jinja_text no_name = {"", 0};
 
-    if (run->status)
+    /* most builtins read all of a text: paid here, so that none forgets */
+    if (!jinja_step(run, self.kind == JINJA_STRING ? self.string->n_bytes / 256 : 0))
         return jinja_undefined();
     if (!builtin->parameters)
         return builtin->call(run, self, arguments);

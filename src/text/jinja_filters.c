@@ -127,7 +127,7 @@ static struct jinja_value filter_title(struct jinja_run *run, struct jinja_value
         else
             jinja_add_lower(&builder, string, i, i + n);
         is_first = jinja_space_bytes(string->data + i, string->n_bytes - i) > 0 ||
-                   memchr("-({[<", string->data[i], 5);
+                   (string->data[i] && strchr("-({[<", string->data[i]));
     }
     return jinja_built(&builder);
 }

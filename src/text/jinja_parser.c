@@ -53,8 +53,8 @@ void jinja_node_add(struct jinja_parser *parser, struct jinja_node ***items, siz
     size_t n = *n_items;
 
     if (n == 0 || (n >= 4 && (n & (n - 1)) == 0)) { /* capacities 4, 8, 16, ... */
-        void *grown = jinja_arena_grow(parser->arena, *items, n * sizeof **items,
-                                       (n == 0 ? 4 : n * 2) * sizeof **items);
+        void *grown = jinja_arena_grow(parser->arena, *items, n * sizeof(struct jinja_node *),
+                                       (n == 0 ? 4 : n * 2) * sizeof(struct jinja_node *));
         if (!grown) {
             jinja_parse_fail(parser, KVERN_MEMORY, "no memory for the template's tree");
             return;

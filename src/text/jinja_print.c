@@ -78,7 +78,7 @@ void jinja_add_part(struct jinja_builder *builder, const struct jinja_string *st
     if (end <= begin)
         return;
     jinja_add(builder, string->data + begin, end - begin, !string->marks && string->is_untrusted);
-    if (!string->marks || builder->run->status)
+    if (!string->marks || !builder->marks || builder->run->status)
         return;
     memcpy(builder->marks + at, string->marks + begin, end - begin);
     for (size_t i = begin; i < end; i++)

@@ -244,6 +244,10 @@ struct jinja_value jinja_percent_format(struct jinja_run *run, const struct jinj
 struct jinja_value jinja_brace_format(struct jinja_run *run, const struct jinja_string *format,
                                       const struct jinja_arguments *arguments);
 
+/* jinja_methods_text.c: the methods of strings */
+extern const struct jinja_builtin jinja_text_methods[]; /* [jinja_n_text_methods] */
+extern const size_t jinja_n_text_methods;
+
 /* jinja_filters.c, jinja_tests.c, jinja_methods.c, jinja_globals.c: NULL if there is none */
 const struct jinja_builtin *jinja_find_filter(struct jinja_text name);
 const struct jinja_builtin *jinja_find_test(struct jinja_text name);

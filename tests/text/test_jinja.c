@@ -128,6 +128,8 @@ static void test_hostile_templates_hit_a_limit(void **state)
         "{{ 9223372036854775807 + 1 }}",
         "{{ 10 ** 10 ** 10 }}",
         "{{ '%999999999d' % 1 }}",
+        "{% set x = 'x' * 4000000 %}{% for a in range(9999) %}{% for b in range(9999) %}"
+        "{{ x.count('y') }}{% endfor %}{% endfor %}",
     };
 
     (void)state;
