@@ -170,7 +170,8 @@ typedef struct kvern_engine kvern_engine;
 
 typedef struct kvern_engine_options {
     int32_t n_threads;      /* 0: the CPUs this process may use */
-    int32_t step_tokens;    /* token budget of a step; 0: 512 */
+    int32_t step_tokens;    /* token budget of a step, at least 2; 0: 512 */
+    int32_t prefill_chunk;  /* most prompt tokens of one sequence in a step; 0: step_tokens */
     int32_t max_sequences;  /* running at once; 0: 64 */
     int32_t max_waiting;    /* queue bound; 0: 512 */
     int32_t max_context;    /* tokens of one sequence; 0: the model's, bounded by KV memory */

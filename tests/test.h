@@ -12,7 +12,11 @@
 
 #include <cmocka.h>
 
-#undef fail /* base/error.h has a function of this name; fail_msg() does what it did */
+/* base/error.h has a function named fail, so cmocka's macro of that name goes, and fail_msg, which
+ * uses it, is made anew. */
+#undef fail
+#undef fail_msg
+#define fail_msg(...) (print_error(__VA_ARGS__), print_error("\n"), _fail(__FILE__, __LINE__))
 
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
 

@@ -29,6 +29,7 @@ static kvern_status check_options(const kvern_engine_options *options, kvern_err
     } numbers[] = {
         {"n_threads", options->n_threads, MAX_THREADS},
         {"step_tokens", options->step_tokens, 1 << 16},
+        {"prefill_chunk", options->prefill_chunk, 1 << 16},
         {"max_sequences", options->max_sequences, 4096},
         {"max_waiting", options->max_waiting, 1 << 20},
         {"max_context", options->max_context, 1 << 24},
@@ -144,6 +145,7 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
 
     struct engine_limits limits = {
         .step_tokens = (size_t)options->step_tokens,
+        .prefill_chunk = (size_t)options->prefill_chunk,
         .max_sequences = (size_t)options->max_sequences,
         .max_waiting = (size_t)options->max_waiting,
         .max_context = max_context,

@@ -42,7 +42,7 @@ kvern_model *open_test_model(const char *source, const char *weights)
     return model;
 }
 
-kvern_engine *open_test_engine(const kvern_model *model, int32_t n_threads, int32_t step_tokens,
+kvern_engine *open_test_engine(const kvern_model *model, int32_t n_threads, int32_t prefill_chunk,
                                const char *kv_type)
 {
     kvern_engine_options options;
@@ -51,7 +51,7 @@ kvern_engine *open_test_engine(const kvern_model *model, int32_t n_threads, int3
 
     kvern_engine_options_init(&options);
     options.n_threads = n_threads;
-    options.step_tokens = step_tokens;
+    options.prefill_chunk = prefill_chunk;
     options.kv_type = kv_type;
     if (kvern_engine_open(&engine, model, &options, &err) != KVERN_OK)
         fail_msg("%s", err.message);

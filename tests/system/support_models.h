@@ -13,7 +13,7 @@ extern const char *const smollm2_gguf;
 /* Converts `source` (a path in the repository) with `weights` (NULL: keep) unless that is done, and
  * opens it. Fails the test otherwise. */
 kvern_model *open_test_model(const char *source, const char *weights);
-kvern_engine *open_test_engine(const kvern_model *model, int32_t n_threads, int32_t step_tokens,
+kvern_engine *open_test_engine(const kvern_model *model, int32_t n_threads, int32_t prefill_chunk,
                                const char *kv_type);
 /* Waits for the end; returns the tokens generated, at most `capacity`. */
 size_t finish_request(kvern_request *request, int32_t *tokens, size_t capacity);

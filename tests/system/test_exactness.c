@@ -84,12 +84,12 @@ static void compare(const struct trace *seen, const int32_t *tokens, const struc
 static const struct {
     const char *label;
     int32_t n_threads;
-    int32_t step_tokens;
+    int32_t prefill_chunk;
     bool is_together;
 } ways[] = {
-    {"alone, 2 threads", 2, 512, false},
-    {"together, 1 thread", 1, 512, true},
-    {"together, 2 threads", 2, 512, true},
+    {"alone, 2 threads", 2, 0, false},
+    {"together, 1 thread", 1, 0, true},
+    {"together, 2 threads", 2, 0, true},
     {"alone, chunks of 7", 1, 7, false},
     {"together, chunks of at most 64", 2, 64, true},
     {"alone, token by token", 2, 1, false},
@@ -112,7 +112,7 @@ static void check_model(const char *source, const char *weights, const char *isa
         for (size_t j = 0; j < cases[i].n_prompt; j++)
             cases[i].prompt[j] = (int32_t)(next_random(&random) % (uint64_t)info.vocab_size);
     }
-    kvern_engine *engine = open_test_engine(model, 1, 512, "f16");
+    kvern_engine *engine = open_test_engine(model, 1, 0, "f16");
     for (size_t i = 0; i < n_requests; i++) {
         kvern_request *request = submit(engine, &cases[i], &expected[i]);
 
@@ -126,7 +126,7 @@ static void check_model(const char *source, const char *weights, const char *isa
         struct trace seen[MAX_REQUESTS];
         int32_t tokens[N_DECODED];
 
-        engine = open_test_engine(model, ways[way].n_threads, ways[way].step_tokens, "f16");
+        engine = open_test_engine(model, ways[way].n_threads, ways[way].prefill_chunk, "f16");
         for (size_t i = 0; ways[way].is_together && i < n_requests; i++)
             requests[i] = submit(engine, &cases[i], &seen[i]);
         for (size_t i = 0; i < n_requests; i++) {
