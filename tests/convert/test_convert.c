@@ -319,6 +319,28 @@ static void test_no_space(void **state)
     assert_int_equal(count_entries(place), 0);
 }
 
+static void test_parents(void **state)
+{
+    kvern_convert_options options = default_options();
+    struct stopper stopper = {.stop_at = 3};
+    char *parent = path_join(target, "deeper");
+    char *deep = path_join(parent, "model");
+
+    (void)state;
+    options.target = deep;
+    options.on_progress = count_and_stop;
+    options.on_progress_data = &stopper;
+    assert_int_equal(kvern_convert(&options, NULL), KVERN_CANCELLED);
+    assert_int_equal(count_entries(place), 0);
+    options.on_progress = NULL;
+    convert_or_fail(&options);
+    assert_int_equal(count_entries(deep), 5);
+    assert_int_equal(count_entries(parent), 1);
+    directory_remove(deep, NULL);
+    free(parent);
+    free(deep);
+}
+
 static void test_bad_arguments(void **state)
 {
     struct {
@@ -395,6 +417,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_every_allocation_fails, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_disk_full, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_space, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_parents, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad_arguments, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad_sources, set_up, tear_down),
     };
