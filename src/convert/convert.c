@@ -92,8 +92,9 @@ static kvern_status set_paths(struct conversion *c)
         n_bytes--;
     c->target = copy_bytes_or_abort(options->target, n_bytes);
     name = path_base(c->target);
-    c->parent = name == c->target ? copy_string_or_abort(".")
-                                  : copy_bytes_or_abort(c->target, (size_t)(name - c->target));
+    n_bytes = (size_t)(name - c->target);
+    c->parent = n_bytes == 0 ? copy_string_or_abort(".")
+                             : copy_bytes_or_abort(c->target, n_bytes > 1 ? n_bytes - 1 : 1);
     status = set_name(c->manifest.name, "model's", options->name ? options->name : name, c->err);
     if (status != KVERN_OK)
         return status;
