@@ -38,6 +38,7 @@ struct conversion {
     char *target;    /* owned; without trailing slashes */
     char *parent;    /* owned; the directory the target stands in */
     char *temporary; /* owned; NULL until it was made and after the rename */
+    size_t n_made;   /* directories above the target that were not there before */
     kvern_error *err;
 };
 
@@ -91,8 +92,9 @@ static kvern_status set_paths(struct conversion *c)
         n_bytes--;
     c->target = copy_bytes_or_abort(options->target, n_bytes);
     name = path_base(c->target);
-    c->parent = name == c->target ? copy_string_or_abort(".")
-                                  : copy_bytes_or_abort(c->target, (size_t)(name - c->target));
+    n_bytes = (size_t)(name - c->target);
+    c->parent = n_bytes == 0 ? copy_string_or_abort(".")
+                             : copy_bytes_or_abort(c->target, n_bytes > 1 ? n_bytes - 1 : 1);
     status = set_name(c->manifest.name, "model's", options->name ? options->name : name, c->err);
     if (status != KVERN_OK)
         return status;
@@ -138,6 +140,39 @@ static kvern_status check_space(const struct conversion *c)
                     (n_bytes >> 20) + 1, c->parent,
                     (size_t)((double)info.f_bavail * (double)info.f_frsize / (1 << 20)));
     return KVERN_OK;
+}
+
+/* "a/b" becomes "a"; false if there is nothing above. */
+static bool cut_last_part(char *path)
+{
+    char *slash = strrchr(path, '/');
+
+    if (!slash || slash == path)
+        return false;
+    *slash = '\0';
+    return true;
+}
+
+/* Makes the directories above the target, and counts those that were not there. */
+static kvern_status make_parent(struct conversion *c)
+{
+    char *path = copy_string_or_abort(c->parent);
+
+    while (!directory_exists(path)) {
+        c->n_made++;
+        if (!cut_last_part(path))
+            break;
+    }
+    free(path);
+    return directory_make(c->parent, c->err);
+}
+
+/* Removes the directories that make_parent made, innermost first; one that holds something by now
+ * stays. */
+static void remove_made_parents(struct conversion *c)
+{
+    while (c->n_made > 0 && (rmdir(c->parent) == 0 || errno == ENOENT) && cut_last_part(c->parent))
+        c->n_made--;
 }
 
 static kvern_status make_temporary(struct conversion *c)
@@ -217,7 +252,11 @@ static kvern_status write_manifest(struct conversion *c)
                            c->checkpoint.chat_template ? TEMPLATE_FILE : NULL};
     struct manifest *manifest = &c->manifest;
     kvern_status status = KVERN_OK;
+    int64_t n_bytes = (int64_t)c->plan.data_bytes;
 
+    if (c->options->on_progress && !c->options->on_progress("hashing the files", n_bytes, n_bytes,
+                                                            c->options->on_progress_data))
+        return fail(c->err, KVERN_CANCELLED, "the conversion was cancelled");
     for (size_t i = 0; i < sizeof names / sizeof names[0] && status == KVERN_OK; i++) {
         if (names[i])
             status = manifest_add_file(manifest, c->temporary, names[i], c->err);
@@ -244,7 +283,7 @@ static kvern_status publish(struct conversion *c)
 {
     size_t n_bytes = strlen(c->target) + 32;
     char *old = new_or_abort(n_bytes);
-    bool has_old = directory_exists(c->target);
+    bool has_old = c->options->overwrite && directory_exists(c->target);
     kvern_status status = KVERN_OK;
     kvern_error ignored;
 
@@ -267,12 +306,14 @@ done:
     return status;
 }
 
-static void conversion_clear(struct conversion *c)
+static void conversion_clear(struct conversion *c, kvern_status status)
 {
     kvern_error ignored;
 
     if (c->temporary && directory_remove(c->temporary, &ignored) != KVERN_OK)
         log_warning("a partial model could not be removed: %s", ignored.message);
+    if (status != KVERN_OK)
+        remove_made_parents(c);
     decoder_plan_clear(&c->plan);
     checkpoint_close(&c->checkpoint);
     free(c->temporary);
@@ -298,7 +339,7 @@ kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *er
     if (status == KVERN_OK)
         status = decoder_plan_make(&c.plan, &c.checkpoint, choice, err);
     if (status == KVERN_OK)
-        status = directory_make(c.parent, err);
+        status = make_parent(&c);
     if (status == KVERN_OK)
         status = check_space(&c);
     if (status == KVERN_OK)
@@ -313,6 +354,6 @@ kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *er
         status = write_manifest(&c);
     if (status == KVERN_OK)
         status = publish(&c);
-    conversion_clear(&c);
+    conversion_clear(&c, status);
     return status;
 }

@@ -2,8 +2,8 @@
  *
  * kvern.json: what a model directory says about itself. The file is untrusted: reading checks every
  * member's type and range, the format version, and that file names stay inside the directory, so a
- * manifest that was read is safe to size things by. It says nothing about the graph's own inputs
- * (see contract.h) and holds no weights.
+ * manifest that was read is safe to size things by. Whether the graph itself agrees is for those
+ * who open it to check. Holds no weights.
  */
 #ifndef KVERN_MODEL_MANIFEST_H
 #define KVERN_MODEL_MANIFEST_H
