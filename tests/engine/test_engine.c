@@ -82,8 +82,8 @@ static void read_answer(kvern_request *request, struct answer *answer)
     memset(answer, 0, sizeof *answer);
     do {
         assert_int_equal(kvern_request_next(request, 20000, &answer->last, NULL), KVERN_OK);
-        memcpy(answer->tokens + answer->n_tokens, answer->last.tokens,
-               answer->last.n_tokens * sizeof(int32_t));
+        for (size_t i = 0; i < answer->last.n_tokens; i++)
+            answer->tokens[answer->n_tokens + i] = answer->last.tokens[i];
         answer->n_tokens += answer->last.n_tokens;
         memcpy(answer->text + n_text, answer->last.text, answer->last.n_text);
         n_text += answer->last.n_text;
