@@ -88,9 +88,10 @@ static bool engine_wait(kvern_engine *e)
     do {
         struct queue_item *item = queue_pop(&e->inbox, is_idle(e) ? -1 : 0);
 
-        for (; item; item = queue_pop(&e->inbox, 0))
-            scheduler_add(&e->scheduler, &((kvern_request *)item)->sequence);
+        /* before the inbox is emptied: what was submitted before the close is then seen here */
         is_closing = queue_is_closed(&e->inbox);
+        for (item = item ? item : queue_pop(&e->inbox, 0); item; item = queue_pop(&e->inbox, 0))
+            scheduler_add(&e->scheduler, &((kvern_request *)item)->sequence);
         drop_cancelled(e, &e->scheduler.waiting, is_closing);
         drop_cancelled(e, &e->scheduler.running, is_closing);
     } while (is_idle(e) && !is_closing);

@@ -184,7 +184,7 @@ kvern_status scheduler_check(const struct scheduler *scheduler, kvern_error *err
     const struct sequence_list *lists[] = {&scheduler->waiting, &scheduler->running};
     size_t n_tables = 0;
     const struct kv_table **tables =
-        try_new(scheduler->waiting.n + scheduler->running.n, sizeof *tables);
+        try_new(scheduler->waiting.n + scheduler->running.n, sizeof(void *));
 
     if (!tables)
         return fail(err, KVERN_MEMORY, "no memory to check the KV blocks of %zu sequences",

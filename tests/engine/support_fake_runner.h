@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A runner with no model: it keeps the token id of every KV slot, reads each sequence's history
- * back through its block table, and makes logits out of that history by hashing. A wrong block, slot
- * or position shows as another answer.
+ * back through its block table, and makes logits out of that history by hashing. A wrong block,
+ * slot or position shows as another answer.
  */
 #ifndef KVERN_TESTS_FAKE_RUNNER_H
 #define KVERN_TESTS_FAKE_RUNNER_H

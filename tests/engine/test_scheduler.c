@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The scheduler without an engine: budget, shares, order, and that nobody starves.
+ */
+#include "engine/scheduler.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { N_SEQUENCES = 60 };
+
+static struct scheduler make_scheduler(struct scheduler_limits limits, size_t n_blocks)
+{
+    struct scheduler scheduler;
+    kvern_error err = {0};
+
+    if (!limits.scoring_rows)
+        limits.scoring_rows = 1000;
+    if (scheduler_init(&scheduler, &limits, n_blocks, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    return scheduler;
+}
+
+static void add(struct scheduler *scheduler, struct sequence *sequence, size_t n_prompt,
+                size_t max_tokens)
+{
+    static const int32_t prompt[4096];
+
+    assert_int_equal(scheduler_accepts(scheduler, n_prompt, max_tokens, NULL), KVERN_OK);
+    assert_int_equal(sequence_init(sequence, prompt, n_prompt, max_tokens, NULL), KVERN_OK);
+    scheduler_add(scheduler, sequence);
+}
+
+/* What the engine's commit does to a planned sequence; true when it has ended. */
+static bool commit(struct scheduler *scheduler, const struct plan_item *item)
+{
+    struct sequence *sequence = item->sequence;
+
+    sequence->n_computed += item->n_tokens;
+    if (sequence->n_computed < sequence->n_tokens)
+        return false;
+    sequence_append(sequence, 7);
+    if (sequence->n_tokens < sequence->capacity)
+        return false;
+    scheduler_remove(scheduler, sequence);
+    return true;
+}
+
+static size_t tokens_of(const struct plan *plan, bool of_decodes)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < plan->n_items; i++) {
+        if (sequence_is_decoding(plan->items[i].sequence) == of_decodes)
+            n += plan->items[i].n_tokens;
+    }
+    return n;
+}
+
+/* 60 requests of all lengths through a small engine: each step keeps its limits, every sequence
+ * ends and no running one waits longer than a bounded number of steps. */
+static void test_everything_ends(void **state)
+{
+    static const struct scheduler_limits cases[] = {
+        {.step_tokens = 2, .max_running = 3, .max_context = 1000},
+        {.step_tokens = 5, .max_running = 16, .max_context = 1000, .prefill_chunk = 3},
+        {.step_tokens = 64, .max_running = 8, .max_context = 1000},
+        {.step_tokens = 512, .max_running = 64, .max_context = 1000, .prefill_chunk = 1},
+    };
+    (void)state;
+
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct scheduler scheduler = make_scheduler(cases[c], 40);
+        struct sequence sequences[N_SEQUENCES];
+        struct plan plan;
+        size_t n_left = N_SEQUENCES;
+        size_t n_steps = 0;
+        kvern_error err = {0};
+
+        plan_init(&plan, cases[c].max_running, NULL);
+        for (size_t i = 0; i < N_SEQUENCES; i++)
+            add(&scheduler, &sequences[i], 1 + i * 97 % 300, 1 + i * 31 % 60);
+        for (; n_left > 0; n_steps++) {
+            assert_true(n_steps < 20000);
+            scheduler_plan(&scheduler, &plan);
+            assert_true(plan.n_items > 0);
+            assert_true(tokens_of(&plan, true) + tokens_of(&plan, false) <= cases[c].step_tokens);
+            assert_true(scheduler.running.n <= cases[c].max_running);
+            for (size_t i = 0; i < plan.n_items; i++)
+                n_left -= commit(&scheduler, &plan.items[i]);
+            if (scheduler_check(&scheduler, &err) != KVERN_OK)
+                fail_msg("%s", err.message);
+        }
+        assert_int_equal(kv_blocks_available(&scheduler.blocks), 40);
+        for (size_t i = 0; i < N_SEQUENCES; i++) {
+            assert_int_equal(sequences[i].n_tokens, sequences[i].capacity);
+            sequence_clear(&sequences[i]);
+        }
+        plan_clear(&plan);
+        scheduler_clear(&scheduler);
+    }
+}
+
+/* With more decoding sequences than tokens each gets its turn, and a prompt its quarter. */
+static void test_shares(void **state)
+{
+    struct scheduler scheduler = make_scheduler(
+        (struct scheduler_limits){.step_tokens = 8, .max_running = 32, .max_context = 4000}, 500);
+    struct sequence decoding[20];
+    struct sequence late;
+    struct plan plan;
+    (void)state;
+
+    plan_init(&plan, 32, NULL);
+    for (size_t i = 0; i < 20; i++)
+        add(&scheduler, &decoding[i], 1, 200);
+    for (size_t step = 0; step < 10; step++) {
+        scheduler_plan(&scheduler, &plan);
+        for (size_t i = 0; i < plan.n_items; i++)
+            commit(&scheduler, &plan.items[i]);
+    }
+    add(&scheduler, &late, 200, 2);
+    for (size_t step = 0; step < 60; step++) {
+        scheduler_plan(&scheduler, &plan);
+        assert_int_equal(tokens_of(&plan, true), 6);
+        assert_int_equal(tokens_of(&plan, false), 2);
+        for (size_t i = 0; i < plan.n_items; i++)
+            commit(&scheduler, &plan.items[i]);
+    }
+    assert_int_equal(late.n_computed, 120);
+    for (size_t i = 1; i < 20; i++) {
+        int difference = (int)decoding[i].n_tokens - (int)decoding[0].n_tokens;
+
+        assert_in_range(difference + 4, 0, 8);
+    }
+    scheduler_remove(&scheduler, &late);
+    sequence_clear(&late);
+    for (size_t i = 0; i < 20; i++) {
+        scheduler_remove(&scheduler, &decoding[i]);
+        sequence_clear(&decoding[i]);
+    }
+    plan_clear(&plan);
+    scheduler_clear(&scheduler);
+}
+
+/* The worst case is promised: a large request waits for blocks, and a small one behind it waits
+ * too. */
+static void test_admission_in_order(void **state)
+{
+    struct scheduler scheduler = make_scheduler(
+        (struct scheduler_limits){.step_tokens = 64, .max_running = 8, .max_context = 1000}, 10);
+    struct sequence sequences[3];
+    struct plan plan;
+    (void)state;
+
+    plan_init(&plan, 8, NULL);
+    add(&scheduler, &sequences[0], 10, 87); /* 6 blocks */
+    add(&scheduler, &sequences[1], 80, 1);  /* 5 blocks */
+    add(&scheduler, &sequences[2], 5, 5);   /* 1 block */
+    scheduler_plan(&scheduler, &plan);
+    assert_int_equal(plan.n_items, 1);
+    assert_int_equal(scheduler.waiting.n, 2);
+    assert_int_equal(sequences[0].table.n_blocks, 1);
+    scheduler_remove(&scheduler, &sequences[0]);
+    scheduler_plan(&scheduler, &plan);
+    assert_int_equal(scheduler.waiting.n, 0);
+    assert_ptr_equal(plan.items[0].sequence, &sequences[1]);
+    assert_int_equal(plan.items[0].n_tokens, 64);
+    assert_int_equal(plan.items[0].n_logit_rows, 0);
+    for (size_t i = 1; i < 3; i++)
+        scheduler_remove(&scheduler, &sequences[i]);
+    for (size_t i = 0; i < 3; i++)
+        sequence_clear(&sequences[i]);
+    plan_clear(&plan);
+    scheduler_clear(&scheduler);
+}
+
+static void test_limits(void **state)
+{
+    struct scheduler scheduler = make_scheduler(
+        (struct scheduler_limits){.step_tokens = 64, .max_running = 8, .max_context = 100}, 10);
+    static const struct {
+        size_t n_prompt, max_tokens;
+        kvern_status status;
+    } cases[] = {
+        {100, 1, KVERN_OK},    {101, 1, KVERN_LIMIT},       {1, 100, KVERN_OK},
+        {1, 101, KVERN_LIMIT}, {50, SIZE_MAX, KVERN_LIMIT}, {SIZE_MAX, 1, KVERN_LIMIT},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_int_equal(
+            scheduler_accepts(&scheduler, cases[i].n_prompt, cases[i].max_tokens, NULL),
+            cases[i].status);
+    scheduler_clear(&scheduler);
+    assert_int_equal(
+        scheduler_init(&scheduler,
+                       &(struct scheduler_limits){
+                           .step_tokens = 1, .max_running = 1, .max_context = 1, .scoring_rows = 1},
+                       10, NULL),
+        KVERN_INVALID);
+}
+
+/* Sequences that want every row share a bound of rows, whatever the token budget. */
+static void test_scoring_rows(void **state)
+{
+    struct scheduler scheduler = make_scheduler(
+        (struct scheduler_limits){
+            .step_tokens = 64, .max_running = 8, .max_context = 100, .scoring_rows = 10},
+        20);
+    struct sequence a;
+    struct sequence b;
+    struct plan plan;
+    (void)state;
+
+    plan_init(&plan, 8, NULL);
+    add(&scheduler, &a, 8, 1);
+    add(&scheduler, &b, 8, 1);
+    a.wants_all_rows = b.wants_all_rows = true;
+    scheduler_plan(&scheduler, &plan);
+    assert_int_equal(plan.n_items, 2);
+    assert_int_equal(plan.items[0].n_logit_rows, 8);
+    assert_int_equal(plan.items[1].n_logit_rows, 2);
+    assert_int_equal(plan.items[1].n_tokens, 2);
+    scheduler_remove(&scheduler, &a);
+    scheduler_remove(&scheduler, &b);
+    sequence_clear(&a);
+    sequence_clear(&b);
+    plan_clear(&plan);
+    scheduler_clear(&scheduler);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_everything_ends),    cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_admission_in_order), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_scoring_rows),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
