@@ -155,6 +155,12 @@ static void score_loaded(const struct attend *a, size_t m, size_t n, size_t from
     }
 }
 
+/* Where the step after this one finds what this one has at `position`; past the end, here. */
+static size_t position_ahead(const struct attend *a, size_t position)
+{
+    return position + STEP_KEYS <= a->first_position ? position + STEP_KEYS : position;
+}
+
 /* The same straight from f16 blocks: for one row, where nothing would be loaded twice. */
 static void score_pool(const struct attend *a, size_t step, size_t m, size_t n, size_t from,
                        size_t to)
@@ -173,6 +179,8 @@ static void score_pool(const struct attend *a, size_t step, size_t m, size_t n, 
             size_t key = (from + j) * LANES;
 
             t.b[j] = (const uint16_t *)block_part(a, step + key, 0) + key % KV_BLOCK;
+            t.ahead[j] =
+                (const uint16_t *)block_part(a, position_ahead(a, step + key), 0) + key % KV_BLOCK;
         }
         t.c = a->scores + m * STEP_KEYS + from * LANES;
         multiply(n, width, true, &t);
@@ -213,14 +221,19 @@ static void weigh_pool(const struct attend *a, size_t step, size_t m, size_t n, 
     while (begin < end) {
         size_t block_end = begin / KV_BLOCK * KV_BLOCK + KV_BLOCK;
         const uint16_t *values = (const uint16_t *)block_part(a, step + begin, 1);
+        const uint16_t *ahead = (const uint16_t *)block_part(a, position_ahead(a, step + begin), 1);
 
         t.a = a->scores + m * STEP_KEYS + begin;
         t.n_k = (block_end < end ? block_end : end) - begin;
         for (size_t from = 0; from < head / LANES;) {
             size_t width = multiply_width(n, head / LANES - from);
 
-            for (size_t j = 0; j < width; j++)
-                t.b[j] = values + begin % KV_BLOCK * head + (from + j) * LANES;
+            for (size_t j = 0; j < width; j++) {
+                size_t offset = begin % KV_BLOCK * head + (from + j) * LANES;
+
+                t.b[j] = values + offset;
+                t.ahead[j] = ahead + offset;
+            }
             t.c = a->sums + m * head + from * LANES;
             multiply(n, width, true, &t);
             from += width;

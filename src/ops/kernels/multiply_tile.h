@@ -17,8 +17,9 @@ enum { MULTIPLY_ROWS = 8 }; /* the most rows of a call */
 struct multiply {
     const float *a; /* [rows, n_k], rows a_stride floats apart */
     size_t a_stride;
-    const void *b[4]; /* vector j of step k lies at b[j] + k * b_stride */
-    size_t b_stride;  /* in elements */
+    const void *b[4];     /* vector j of step k lies at b[j] + k * b_stride */
+    size_t b_stride;      /* in elements */
+    const void *ahead[4]; /* f16 only: prefetched in step with b, for a later call */
     size_t n_k;
     float *c; /* [rows, vectors of LANES], rows c_stride floats apart */
     size_t c_stride;
@@ -45,6 +46,9 @@ static inline __attribute__((always_inline)) void multiply_shape(const size_t n_
     for (size_t k = 0; k < t->n_k; k++) {
         vector b[4];
 
+#pragma GCC unroll 4
+        for (size_t j = 0; j < n_vectors && is_f16; j++)
+            __builtin_prefetch((const uint16_t *)t->ahead[j] + k * t->b_stride, 0, 2);
 #pragma GCC unroll 4
         for (size_t j = 0; j < n_vectors; j++)
             b[j] = is_f16 ? vector_load_f16((const uint16_t *)t->b[j] + k * t->b_stride)
