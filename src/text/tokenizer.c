@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "text/tokenizer_parts.h"
-#include "text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +44,8 @@ static void put_found(struct encoder *encoder, int32_t id, struct origin origin)
     buffer_add(&encoder->found, &token, sizeof token);
 }
 
-/* ByteLevel's trim_offsets: a token's leading and trailing white space is not part of its place. */
+/* ByteLevel's trim_offsets: a token's leading and trailing spaces are not part of its place, but
+ * the text's first ones stay where the pre-tokenizer puts a space there. */
 static struct origin trim(const struct post_processor *post, const struct aligned_text *text,
                           size_t begin, size_t end)
 {
@@ -53,14 +53,16 @@ static struct origin trim(const struct post_processor *post, const struct aligne
     size_t first = begin;
     size_t last = end;
 
-    while (first < last &&
-           (text->data[first] == ' ' || unicode_is_white_space((unsigned char)text->data[first])))
+    while (first < last && text->data[first] == ' ')
         first++;
-    while (last > first && unicode_is_white_space((unsigned char)text->data[last - 1]))
+    if (post->keeps_first_space && whole.begin == 0 && first == begin + 1)
+        first = begin;
+    while (last > first && text->data[last - 1] == ' ')
         last--;
-    if (first == last)
+    if (first == end)
         return (struct origin){whole.end, whole.end};
-    (void)post;
+    if (first == last)
+        return (struct origin){whole.begin, whole.begin};
     return aligned_text_origin(text, first, last);
 }
 

@@ -8,51 +8,108 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "text/json_member.h"
+#include "text/json_scan.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static kvern_status read_vocabulary(struct tokenizer *tokenizer, json_t *vocab, size_t n_added,
-                                    kvern_error *err)
+/* The parts of a tokenizer.json: the two large ones where they lie in the text, the rest parsed. */
+struct source {
+    struct json_span vocab;
+    struct json_span merges;
+    json_t *root; /* with an empty vocab and no merges in it; owned */
+};
+
+static kvern_status read_vocabulary(struct tokenizer *tokenizer, struct json_span vocab,
+                                    size_t n_added, kvern_error *err)
 {
+    struct json_scan scan = {vocab.begin, vocab.end};
+    struct buffer scratch = {0};
     kvern_status status = KVERN_OK;
+    bool is_read = false;
 
-    if (!json_is_object(vocab))
+    if (!vocab.begin || !json_scan_mark(&scan, '{'))
         return fail(err, KVERN_FORMAT, "the model has no object \"vocab\"");
-    vocabulary_init(&tokenizer->vocabulary, json_object_size(vocab) + n_added);
-    for (void *it = json_object_iter(vocab); it && status == KVERN_OK;
-         it = json_object_iter_next(vocab, it)) {
-        const json_t *id = json_object_iter_value(it);
+    vocabulary_init(&tokenizer->vocabulary, vocab.n_items + n_added);
+    if (json_scan_mark(&scan, '}'))
+        return KVERN_OK;
+    while (status == KVERN_OK && !is_read) {
+        const char *piece = "";
+        size_t n_bytes = 0;
+        int64_t id;
 
-        if (!json_is_integer(id))
-            return fail(err, KVERN_FORMAT, "the id of piece \"%.80s\" is not a whole number",
-                        json_object_iter_key(it));
-        status = vocabulary_put(&tokenizer->vocabulary, json_object_iter_key(it),
-                                json_object_iter_key_len(it), json_integer_value(id), err);
+        if (!json_scan_string(&scan, &scratch, &piece, &n_bytes) || !json_scan_mark(&scan, ':') ||
+            !json_scan_integer(&scan, &id))
+            status = fail(err, KVERN_FORMAT,
+                          "vocab: after %zu pieces, \"%.*s\" is not a string with a whole number",
+                          tokenizer->vocabulary.pieces.n_entries,
+                          (int)(n_bytes < 80 ? n_bytes : 80), piece);
+        else
+            status = vocabulary_put(&tokenizer->vocabulary, piece, n_bytes, id, err);
+        is_read = !json_scan_mark(&scan, ',');
     }
+    if (status == KVERN_OK && !json_scan_mark(&scan, '}'))
+        status = fail(err, KVERN_FORMAT, "vocab is not valid JSON after %zu pieces",
+                      tokenizer->vocabulary.pieces.n_entries);
+    if (scratch.has_failed) /* and not the file's fault */
+        status = fail(err, KVERN_MEMORY, "out of memory for the vocabulary");
+    buffer_clear(&scratch);
     return status;
 }
 
 /* A merge is "left right" or ["left", "right"]. */
-static kvern_status read_merge(struct bpe *bpe, const json_t *merge, kvern_error *err)
+static kvern_status read_merge(struct bpe *bpe, struct json_scan *scan, struct buffer *scratch,
+                               struct buffer *left, kvern_error *err)
 {
-    const json_t *left = json_array_get(merge, 0);
-    const json_t *right = json_array_get(merge, 1);
-    const char *text = json_string_value(merge);
-    const char *space = text ? strchr(text, ' ') : NULL;
+    const char *text;
+    size_t n_bytes;
+    bool is_pair = json_scan_mark(scan, '[');
 
-    if (space)
-        return bpe_add_merge(bpe, text, (size_t)(space - text), space + 1,
-                             json_string_length(merge) - (size_t)(space + 1 - text), err);
-    if (json_is_string(left) && json_is_string(right) && json_array_size(merge) == 2)
-        return bpe_add_merge(bpe, json_string_value(left), json_string_length(left),
-                             json_string_value(right), json_string_length(right), err);
-    return fail(err, KVERN_FORMAT, "merge %zu is not a pair of pieces", bpe->n_merges);
+    if (!json_scan_string(scan, scratch, &text, &n_bytes))
+        return fail(err, KVERN_FORMAT, "merge %zu is not a pair of pieces", bpe->n_merges);
+    if (!is_pair) {
+        const char *space = memchr(text, ' ', n_bytes);
+        size_t n_left = space ? (size_t)(space - text) : 0;
+
+        if (!space)
+            return fail(err, KVERN_FORMAT, "merge %zu is not a pair of pieces", bpe->n_merges);
+        return bpe_add_merge(bpe, text, n_left, space + 1, n_bytes - n_left - 1, err);
+    }
+    buffer_truncate(left, 0); /* the text may be in scratch, which the second one needs */
+    buffer_add(left, text, n_bytes);
+    if (left->has_failed)
+        return fail(err, KVERN_MEMORY, "out of memory for merges");
+    if (!json_scan_mark(scan, ',') || !json_scan_string(scan, scratch, &text, &n_bytes) ||
+        !json_scan_mark(scan, ']'))
+        return fail(err, KVERN_FORMAT, "merge %zu is not a pair of pieces", bpe->n_merges);
+    return bpe_add_merge(bpe, left->data, left->n_bytes, text, n_bytes, err);
 }
 
-static kvern_status read_bpe(struct tokenizer *tokenizer, const json_t *model, kvern_error *err)
+static kvern_status read_merges(struct bpe *bpe, struct json_span merges, kvern_error *err)
 {
-    const json_t *merges = json_object_get(model, "merges");
+    struct json_scan scan = {merges.begin, merges.end};
+    struct buffer scratch = {0};
+    struct buffer left = {0};
+    kvern_status status = KVERN_OK;
+    bool is_read;
+
+    json_scan_mark(&scan, '[');
+    is_read = json_scan_mark(&scan, ']');
+    while (status == KVERN_OK && !is_read) {
+        status = read_merge(bpe, &scan, &scratch, &left, err);
+        is_read = !json_scan_mark(&scan, ',');
+        if (status == KVERN_OK && is_read && !json_scan_mark(&scan, ']'))
+            status =
+                fail(err, KVERN_FORMAT, "merges is not valid JSON after %zu merges", bpe->n_merges);
+    }
+    buffer_clear(&scratch);
+    buffer_clear(&left);
+    return status;
+}
+
+static kvern_status read_bpe(struct tokenizer *tokenizer, const struct source *source,
+                             const json_t *model, kvern_error *err)
+{
     const json_t *dropout = json_object_get(model, "dropout");
     struct bpe_options options = {
         .is_byte_level = tokenizer->pretokenizer.is_byte_level,
@@ -62,29 +119,33 @@ static kvern_status read_bpe(struct tokenizer *tokenizer, const json_t *model, k
         .unknown = json_member_string(model, "unk_token"),
         .continuing_prefix = json_member_string(model, "continuing_subword_prefix"),
         .end_suffix = json_member_string(model, "end_of_word_suffix"),
-        .n_merges = json_array_size(merges),
+        .n_merges = source->merges.n_items,
     };
     kvern_status status;
 
-    if (!json_is_array(merges))
+    if (!source->merges.begin || *source->merges.begin != '[')
         return fail(err, KVERN_FORMAT, "the BPE model has no list \"merges\"");
     if (json_is_number(dropout) && json_number_value(dropout) != 0)
         return fail(err, KVERN_UNSUPPORTED, "BPE dropout %g is not supported: ids would be random",
                     json_number_value(dropout));
     status = bpe_open(&tokenizer->bpe, &tokenizer->vocabulary, &options, err);
-    for (size_t i = 0; status == KVERN_OK && i < json_array_size(merges); i++)
-        status = read_merge(&tokenizer->bpe, json_array_get(merges, i), err);
+    if (status == KVERN_OK)
+        status = read_merges(&tokenizer->bpe, source->merges, err);
     return status;
 }
 
 /* The one place that knows the models. Older files have no type for BPE. */
-static kvern_status read_model(struct tokenizer *tokenizer, const json_t *model, kvern_error *err)
+static kvern_status read_model(struct tokenizer *tokenizer, const struct source *source,
+                               size_t n_added, kvern_error *err)
 {
+    const json_t *model = json_object_get(source->root, "model");
     const char *type = json_member_type(model);
 
-    if (!strcmp(type, "BPE") || (!*type && json_object_get(model, "merges"))) {
+    if (!strcmp(type, "BPE") || !*type) {
+        kvern_status status = read_vocabulary(tokenizer, source->vocab, n_added, err);
+
         tokenizer->model = MODEL_BPE;
-        return read_bpe(tokenizer, model, err);
+        return status == KVERN_OK ? read_bpe(tokenizer, source, model, err) : status;
     }
     return fail(err, KVERN_UNSUPPORTED, "tokenizer model type \"%.80s\" is not supported (BPE is)",
                 type);
@@ -176,23 +237,54 @@ static kvern_status parse(json_t **out, const char *what, const char *json, size
     return KVERN_OK;
 }
 
-static kvern_status read_parts(struct tokenizer *tokenizer, const json_t *root, kvern_error *err)
+/* Finds the large parts and parses the text without them. */
+static kvern_status open_source(struct source *source, const char *json, size_t n_bytes,
+                                kvern_error *err)
 {
-    const json_t *model = json_object_get(root, "model");
+    const char *end = json + n_bytes;
+    struct json_span model;
+    struct json_span spans[2] = {{0}}; /* vocab and merges, in the order of the text */
+    struct buffer rest = {0};
+    const char *copied = json;
+    kvern_status status;
+
+    if (json_scan_member(json, end, "model", &model) && model.begin) {
+        json_scan_member(model.begin, model.end, "vocab", &source->vocab);
+        json_scan_member(model.begin, model.end, "merges", &source->merges);
+    }
+    spans[0] = source->vocab.begin < source->merges.begin ? source->vocab : source->merges;
+    spans[1] = source->vocab.begin < source->merges.begin ? source->merges : source->vocab;
+    for (size_t i = 0; i < 2; i++) {
+        if (!spans[i].begin)
+            continue;
+        buffer_add(&rest, copied, (size_t)(spans[i].begin - copied));
+        buffer_add_string(&rest, "0");
+        copied = spans[i].end;
+    }
+    buffer_add(&rest, copied, (size_t)(end - copied));
+    if (rest.has_failed)
+        status = fail(err, KVERN_MEMORY, "out of memory reading tokenizer.json");
+    else
+        status = parse(&source->root, "tokenizer.json", rest.data, rest.n_bytes, err);
+    buffer_clear(&rest);
+    return status;
+}
+
+static kvern_status read_parts(struct tokenizer *tokenizer, const struct source *source,
+                               kvern_error *err)
+{
+    const json_t *root = source->root;
     const json_t *added = json_object_get(root, "added_tokens");
     kvern_status status;
 
-    if (!json_is_object(model))
+    if (!json_is_object(json_object_get(root, "model")))
         return fail(err, KVERN_FORMAT, "tokenizer.json has no object \"model\"");
     status = normalizer_open(&tokenizer->normalizer, json_object_get(root, "normalizer"), err);
     if (status == KVERN_OK)
         status = pretokenizer_open(&tokenizer->pretokenizer, json_object_get(root, "pre_tokenizer"),
                                    err);
     if (status == KVERN_OK)
-        status = read_vocabulary(tokenizer, json_object_get(model, "vocab"), json_array_size(added),
-                                 err);
-    if (status == KVERN_OK)
-        status = read_model(tokenizer, model, err);
+        status = read_model(tokenizer, source, json_array_size(added), err);
     if (status == KVERN_OK)
         status = read_added_tokens(tokenizer, added, err);
     if (status == KVERN_OK)
@@ -213,12 +305,12 @@ kvern_status tokenizer_open_json(struct tokenizer **out, const char *json, size_
                                  kvern_error *err)
 {
     struct tokenizer *tokenizer = new_tokenizer();
-    json_t *root = NULL;
-    kvern_status status = parse(&root, "tokenizer.json", json, n_bytes, err);
+    struct source source = {0};
+    kvern_status status = open_source(&source, json, n_bytes, err);
 
     if (status == KVERN_OK)
-        status = read_parts(tokenizer, root, err);
-    json_decref(root);
+        status = read_parts(tokenizer, &source, err);
+    json_decref(source.root);
     if (status == KVERN_OK)
         *out = tokenizer;
     else
@@ -226,12 +318,12 @@ kvern_status tokenizer_open_json(struct tokenizer **out, const char *json, size_
     return status;
 }
 
-static size_t count_lines(const char *text, size_t n_bytes)
+static size_t count(const char *text, size_t n_bytes, char byte)
 {
-    size_t n = 1;
+    size_t n = 0;
 
     for (size_t i = 0; i < n_bytes; i++)
-        n += text[i] == '\n';
+        n += text[i] == byte;
     return n;
 }
 
@@ -268,24 +360,23 @@ kvern_status tokenizer_open_vocab_merges(struct tokenizer **out, const char *voc
         "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": false}";
     struct tokenizer *tokenizer = new_tokenizer();
     struct bpe_options options = {.is_byte_level = true,
-                                  .n_merges = count_lines(merges, n_merges_bytes)};
-    json_t *root = NULL;
+                                  .n_merges = count(merges, n_merges_bytes, '\n') + 1};
+    /* every piece has a colon behind it: an upper bound of their number */
+    struct json_span pieces = {vocab, vocab + n_vocab_bytes, count(vocab, n_vocab_bytes, ':')};
     json_t *step = NULL;
-    kvern_status status = parse(&root, "vocab.json", vocab, n_vocab_bytes, err);
+    kvern_status status =
+        parse(&step, "the byte-level step", byte_level, sizeof byte_level - 1, err);
 
-    if (status == KVERN_OK)
-        status = parse(&step, "the byte-level step", byte_level, sizeof byte_level - 1, err);
     if (status == KVERN_OK)
         status = pretokenizer_open(&tokenizer->pretokenizer, step, err);
     if (status == KVERN_OK)
         status = decoder_open(&tokenizer->decoder, step, err);
     if (status == KVERN_OK)
-        status = read_vocabulary(tokenizer, root, 0, err);
+        status = read_vocabulary(tokenizer, pieces, 0, err);
     if (status == KVERN_OK)
         status = bpe_open(&tokenizer->bpe, &tokenizer->vocabulary, &options, err);
     if (status == KVERN_OK)
         status = read_merge_lines(&tokenizer->bpe, merges, n_merges_bytes, err);
-    json_decref(root);
     json_decref(step);
     if (status == KVERN_OK)
         *out = tokenizer;
