@@ -35,7 +35,11 @@ setup_genai() {
 }
 setup_openvino() {
     make_venv openvino openvino-genai==2026.4.1.0 openvino==2026.4.1 \
-        openvino-tokenizers==2026.4.1.0 nncf==3.4.0 optimum-intel==2.2.0 torch==2.13.0
+        openvino-tokenizers==2026.4.1.0 nncf==3.4.0 optimum-intel==2.2.0 transformers==5.5.4 \
+        torch==2.13.0
+    # optimum-intel brings it for pictures; built for a GPU it breaks the import of transformers
+    # beside a torch for the CPU
+    "$peers/openvino/bin/pip" uninstall --quiet --yes torchvision 2>/dev/null || true
 }
 setup_hf() {
     make_venv hf transformers==4.57.6 torch==2.13.0 gguf==0.19.0 safetensors==0.8.0 numpy==2.4.6 \
