@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Linear with AVX-512 VNNI. One kernel body, instantiated for 1 to 6 rows x 32 columns and 1 to 3
+ * rows x 64 columns; all instances do the same operations on an output in the same order, group by
+ * group: dot = start + 32 products (int32); f = fma(dot, weight scale * row scale, f);
+ * f = fma(min, row sum, f). 4-bit weights are unpacked in registers: on the pipes that vpdpbusd
+ * does not use it costs nothing once a few rows share it.
+ */
+#include "ops/kernels/linear_common.h"
+
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* The weights and outputs of one call of a kernel: `n_vectors` strips of one tile. */
+struct cut {
+    const uint8_t *data;    /* of the first strip */
+    const uint16_t *scales; /* f16 [group][64], at the first column */
+    const uint16_t *mins;   /* likewise, or NULL */
+    const float *bias;      /* at the first column, or NULL */
+    size_t n_groups;
+    size_t n;           /* columns of y */
+    __mmask16 masks[4]; /* which columns of each strip to write */
+};
+
+/* The rows of one call. */
+struct rows {
+    const int8_t *q;
+    const float *scales;
+    const int32_t *starts;
+    const float *sums;
+    float *y; /* at the first row and column */
+};
+
+static void quantize_rows(const float *x, size_t row_begin, size_t row_end, size_t k,
+                          int32_t zero_point, struct quantized_rows *out)
+{
+    quantize_rows_here(x, row_begin, row_end, k, zero_point, out);
+}
+
+/* acc += the 4 products of each lane. Not the intrinsic: gcc 12 copies registers around it. */
+INLINE void dot(__m512i *acc, __m512i w, __m512i x)
+{
+    asm("vpdpbusd %2,%1,%0" : "+v"(*acc) : "v"(w), "v"(x));
+}
+
+INLINE __m512i broadcast4(const int8_t *q)
+{
+    int32_t four;
+
+    memcpy(&four, q, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+INLINE __m512 halves(const uint16_t *h)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)h));
+}
+
+INLINE void store_rows(const struct cut *cut, const struct rows *rows, const size_t n_rows,
+                       const size_t n_vectors, __m512 f[][4])
+{
+#pragma GCC unroll 4
+    for (size_t v = 0; v < n_vectors; v++) {
+#pragma GCC unroll 6
+        for (size_t r = 0; r < n_rows; r++) {
+            __m512 value = f[r][v];
+
+            if (cut->bias)
+                value = _mm512_add_ps(value,
+                                      _mm512_maskz_loadu_ps(cut->masks[v], cut->bias + v * STRIP));
+            _mm512_mask_storeu_ps(rows->y + r * cut->n + v * STRIP, cut->masks[v], value);
+        }
+    }
+}
+
+/* The body: everything but `cut` and `rows` is a constant. */
+INLINE void multiply_block(const struct cut *cut, const struct rows *rows, const int bits,
+                           const bool has_mins, const size_t n_rows, const size_t n_vectors)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    const size_t n_groups = cut->n_groups, k = n_groups * PACKED_GROUP;
+    const uint8_t *data = cut->data;
+    __m512 f[6][4];
+
+#pragma GCC unroll 6
+    for (size_t r = 0; r < n_rows; r++)
+#pragma GCC unroll 4
+        for (size_t v = 0; v < n_vectors; v++)
+            f[r][v] = _mm512_setzero_ps();
+    for (size_t group = 0; group < n_groups; group++) {
+        __m512i acc[6][4];
+        const int8_t *q = rows->q + group * PACKED_GROUP;
+
+#pragma GCC unroll 6
+        for (size_t r = 0; r < n_rows; r++)
+#pragma GCC unroll 4
+            for (size_t v = 0; v < n_vectors; v++)
+                acc[r][v] = _mm512_set1_epi32(rows->starts[r * n_groups + group]);
+#pragma GCC unroll 8
+        for (size_t step = 0; step < 8; step++) {
+            __m512i w[4];
+
+#pragma GCC unroll 4
+            for (size_t v = 0; v < n_vectors; v++) {
+                size_t at = (bits == 4 ? step / 2 : step) * 256 + v * 64;
+
+                w[v] = _mm512_load_si512(data + at);
+                if (bits == 4 && step % 2)
+                    w[v] = _mm512_srli_epi16(w[v], 4);
+                if (bits == 4)
+                    w[v] = _mm512_and_si512(w[v], low);
+            }
+#pragma GCC unroll 6
+            for (size_t r = 0; r < n_rows; r++) {
+                __m512i x = broadcast4(q + r * k + step * 4);
+
+#pragma GCC unroll 4
+                for (size_t v = 0; v < n_vectors; v++)
+                    dot(&acc[r][v], w[v], x);
+            }
+        }
+#pragma GCC unroll 4
+        for (size_t v = 0; v < n_vectors; v++) {
+            __m512 scale = halves(cut->scales + group * PACKED_TILE + v * STRIP);
+
+#pragma GCC unroll 6
+            for (size_t r = 0; r < n_rows; r++) {
+                __m512 product =
+                    _mm512_mul_ps(scale, _mm512_set1_ps(rows->scales[r * n_groups + group]));
+
+                f[r][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[r][v]), product, f[r][v]);
+            }
+            if (has_mins) {
+                __m512 min = halves(cut->mins + group * PACKED_TILE + v * STRIP);
+
+#pragma GCC unroll 6
+                for (size_t r = 0; r < n_rows; r++)
+                    f[r][v] = _mm512_fmadd_ps(min, _mm512_set1_ps(rows->sums[r * n_groups + group]),
+                                              f[r][v]);
+            }
+        }
+        data += bits == 4 ? 1024 : 2048;
+    }
+    store_rows(cut, rows, n_rows, n_vectors, f);
+}
+
+typedef void block_function(const struct cut *cut, const struct rows *rows);
+
+#define BLOCK(name, bits, has_mins, n_rows, n_vectors)                                             \
+    static void name(const struct cut *cut, const struct rows *rows)                               \
+    {                                                                                              \
+        multiply_block(cut, rows, bits, has_mins, n_rows, n_vectors);                              \
+    }
+#define BLOCKS(kind, bits, has_mins)                                                               \
+    BLOCK(kind##_1x4, bits, has_mins, 1, 4)                                                        \
+    BLOCK(kind##_2x4, bits, has_mins, 2, 4)                                                        \
+    BLOCK(kind##_3x4, bits, has_mins, 3, 4)                                                        \
+    BLOCK(kind##_1x2, bits, has_mins, 1, 2)                                                        \
+    BLOCK(kind##_2x2, bits, has_mins, 2, 2)                                                        \
+    BLOCK(kind##_3x2, bits, has_mins, 3, 2)                                                        \
+    BLOCK(kind##_4x2, bits, has_mins, 4, 2)                                                        \
+    BLOCK(kind##_5x2, bits, has_mins, 5, 2)                                                        \
+    BLOCK(kind##_6x2, bits, has_mins, 6, 2)
+#define BLOCK_ROW(kind)                                                                            \
+    {                                                                                              \
+        {kind##_1x4, kind##_2x4, kind##_3x4},                                                      \
+            {kind##_1x2, kind##_2x2, kind##_3x2, kind##_4x2, kind##_5x2, kind##_6x2},              \
+    }
+
+BLOCKS(nibbles, 4, false)
+BLOCKS(nibbles_mins, 4, true)
+BLOCKS(bytes, 8, false)
+
+enum { KIND_NIBBLES, KIND_NIBBLES_MINS, KIND_BYTES };
+
+/* [kind][64 columns, 32 columns][rows - 1] */
+static block_function *const blocks[3][2][6] = {
+    BLOCK_ROW(nibbles),
+    BLOCK_ROW(nibbles_mins),
+    BLOCK_ROW(bytes),
+};
+
+/* Which of the columns of `strip` are both asked for and there. */
+static __mmask16 strip_mask(size_t strip, size_t strip_begin, size_t strip_end, size_t n)
+{
+    size_t n_columns;
+
+    if (strip < strip_begin || strip >= strip_end)
+        return 0;
+    n_columns = smaller(STRIP, n - strip * STRIP);
+    return (__mmask16)((1u << n_columns) - 1);
+}
+
+static void multiply_quantized(const struct packed_weight *w, const struct quantized_rows *x,
+                               size_t row_begin, size_t row_end, size_t strip_begin,
+                               size_t strip_end, float *y)
+{
+    int kind = w->bits == 8 ? KIND_BYTES : w->mins ? KIND_NIBBLES_MINS : KIND_NIBBLES;
+    size_t n_groups = w->k / PACKED_GROUP, n_rows = row_end - row_begin;
+    size_t wide = n_rows <= 3 ? 4 : 2;
+
+    strip_end = smaller(strip_end, (w->n + STRIP - 1) / STRIP);
+    /* whole pairs (or tiles) are computed; the masks keep what lies outside from being written */
+    for (size_t strip = strip_begin / wide * wide; strip < strip_end; strip += wide) {
+        size_t tile = strip / 4, column = strip % 4 * STRIP;
+        size_t first_scale = tile * n_groups * PACKED_TILE + column;
+        struct cut cut = {
+            .data = (const uint8_t *)w->data + tile * packed_tile_bytes(w->bits, w->k) + column * 4,
+            .scales = w->scales + first_scale,
+            .mins = w->mins ? w->mins + first_scale : NULL,
+            .bias = w->bias ? w->bias + strip * STRIP : NULL,
+            .n_groups = n_groups,
+            .n = w->n,
+        };
+
+        for (size_t v = 0; v < wide; v++)
+            cut.masks[v] = strip_mask(strip + v, strip_begin, strip_end, w->n);
+        for (size_t row = row_begin; row < row_end;) {
+            size_t n_block = rows_of_block(row_end - row, wide == 4 ? 3 : 6);
+            struct rows rows = {
+                .q = x->q + row * w->k,
+                .scales = x->scales + row * n_groups,
+                .starts = x->starts + row * n_groups,
+                .sums = x->sums + row * n_groups,
+                .y = y + row * w->n + strip * STRIP,
+            };
+
+            blocks[kind][wide == 2][n_block - 1](&cut, &rows);
+            row += n_block;
+        }
+    }
+}
+
+INLINE void multiply_f32_block(const struct packed_weight *w, const float *x, const float *data,
+                               const size_t n_rows, const struct cut *cut, float *y)
+{
+    struct rows rows = {.y = y};
+    __m512 f[6][4];
+
+#pragma GCC unroll 6
+    for (size_t r = 0; r < n_rows; r++)
+        f[r][0] = f[r][1] = _mm512_setzero_ps();
+    for (size_t k = 0; k < w->k; k++) {
+        __m512 first = _mm512_load_ps(data + k * PACKED_TILE);
+        __m512 second = _mm512_load_ps(data + k * PACKED_TILE + STRIP);
+
+#pragma GCC unroll 6
+        for (size_t r = 0; r < n_rows; r++) {
+            __m512 value = _mm512_set1_ps(x[r * w->k + k]);
+
+            f[r][0] = _mm512_fmadd_ps(value, first, f[r][0]);
+            f[r][1] = _mm512_fmadd_ps(value, second, f[r][1]);
+        }
+    }
+    store_rows(cut, &rows, n_rows, 2, f);
+}
+
+static void multiply_f32(const struct packed_weight *w, const float *x, size_t row_begin,
+                         size_t row_end, size_t strip_begin, size_t strip_end, float *y)
+{
+    strip_end = smaller(strip_end, (w->n + STRIP - 1) / STRIP);
+    for (size_t strip = strip_begin / 2 * 2; strip < strip_end; strip += 2) {
+        const float *data =
+            (const float *)w->data + strip / 4 * w->k * PACKED_TILE + strip % 4 * STRIP;
+        struct cut cut = {.bias = w->bias ? w->bias + strip * STRIP : NULL, .n = w->n};
+
+        for (size_t v = 0; v < 2; v++)
+            cut.masks[v] = strip_mask(strip + v, strip_begin, strip_end, w->n);
+        for (size_t row = row_begin; row < row_end;) {
+            size_t n_block = rows_of_block(row_end - row, 6);
+            const float *values = x + row * w->k;
+            float *out = y + row * w->n + strip * STRIP;
+
+            switch (n_block) {
+            case 1:
+                multiply_f32_block(w, values, data, 1, &cut, out);
+                break;
+            case 2:
+                multiply_f32_block(w, values, data, 2, &cut, out);
+                break;
+            case 3:
+                multiply_f32_block(w, values, data, 3, &cut, out);
+                break;
+            case 4:
+                multiply_f32_block(w, values, data, 4, &cut, out);
+                break;
+            case 5:
+                multiply_f32_block(w, values, data, 5, &cut, out);
+                break;
+            default:
+                multiply_f32_block(w, values, data, 6, &cut, out);
+                break;
+            }
+            row += n_block;
+        }
+    }
+}
+
+const struct linear_kernels linear_avx512 = {
+    .quantize_rows = quantize_rows,
+    .multiply_quantized = multiply_quantized,
+    .multiply_f32 = multiply_f32,
+    .unpack_column = linear_unpack_column,
+};
