@@ -222,6 +222,9 @@ typedef struct kvern_request_options {
     kvern_sampling sampling;
     const char *const *stop; /* [n_stop] stop strings, copied; not part of the answer */
     size_t n_stop;
+    uint64_t conversation; /* not 0: the KV of the last request with this number is taken over
+                              for the tokens both begin with, and this one's is kept in turn
+                              (64 conversations at most, the longest idle go first) */
     bool ignore_eos;
     bool score_prompt;         /* give the log-probability of every prompt token after the first */
     bool all_logits;           /* show on_logits every prompt position, not just the last */

@@ -177,6 +177,7 @@ int cmd_chat(int argc, char **argv)
     if (arguments.n > 0)
         return usage_error("chat takes no arguments, but got '%s'", arguments.items[0]);
     kvern_request_options_init(&chat.request);
+    chat.request.conversation = 1;
     chat.request.max_tokens = (int32_t)max_tokens;
     chat.request.sampling.temperature = (float)temperature;
     chat.request.sampling.top_p = (float)top_p;

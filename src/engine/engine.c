@@ -58,7 +58,10 @@ static void finish(kvern_engine *e, struct sequence *sequence, kvern_finish how,
 {
     if (sequence->state == SEQUENCE_WAITING)
         atomic_fetch_sub(&e->n_waiting, 1);
-    scheduler_remove(&e->scheduler, sequence);
+    if (how == KVERN_FINISH_ERROR)
+        scheduler_remove(&e->scheduler, sequence);
+    else
+        scheduler_retire(&e->scheduler, sequence);
     publish_stats(e);
     request_finish(request_of(sequence), how, error);
 }

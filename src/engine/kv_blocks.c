@@ -122,14 +122,19 @@ void kv_blocks_share(struct kv_blocks *kv, struct kv_table *table, int32_t block
     table->blocks[table->n_blocks++] = block;
 }
 
+void kv_blocks_forgo(struct kv_blocks *kv, struct kv_table *table)
+{
+    kv->n_promised -= table->n_promised;
+    table->n_promised = 0;
+}
+
 void kv_blocks_release(struct kv_blocks *kv, struct kv_table *table)
 {
     /* The last block first, so that the head of a prompt, which others are likelier to share, is
      * the youngest of the free ones. */
     while (table->n_blocks > 0)
         drop_reference(kv, table->blocks[--table->n_blocks]);
-    kv->n_promised -= table->n_promised;
-    table->n_promised = 0;
+    kv_blocks_forgo(kv, table);
 }
 
 /* Walks the free list; every block met must be unreferenced, and the walk must end after n_free. */

@@ -60,6 +60,8 @@ void kv_blocks_extend(struct kv_blocks *kv, struct kv_table *table, size_t n_tok
 /* Appends a block of another table: one more reference. The block must be in use and the table have
  * room. */
 void kv_blocks_share(struct kv_blocks *kv, struct kv_table *table, int32_t block);
+/* Gives up the promise; the blocks it has taken stay. */
+void kv_blocks_forgo(struct kv_blocks *kv, struct kv_table *table);
 /* Gives up all blocks and the promise; the table is empty afterwards. */
 void kv_blocks_release(struct kv_blocks *kv, struct kv_table *table);
 

@@ -24,6 +24,7 @@ struct delivery {
     kvern_finish finish;
     size_t n_prompt_tokens;
     size_t n_completion_tokens;
+    size_t n_cached_tokens;
     double wait_ms;
     double prefill_ms;
     double decode_ms;
@@ -79,6 +80,7 @@ kvern_status request_new(kvern_request **out, const kvern_request_options *optio
     request->on_logits_data = options->on_logits_data;
     request->n_prompt = options->n_prompt;
     status = sequence_init(&request->sequence, options->prompt, options->n_prompt, max_tokens, err);
+    request->sequence.conversation = options->conversation;
     request->sequence.wants_all_rows = request->score_prompt || request->all_logits;
     if (status == KVERN_OK)
         status = stop_filter_init(&request->stop_filter, options->stop, options->n_stop, err);
@@ -177,6 +179,7 @@ static void deliver(kvern_request *request, struct buffer *text, const int32_t *
     delivery->n_prompt_tokens =
         sequence->n_computed < sequence->n_prompt ? sequence->n_computed : sequence->n_prompt;
     delivery->n_completion_tokens = sequence_n_generated(sequence);
+    delivery->n_cached_tokens = sequence->n_cached;
     delivery->wait_ms = started - request->submitted_ms;
     delivery->prefill_ms = first_token - started;
     delivery->decode_ms = now - first_token;
@@ -278,6 +281,7 @@ static bool gather(kvern_request *request, const struct delivery *delivery, kver
     event->finish = delivery->finish;
     event->n_prompt_tokens = delivery->n_prompt_tokens;
     event->n_completion_tokens = delivery->n_completion_tokens;
+    event->n_cached_tokens = delivery->n_cached_tokens;
     event->wait_ms = delivery->wait_ms;
     event->prefill_ms = delivery->prefill_ms;
     event->decode_ms = delivery->decode_ms;

@@ -45,6 +45,8 @@ kvern_status scheduler_init(struct scheduler *scheduler, const struct scheduler_
 void scheduler_clear(struct scheduler *scheduler)
 {
     assert(scheduler->waiting.n == 0 && scheduler->running.n == 0);
+    while (kept_kv_drop_oldest(&scheduler->kept, &scheduler->blocks))
+        ;
     kv_blocks_clear(&scheduler->blocks);
 }
 
@@ -82,17 +84,42 @@ void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence)
     kv_blocks_release(&scheduler->blocks, &sequence->table);
 }
 
+void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence)
+{
+    if (sequence->conversation != 0 && sequence->state == SEQUENCE_RUNNING) {
+        sequence_list_remove(&scheduler->running, sequence);
+        sequence->state = SEQUENCE_NEW;
+        kept_kv_put(&scheduler->kept, &scheduler->blocks, sequence);
+    } else {
+        scheduler_remove(scheduler, sequence);
+    }
+}
+
+/* Sets the blocks aside that a sequence needs beside those it took over; idle conversations give up
+ * theirs for it. */
+static bool promise(struct scheduler *scheduler, struct sequence *sequence)
+{
+    size_t max_tokens = sequence->capacity - sequence->n_prompt;
+    size_t n_positions = sequence_max_positions(sequence->n_prompt, max_tokens);
+    size_t n_blocks = kv_blocks_for_tokens(n_positions) - sequence->table.n_blocks;
+
+    while (!kv_blocks_promise(&scheduler->blocks, &sequence->table, n_blocks)) {
+        if (!kept_kv_drop_oldest(&scheduler->kept, &scheduler->blocks))
+            return false;
+    }
+    return true;
+}
+
 /* The worst case is promised, not taken: blocks go to a sequence as it grows into them. A scheduler
  * that can pre-empt would promise less here and take back there. */
 static void admit(struct scheduler *scheduler)
 {
     while (scheduler->waiting.first && scheduler->running.n < scheduler->limits.max_running) {
         struct sequence *sequence = scheduler->waiting.first;
-        size_t max_tokens = sequence->capacity - sequence->n_prompt;
-        size_t n_positions = sequence_max_positions(sequence->n_prompt, max_tokens);
 
-        if (!kv_blocks_promise(&scheduler->blocks, &sequence->table,
-                               kv_blocks_for_tokens(n_positions)))
+        if (sequence->conversation != 0 && !sequence->wants_all_rows)
+            kept_kv_take(&scheduler->kept, &scheduler->blocks, sequence);
+        if (!promise(scheduler, sequence))
             break;
         sequence_list_remove(&scheduler->waiting, sequence);
         sequence_list_append(&scheduler->running, sequence);
@@ -184,7 +211,7 @@ kvern_status scheduler_check(const struct scheduler *scheduler, kvern_error *err
     const struct sequence_list *lists[] = {&scheduler->waiting, &scheduler->running};
     size_t n_tables = 0;
     const struct kv_table **tables =
-        try_new(scheduler->waiting.n + scheduler->running.n, sizeof(void *));
+        try_new(scheduler->waiting.n + scheduler->running.n + scheduler->kept.n, sizeof(void *));
 
     if (!tables)
         return fail(err, KVERN_MEMORY, "no memory to check the KV blocks of %zu sequences",
@@ -193,6 +220,8 @@ kvern_status scheduler_check(const struct scheduler *scheduler, kvern_error *err
         for (const struct sequence *s = lists[i]->first; s; s = s->next)
             tables[n_tables++] = &s->table;
     }
+    for (size_t i = 0; i < scheduler->kept.n; i++)
+        tables[n_tables++] = &scheduler->kept.items[i].table;
     kvern_status status = kv_blocks_check(&scheduler->blocks, tables, n_tables, err);
     free(tables);
     return status;

@@ -8,6 +8,7 @@
 #ifndef KVERN_ENGINE_SCHEDULER_H
 #define KVERN_ENGINE_SCHEDULER_H
 
+#include "engine/kept_kv.h"
 #include "engine/kv_blocks.h"
 #include "engine/sequence.h"
 
@@ -22,6 +23,7 @@ struct scheduler_limits {
 struct scheduler {
     struct scheduler_limits limits;
     struct kv_blocks blocks;
+    struct kept_kv kept;
     struct sequence_list waiting; /* in order of arrival */
     struct sequence_list running; /* prefilling ones in order of arrival; decoding ones in turn */
 };
@@ -53,6 +55,9 @@ kvern_status scheduler_accepts(const struct scheduler *scheduler, size_t n_promp
 void scheduler_add(struct scheduler *scheduler, struct sequence *sequence);
 /* Takes it out of whichever list it is in and releases its blocks. */
 void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence);
+/* The same for one that ended well: if it belongs to a conversation, its KV is kept for the next
+ * request of it. */
+void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence);
 
 /* Admits what fits, then shares the step's tokens: decoding sequences first, one token each, but
  * never out of the quarter that is kept for prefill while a prompt is unfinished; then prompts, in

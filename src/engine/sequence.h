@@ -22,7 +22,9 @@ struct sequence {
     size_t capacity; /* n_prompt + the most tokens it may generate */
     size_t n_computed;
     struct kv_table table;
-    bool wants_all_rows; /* logits of every prompt position */
+    uint64_t conversation; /* 0: none; see kept_kv.h */
+    size_t n_cached;       /* tokens whose KV was there already */
+    bool wants_all_rows;   /* logits of every prompt position */
     enum sequence_state state;
     struct sequence *previous; /* in the scheduler's list */
     struct sequence *next;

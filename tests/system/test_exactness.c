@@ -162,9 +162,64 @@ static void logits_never_depend_on_company(void **state)
     assert_true(n_cases >= 200);
 }
 
+/* Three turns of a conversation: each prompt begins with what was said. Its KV is kept, so few
+ * tokens run, and yet every logit is the one of the whole prompt run afresh. */
+static void kept_conversations_change_nothing(void **state)
+{
+    enum { N_TURNS = 3, TURN = 21 };
+    kvern_model *model = open_test_model("tests/golden/tiny/llama-f32", "q4");
+    kvern_engine *engine = open_test_engine(model, 2, 0, "f16");
+    int32_t prompt[N_TURNS * (TURN + N_DECODED)];
+    size_t n_prompt = 0;
+    uint64_t random = 42;
+
+    (void)state;
+    for (size_t turn = 0; turn < N_TURNS; turn++) {
+        struct trace traces[2] = {{0}};
+        int32_t answers[2][N_DECODED];
+
+        for (size_t i = 0; i < TURN; i++)
+            prompt[n_prompt++] = (int32_t)(next_random(&random) % 331);
+        for (uint64_t conversation = 0; conversation < 2; conversation++) {
+            kvern_request_options options;
+            kvern_request *request = NULL;
+            kvern_event event;
+            kvern_error err = {0};
+
+            kvern_request_options_init(&options);
+            options.prompt = prompt;
+            options.n_prompt = n_prompt;
+            options.max_tokens = N_DECODED;
+            options.ignore_eos = true;
+            options.conversation = conversation;
+            options.on_logits = add_to_trace;
+            options.on_logits_data = &traces[conversation];
+            assert_int_equal(kvern_submit(engine, &options, &request, &err), KVERN_OK);
+            do {
+                assert_int_equal(kvern_request_next(request, -1, &event, &err), KVERN_OK);
+                for (size_t i = 0; i < event.n_tokens; i++)
+                    answers[conversation][event.n_completion_tokens - event.n_tokens + i] =
+                        event.tokens[i];
+            } while (event.finish == KVERN_FINISH_NONE);
+            /* the last token of an answer was never run */
+            assert_int_equal(event.n_cached_tokens,
+                             conversation && turn > 0 ? n_prompt - TURN - 1 : 0);
+            kvern_request_free(request);
+        }
+        assert_memory_equal(answers[0], answers[1], sizeof answers[0]);
+        assert_int_equal(traces[0].n_positions, traces[1].n_positions);
+        assert_true(traces[0].hash == traces[1].hash);
+        memcpy(prompt + n_prompt, answers[0], sizeof answers[0]);
+        n_prompt += N_DECODED;
+    }
+    kvern_engine_close(engine);
+    kvern_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kept_conversations_change_nothing),
         cmocka_unit_test(logits_never_depend_on_company),
     };
 
