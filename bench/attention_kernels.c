@@ -231,6 +231,8 @@ int main(int argc, char **argv)
         return 1;
     for (size_t i = 0; i < POOL_BYTES / sizeof *pool; i++)
         pool[i] = (uint16_t)(0x3000 + (i * 2654435761U >> 20 & 0x87ff));
+    for (size_t i = 0; i < (size_t)512 * 64; i++)
+        rope[i] = i % 64 < 32 ? 0.6F : 0.8F; /* turns without growing */
     for (int32_t i = 0; i < POOL_BYTES / 4096; i++)
         blocks[i] = i;
     for (size_t i = 0; i < n_sets; i++) {

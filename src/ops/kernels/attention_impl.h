@@ -46,8 +46,8 @@ struct attend {
     float *keys;    /* [head_size, STEP_KEYS]: the step in f32 */
     float *values;  /* [STEP_KEYS, head_padded] */
     float *totals;  /* [m, LANES]: sum of weights of keys with position % LANES = lane */
-    float *largest; /* [m] */
-    float *rescale; /* [m] */
+    float *largest; /* [m + LANES] */
+    float *rescale; /* [m + LANES]: what the last rise of `largest` makes of older sums */
 };
 
 static size_t round_up(size_t n, size_t to)
@@ -260,40 +260,58 @@ static size_t clip(size_t lane, size_t vector_begin)
     return n < LANES ? n : LANES;
 }
 
-/* Turns the scores of query m into weights over the vectors [from, to) of the step, keys outside
- * [begin, end) weighing 0; updates its maximum, its total and its rescale factor. */
-static void weigh_scores(const struct attend *a, size_t m, size_t from, size_t to, size_t begin,
-                         size_t end)
+/* The vectors [from, to) of a step, of which a query sees keys [begin, end). */
+struct span {
+    size_t from;
+    size_t to;
+    size_t begin;
+    size_t end;
+};
+
+static bool is_whole(const struct span *span)
+{
+    return span->begin <= span->from * LANES && span->end >= span->to * LANES;
+}
+
+/* Takes the step's scores into the maximum of query m, leaving the one before in rescale[m]. */
+static void raise_largest(const struct attend *a, size_t m, const struct span *span)
 {
     float *scores = a->scores + m * STEP_KEYS;
-    bool is_whole = begin <= from * LANES && end >= to * LANES;
     vector largest = vector_set(a->largest[m]);
-    vector s[STEP_VECTORS];
 
-    for (size_t v = from; v < to; v++) {
-        s[v] = vector_load(scores + v * LANES);
-        if (a->shape->soft_cap > 0.0F)
-            s[v] = cap_scores(s[v], a->shape->soft_cap);
-        if (!is_whole)
-            s[v] = vector_keep(s[v], clip(begin, v * LANES), clip(end, v * LANES), -FLT_MAX);
-        largest = vector_max(s[v], largest);
+    for (size_t v = span->from; v < span->to; v++) {
+        vector s = vector_load(scores + v * LANES);
+
+        if (a->shape->soft_cap > 0.0F) {
+            s = cap_scores(s, a->shape->soft_cap);
+            vector_store(scores + v * LANES, s);
+        }
+        if (!is_whole(span))
+            s = vector_keep(s, clip(span->begin, v * LANES), clip(span->end, v * LANES), -FLT_MAX);
+        largest = vector_max(s, largest);
     }
-    float maximum = vector_largest(largest);
-    vector reference = vector_set(maximum);
-    vector step_rescale = vector_exp2(vector_subtract(vector_set(a->largest[m]), reference));
-    vector total = vector_multiply(vector_load(a->totals + m * LANES), step_rescale);
+    a->rescale[m] = a->largest[m];
+    a->largest[m] = vector_largest(largest);
+}
 
-    for (size_t v = from; v < to; v++) {
-        vector weight = vector_exp2(vector_subtract(s[v], reference));
+/* Turns the scores of query m into weights, 0 for a key it does not see, and adds up its total. */
+static void weigh_scores(const struct attend *a, size_t m, const struct span *span)
+{
+    float *scores = a->scores + m * STEP_KEYS;
+    vector largest = vector_set(a->largest[m]);
+    vector total = vector_multiply(vector_load(a->totals + m * LANES), vector_set(a->rescale[m]));
 
-        if (!is_whole)
-            weight = vector_keep(weight, clip(begin, v * LANES), clip(end, v * LANES), 0.0F);
+    for (size_t v = span->from; v < span->to; v++) {
+        vector s = vector_subtract(vector_load(scores + v * LANES), largest);
+        vector weight = vector_exp2_below(s);
+
+        if (!is_whole(span))
+            weight =
+                vector_keep(weight, clip(span->begin, v * LANES), clip(span->end, v * LANES), 0.0F);
         vector_store(scores + v * LANES, weight);
         total = vector_add(total, weight);
     }
     vector_store(a->totals + m * LANES, total);
-    vector_store_part(a->rescale + m, step_rescale, 1);
-    a->largest[m] = maximum;
 }
 
 static size_t clamp_to(size_t x, size_t low, size_t high)
@@ -307,6 +325,7 @@ static size_t clamp_to(size_t x, size_t low, size_t high)
 static void attend_tile(const struct attend *a, size_t step, size_t m, size_t n, bool is_loaded)
 {
     const struct attention_shape *shape = a->shape;
+    struct span spans[MULTIPLY_ROWS];
     size_t first = a->first_position + m / a->n_group;
     size_t last = a->first_position + (m + n - 1) / a->n_group;
     size_t begin = clamp_to(window_begin(shape, first), step, step + STEP_KEYS) - step;
@@ -321,13 +340,23 @@ static void attend_tile(const struct attend *a, size_t step, size_t m, size_t n,
         score_loaded(a, m, n, from, to);
     else
         score_pool(a, step, m, n, from, to);
-    for (size_t i = m; i < m + n; i++) {
-        size_t position = a->first_position + i / a->n_group;
-        size_t row_begin = clamp_to(window_begin(shape, position), step, step + STEP_KEYS) - step;
-        size_t row_end = clamp_to(position + 1, step, step + STEP_KEYS) - step;
+    for (size_t i = 0; i < n; i++) {
+        size_t position = a->first_position + (m + i) / a->n_group;
 
-        weigh_scores(a, i, from, to, row_begin, row_end);
+        spans[i].from = from;
+        spans[i].to = to;
+        spans[i].begin = clamp_to(window_begin(shape, position), step, step + STEP_KEYS) - step;
+        spans[i].end = clamp_to(position + 1, step, step + STEP_KEYS) - step;
+        raise_largest(a, m + i, &spans[i]);
     }
+    /* All rows at once; lanes past them are scratch, and written again before they are used. */
+    for (size_t i = m; i < m + n; i += LANES) {
+        vector fall = vector_subtract(vector_load(a->rescale + i), vector_load(a->largest + i));
+
+        vector_store(a->rescale + i, vector_exp2_below(fall));
+    }
+    for (size_t i = 0; i < n; i++)
+        weigh_scores(a, m + i, &spans[i]);
     if (is_loaded)
         weigh_loaded(a, m, n, begin, end);
     else
@@ -350,7 +379,7 @@ static void start_attend(struct attend *a, const float *q, size_t q_stride, size
     a->scores = a->sums + n_queries * a->head_padded;
     a->totals = a->scores + n_queries * STEP_KEYS;
     a->largest = a->totals + n_queries * LANES;
-    a->rescale = a->largest + n_queries;
+    a->rescale = a->largest + n_queries + LANES;
     for (size_t m = 0; m < n_queries; m++) {
         const float *from =
             q + m / a->n_group * q_stride + (a->kv_head * a->n_group + m % a->n_group) * head;
@@ -360,6 +389,8 @@ static void start_attend(struct attend *a, const float *q, size_t q_stride, size
         a->largest[m] = -FLT_MAX;
     }
     memset(a->sums, 0, n_queries * a->head_padded * sizeof(float));
+    memset(a->rescale, 0, (n_queries + LANES) * sizeof(float));
+    memset(a->largest + n_queries, 0, LANES * sizeof(float));
     memset(a->totals, 0, n_queries * LANES * sizeof(float));
 }
 

@@ -18,6 +18,15 @@ static inline vector vector_exp2_fraction(vector f)
     return vector_fma(p, f, vector_set(1.0F));
 }
 
+/* For x <= 0 or NaN. */
+static inline vector vector_exp2_below(vector x)
+{
+    x = vector_max(vector_set(-160.0F), x);
+    vector n = vector_round(x);
+
+    return vector_scale_by_power(vector_exp2_fraction(vector_subtract(x, n)), n);
+}
+
 /* The clamps take x second, so that NaN passes; past them the result is 0 or infinity anyway. */
 static inline vector vector_exp2(vector x)
 {
