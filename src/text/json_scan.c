@@ -192,11 +192,11 @@ bool json_scan_integer(struct json_scan *scan, int64_t *value)
     skip_space(&next);
     is_negative = json_scan_mark(&next, '-');
     for (; next.at < next.end && *next.at >= '0' && *next.at <= '9'; next.at++) {
-        sum = sum * 10 + (*next.at - '0');
-        if (++n_digits > 18)
+        if (++n_digits > 18) /* more might not fit */
             return false;
+        sum = sum * 10 + (*next.at - '0');
     }
-    if (n_digits == 0)
+    if (n_digits == 0 || (n_digits > 1 && *(next.at - n_digits) == '0'))
         return false;
     *value = is_negative ? -sum : sum;
     scan->at = next.at;

@@ -11,12 +11,14 @@
 
 enum { MAX_NESTING = 8, MAX_ADDED = 1024 };
 
-static kvern_status put_id(struct buffer *ids, const json_t *json, size_t n_ids, kvern_error *err)
+static kvern_status put_id(struct buffer *ids, const json_t *json,
+                           const struct vocabulary *vocabulary, kvern_error *err)
 {
     json_int_t value = json_is_integer(json) ? json_integer_value(json) : -1;
-    int32_t id = (int32_t)value;
+    int32_t id = value > INT32_MAX ? -1 : (int32_t)value;
+    size_t n_bytes;
 
-    if (value < 0 || (uint64_t)value >= n_ids)
+    if (!vocabulary_piece(vocabulary, id, &n_bytes))
         return fail(err, KVERN_FORMAT, "post_processor token id %lld is not in the vocabulary",
                     (long long)value);
     if (ids->n_bytes >= MAX_ADDED * sizeof id)
@@ -25,7 +27,8 @@ static kvern_status put_id(struct buffer *ids, const json_t *json, size_t n_ids,
     return ids->has_failed ? fail(err, KVERN_MEMORY, "out of memory") : KVERN_OK;
 }
 
-static kvern_status put_ids(struct buffer *ids, const json_t *token, size_t n_ids, kvern_error *err)
+static kvern_status put_ids(struct buffer *ids, const json_t *token,
+                            const struct vocabulary *vocabulary, kvern_error *err)
 {
     const json_t *list = json_object_get(token, "ids");
     kvern_status status = KVERN_OK;
@@ -33,12 +36,12 @@ static kvern_status put_ids(struct buffer *ids, const json_t *token, size_t n_id
     if (!json_is_array(list))
         return fail(err, KVERN_FORMAT, "a special token of the post_processor has no ids");
     for (size_t i = 0; status == KVERN_OK && i < json_array_size(list); i++)
-        status = put_id(ids, json_array_get(list, i), n_ids, err);
+        status = put_id(ids, json_array_get(list, i), vocabulary, err);
     return status;
 }
 
-static kvern_status read_template(const json_t *json, size_t n_ids, struct buffer *before,
-                                  struct buffer *after, kvern_error *err)
+static kvern_status read_template(const json_t *json, const struct vocabulary *vocabulary,
+                                  struct buffer *before, struct buffer *after, kvern_error *err)
 {
     const json_t *items = json_object_get(json, "single");
     const json_t *tokens = json_object_get(json, "special_tokens");
@@ -50,7 +53,8 @@ static kvern_status read_template(const json_t *json, size_t n_ids, struct buffe
         const char *name = json_member_string(json_object_get(item, "SpecialToken"), "id");
 
         if (name)
-            status = put_ids(has_text ? after : before, json_object_get(tokens, name), n_ids, err);
+            status =
+                put_ids(has_text ? after : before, json_object_get(tokens, name), vocabulary, err);
         else if (!has_text && json_object_get(item, "Sequence"))
             has_text = true;
         else
@@ -63,19 +67,19 @@ static kvern_status read_template(const json_t *json, size_t n_ids, struct buffe
 }
 
 /* RobertaProcessing and BertProcessing: "cls" and "sep" are [text, id]. */
-static kvern_status read_pair(const json_t *json, size_t n_ids, struct buffer *before,
-                              struct buffer *after, kvern_error *err)
+static kvern_status read_pair(const json_t *json, const struct vocabulary *vocabulary,
+                              struct buffer *before, struct buffer *after, kvern_error *err)
 {
     kvern_status status =
-        put_id(before, json_array_get(json_object_get(json, "cls"), 1), n_ids, err);
+        put_id(before, json_array_get(json_object_get(json, "cls"), 1), vocabulary, err);
 
     if (status == KVERN_OK)
-        status = put_id(after, json_array_get(json_object_get(json, "sep"), 1), n_ids, err);
+        status = put_id(after, json_array_get(json_object_get(json, "sep"), 1), vocabulary, err);
     return status;
 }
 
-static kvern_status add(struct post_processor *post, const json_t *json, size_t n_ids, int depth,
-                        kvern_error *err)
+static kvern_status add(struct post_processor *post, const json_t *json,
+                        const struct vocabulary *vocabulary, int depth, kvern_error *err)
 {
     const char *type = json_member_type(json);
     const json_t *list = json_object_get(json, "processors");
@@ -85,13 +89,13 @@ static kvern_status add(struct post_processor *post, const json_t *json, size_t 
 
     if (!strcmp(type, "Sequence") && json_is_array(list) && depth < MAX_NESTING) {
         for (size_t i = 0; status == KVERN_OK && i < json_array_size(list); i++)
-            status = add(post, json_array_get(list, i), n_ids, depth + 1, err);
+            status = add(post, json_array_get(list, i), vocabulary, depth + 1, err);
         return status;
     }
     if (!strcmp(type, "TemplateProcessing"))
-        status = read_template(json, n_ids, &before, &after, err);
+        status = read_template(json, vocabulary, &before, &after, err);
     else if (!strcmp(type, "RobertaProcessing") || !strcmp(type, "BertProcessing"))
-        status = read_pair(json, n_ids, &before, &after, err);
+        status = read_pair(json, vocabulary, &before, &after, err);
     else if (strcmp(type, "ByteLevel") != 0)
         status =
             fail(err, KVERN_UNSUPPORTED, "post_processor type \"%.80s\" is not supported", type);
@@ -109,15 +113,15 @@ static kvern_status add(struct post_processor *post, const json_t *json, size_t 
     return status;
 }
 
-kvern_status post_processor_open(struct post_processor *post, const json_t *json, size_t n_ids,
-                                 kvern_error *err)
+kvern_status post_processor_open(struct post_processor *post, const json_t *json,
+                                 const struct vocabulary *vocabulary, kvern_error *err)
 {
     kvern_status status;
 
     *post = (struct post_processor){0};
     if (!json || json_is_null(json))
         return KVERN_OK;
-    status = add(post, json, n_ids, 0, err);
+    status = add(post, json, vocabulary, 0, err);
     if (status != KVERN_OK)
         post_processor_close(post);
     return status;

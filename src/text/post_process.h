@@ -9,6 +9,7 @@
 
 #include "base/buffer.h"
 #include "kvern.h"
+#include "text/vocabulary.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -20,9 +21,9 @@ struct post_processor {
     bool keeps_first_space; /* when trimming: the text's first space was added and counts not */
 };
 
-/* `n_ids`: ids are below it. */
-kvern_status post_processor_open(struct post_processor *post, const json_t *json, size_t n_ids,
-                                 kvern_error *err);
+/* Every id it adds must have a piece in `vocabulary`. */
+kvern_status post_processor_open(struct post_processor *post, const json_t *json,
+                                 const struct vocabulary *vocabulary, kvern_error *err);
 void post_processor_close(struct post_processor *post);
 
 #endif

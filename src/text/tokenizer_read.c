@@ -290,7 +290,7 @@ static kvern_status read_parts(struct tokenizer *tokenizer, const struct source 
     if (status == KVERN_OK)
         status =
             post_processor_open(&tokenizer->post_processor, json_object_get(root, "post_processor"),
-                                tokenizer->vocabulary.n_ids, err);
+                                &tokenizer->vocabulary, err);
     if (status == KVERN_OK)
         status = decoder_open(&tokenizer->decoder, json_object_get(root, "decoder"), err);
     return status;

@@ -78,6 +78,7 @@ static void integers_are_read(void **state)
         {"999999999999999999", true, 999999999999999999},
         {"9999999999999999999", false, 0},
         {"x", false, 0},
+        {"01", false, 0},
         {"-", false, 0},
         {"", false, 0},
     };

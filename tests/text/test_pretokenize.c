@@ -57,6 +57,9 @@ static void steps_cut_words(void **state)
         {SPLIT(DASH, "Removed"), "the-final--countdown", "the|final|countdown"},
         {SPLIT(DASH, "MergedWithPrevious"), "the-final--countdown", "the-|final-|-|countdown"},
         {SPLIT(DASH, "MergedWithNext"), "the-final--countdown", "the|-final|-|-countdown"},
+        {"{\"type\":\"Split\",\"pattern\":{" DASH
+         "},\"behavior\":\"MergedWithNext\",\"invert\":true}",
+         "a--b", "a-|-|b"},
         {SPLIT(DASH, "Contiguous"), "the-final--countdown", "the|-|final|--|countdown"},
         {SPLIT("\"Regex\":\"\\\\s+\"", "Removed"),
          "a \t b\xe2\x80\x83"
