@@ -211,6 +211,32 @@ static void run_in_pieces(const struct linear_kernels *linear, const struct prob
     }
 }
 
+/* One piece writes its own part of y and nothing else: other threads own the rest. */
+static void check_only_its_own(const struct kernels *set, const struct problem *p,
+                               const float *whole, float *y)
+{
+    size_t n_strips = (p->w.n + 15) / 16, n = p->w.n;
+    size_t row_begin = random_below((uint32_t)p->n_rows);
+    size_t row_end = row_begin + 1 + random_below((uint32_t)(p->n_rows - row_begin));
+    size_t strip_begin = random_below((uint32_t)n_strips);
+    size_t strip_end = strip_begin + 1 + random_below(3);
+
+    memset(y, 0xee, p->n_rows * n * sizeof *y);
+    run(set->linear, p, row_begin, row_end, strip_begin, strip_end, y);
+    for (size_t i = 0; i < p->n_rows * n; i++) {
+        size_t row = i / n, strip = i % n / 16;
+        bool is_own =
+            row >= row_begin && row < row_end && strip >= strip_begin && strip < strip_end;
+        float untouched;
+
+        memset(&untouched, 0xee, sizeof untouched);
+        if (memcmp(&y[i], is_own ? &whole[i] : &untouched, sizeof y[i]) != 0)
+            fail_msg("%s %d bit N %zu, rows %zu to %zu, strips %zu to %zu: y[%zu, %zu] is %.9g",
+                     set->name, p->w.bits, n, row_begin, row_end, strip_begin, strip_end, row,
+                     i % n, (double)y[i]);
+    }
+}
+
 static void check_problem(const struct kernels *set, struct problem *p)
 {
     size_t n_bytes = p->n_rows * p->w.n * sizeof(float);
@@ -227,6 +253,7 @@ static void check_problem(const struct kernels *set, struct problem *p)
         if (memcmp(whole, pieces, n_bytes + 64) != 0)
             fail_msg("%s %d bit N %zu K %zu, %zu rows: pieces differ from the whole", set->name,
                      p->w.bits, p->w.n, p->w.k, p->n_rows);
+        check_only_its_own(set, p, whole, pieces);
     }
     free(whole);
     free(pieces);

@@ -32,10 +32,43 @@ struct rows {
     float *y; /* at the first row and column */
 };
 
+/* One group: what quantize_group() does, bit for bit, in vectors. */
+INLINE void quantize_vectors(const float *x, int32_t zero_point, int8_t *q, float *scale,
+                             int32_t *start, float *sum)
+{
+    const __m512i no_sign = _mm512_set1_epi32(0x7fffffff);
+    __m512 first = _mm512_loadu_ps(x), second = _mm512_loadu_ps(x + 16);
+    __m512i q_first, q_second;
+    uint32_t largest_bits = _mm512_reduce_max_epu32(
+        _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(first), no_sign),
+                         _mm512_and_si512(_mm512_castps_si512(second), no_sign)));
+    float largest, inverse;
+    int32_t total;
+
+    memcpy(&largest, &largest_bits, sizeof largest);
+    if (largest_bits >= 0x7f800000 || largest < QUANTIZE_SMALLEST) {
+        quantize_group(x, zero_point, q, scale, start, sum);
+        return;
+    }
+    *scale = largest / 127.0f;
+    inverse = 127.0f / largest;
+    q_first = _mm512_cvtps_epi32(_mm512_mul_ps(first, _mm512_set1_ps(inverse)));
+    q_second = _mm512_cvtps_epi32(_mm512_mul_ps(second, _mm512_set1_ps(inverse)));
+    _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(q_first));
+    _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(q_second));
+    total = _mm512_reduce_add_epi32(_mm512_add_epi32(q_first, q_second));
+    *start = -zero_point * total;
+    *sum = *scale * (float)total;
+}
+
 static void quantize_rows(const float *x, size_t row_begin, size_t row_end, size_t k,
                           int32_t zero_point, struct quantized_rows *out)
 {
-    quantize_rows_here(x, row_begin, row_end, k, zero_point, out);
+    size_t n_groups = k / PACKED_GROUP;
+
+    for (size_t i = row_begin * n_groups; i < row_end * n_groups; i++)
+        quantize_vectors(x + i * PACKED_GROUP, zero_point, out->q + i * PACKED_GROUP,
+                         &out->scales[i], &out->starts[i], &out->sums[i]);
 }
 
 /* acc += the 4 products of each lane. Not the intrinsic: gcc 12 copies registers around it. */
