@@ -116,7 +116,7 @@ static kvern_status quantize(struct linear_run *run, OrtKernelContext *context, 
     size_t q_bytes = (run->n_rows * k + 63) / 64 * 64;
     size_t group_bytes = (n_groups * 4 + 63) / 64 * 64;
     void *memory;
-    kvern_status status = op_scratch(kernel, context, q_bytes + 3 * group_bytes, &memory, err);
+    kvern_status status = op_scratch(kernel, q_bytes + 3 * group_bytes, &memory, err);
 
     if (status != KVERN_OK)
         return status;

@@ -5,6 +5,7 @@
 #include "ops/op.h"
 
 #include "base/error.h"
+#include "ops/scratch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -131,18 +132,14 @@ kvern_status op_output(const struct op_kernel *kernel, OrtKernelContext *context
     return status;
 }
 
-kvern_status op_scratch(const struct op_kernel *kernel, OrtKernelContext *context, size_t n_bytes,
-                        void **memory, kvern_error *err)
+kvern_status op_scratch(const struct op_kernel *kernel, size_t n_bytes, void **memory,
+                        kvern_error *err)
 {
-    enum { ALIGNMENT = 64 };
-    void *raw = NULL;
-    kvern_status status = ort_check(kernel->api,
-                                    kernel->api->KernelContext_GetScratchBuffer(
-                                        context, kernel->cpu, n_bytes + ALIGNMENT, &raw),
-                                    kernel->definition->name, err);
-
-    *memory = (void *)(((uintptr_t)raw + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
-    return status;
+    *memory = scratch_get(n_bytes);
+    if (!*memory)
+        return fail(err, KVERN_MEMORY, "%s: out of memory for %zu bytes", kernel->definition->name,
+                    n_bytes);
+    return KVERN_OK;
 }
 
 kvern_status op_parallel_for(const struct op_kernel *kernel, OrtKernelContext *context,

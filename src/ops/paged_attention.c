@@ -299,7 +299,7 @@ static kvern_status read_inputs(struct attention_run *run, OrtKernelContext *con
     return status == KVERN_OK ? check_batch(run, err) : status;
 }
 
-static kvern_status prepare(struct attention_run *run, OrtKernelContext *context, kvern_error *err)
+static kvern_status prepare(struct attention_run *run, kvern_error *err)
 {
     const struct op_kernel *kernel = &run->self->kernel;
     const struct attention_kernels *kernels = kernel->kernels->attention;
@@ -311,7 +311,7 @@ static kvern_status prepare(struct attention_run *run, OrtKernelContext *context
 
     run->scratch_bytes = (kernels->attention_scratch_bytes(&run->shape) + 63) / 64 * 64;
     kvern_status status = op_scratch(
-        kernel, context, 2 * slot_bytes + unit_bytes + n_slots * run->scratch_bytes, &memory, err);
+        kernel, 2 * slot_bytes + unit_bytes + n_slots * run->scratch_bytes, &memory, err);
     if (status != KVERN_OK)
         return status;
     char *base = memory;
@@ -337,7 +337,7 @@ static kvern_status compute(const struct op_kernel *kernel, OrtKernelContext *co
     size_t dims[] = {run.n_tokens, run.shape.n_heads * run.shape.head_size};
     status = op_output(kernel, context, 0, dims, 2, &run.out, err);
     if (status == KVERN_OK)
-        status = prepare(&run, context, err);
+        status = prepare(&run, err);
     if (status == KVERN_OK)
         status = op_parallel_for(kernel, context, append_unit,
                                  (run.n_tokens + ROWS_PER_APPEND_UNIT - 1) / ROWS_PER_APPEND_UNIT,

@@ -82,12 +82,8 @@ static OrtCustomOpInputOutputCharacteristic get_output_kind(const OrtCustomOp *o
     return INPUT_OUTPUT_REQUIRED;
 }
 
-static void kernel_free(void *pointer)
+static void kernel_free(void *kernel)
 {
-    struct op_kernel *kernel = pointer;
-
-    if (kernel && kernel->cpu)
-        kernel->api->ReleaseMemoryInfo(kernel->cpu);
     free(kernel);
 }
 
@@ -114,10 +110,6 @@ static OrtStatus *kernel_new(const OrtCustomOp *op, const OrtApi *api, const Ort
                       "KVERN_ISA=%s is not an instruction set of this machine; unset it",
                       getenv("KVERN_ISA"));
     else
-        status = ort_check(
-            api, api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &kernel->cpu),
-            definition->name, &err);
-    if (status == KVERN_OK)
         status = definition->open(kernel, info, &err);
     if (status != KVERN_OK)
         kernel_free(kernel);
