@@ -29,7 +29,8 @@ struct worker {
     pthread_t thread;
     enum measure measure;
     const struct peak_kernels *peak;
-    _Atomic bool *may_start;
+    atomic_int *n_ready;  /* threads that run */
+    atomic_bool *may_start;
     uint64_t *memory; /* [READ_BYTES / 8] */
     double seconds;
     double amount; /* bytes or operations */
@@ -46,11 +47,12 @@ static double now(void)
 
 static void *work(void *data)
 {
-    enum { ROUNDS = 2000000 };
+    enum { ROUNDS = 10000000 };
     struct worker *worker = data;
 
+    atomic_fetch_add(worker->n_ready, 1);
     while (!atomic_load(worker->may_start))
-        sched_yield();
+        ;
     double begin = now();
     switch (worker->measure) {
     case MEASURE_READ: {
@@ -80,7 +82,8 @@ static void *work(void *data)
 static double measure_once(enum measure measure, struct worker *workers, int n_threads,
                            const struct peak_kernels *peak)
 {
-    _Atomic bool may_start = false;
+    atomic_int n_ready = 0;
+    atomic_bool may_start = false;
     double amount = 0;
     double seconds = 0;
     int n_started = 1; /* worker 0 is this thread */
@@ -88,11 +91,14 @@ static double measure_once(enum measure measure, struct worker *workers, int n_t
     for (int i = 0; i < n_threads; i++) {
         workers[i].measure = measure;
         workers[i].peak = peak;
+        workers[i].n_ready = &n_ready;
         workers[i].may_start = &may_start;
     }
     while (n_started < n_threads &&
            pthread_create(&workers[n_started].thread, NULL, work, &workers[n_started]) == 0)
         n_started++;
+    while (atomic_load(&n_ready) < n_started - 1)
+        sched_yield();
     atomic_store(&may_start, true);
     work(&workers[0]);
     for (int i = 0; i < n_started; i++) {

@@ -89,21 +89,25 @@ static void multiply_unit(void *data, size_t i)
                                     strip_begin, strip_end, run->y);
 }
 
-/* One row: weights are read once, whatever the cut, so a few long runs of columns. Many rows: units
- * large enough to make unpacking a tile cheap, and enough of them that the last one is short. */
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Few rows: every weight is read once whatever the cut, so a few long runs of columns, in whole
+ * tiles of 4 strips. Many rows: rectangles whose weights stay in the cache while the rows pass (48
+ * x 256 was the best of those tried), and enough of them that the last one is short. */
 static void choose_units(struct linear_run *run)
 {
     run->n_strips = (run->self->weight.n + STRIP - 1) / STRIP;
-    if (run->n_rows <= 8) {
-        run->row_step = run->n_rows;
-        run->strip_step = (run->n_strips + 7) / 8;
-        if (run->strip_step > 4)
-            run->strip_step = (run->strip_step + 3) / 4 * 4; /* whole tiles */
-        if (run->strip_step > 256)
-            run->strip_step = 256;
-    } else {
-        run->row_step = run->n_rows <= 192 ? run->n_rows : 132;
+    run->row_step = run->n_rows;
+    if (run->n_rows <= 8)
+        run->strip_step = smaller(((run->n_strips + 7) / 8 + 3) / 4 * 4, 256);
+    else if (run->n_rows < 64)
         run->strip_step = run->n_strips >= 64 ? 8 : 4;
+    else {
+        run->row_step = 48;
+        run->strip_step = 16;
     }
     run->n_strip_units = (run->n_strips + run->strip_step - 1) / run->strip_step;
 }
