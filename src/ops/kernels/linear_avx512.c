@@ -14,10 +14,12 @@
 
 /* The weights and outputs of one call of a kernel: `n_vectors` strips of one tile. */
 struct cut {
-    const uint8_t *data;    /* of the first strip */
-    const uint16_t *scales; /* f16 [group][64], at the first column */
-    const uint16_t *mins;   /* likewise, or NULL */
-    const float *bias;      /* at the first column, or NULL */
+    const uint8_t *data;      /* of the first strip */
+    const uint16_t *scales;   /* f16 [group][64], at the first column */
+    const uint16_t *mins;     /* likewise, or NULL */
+    const float *bias;        /* at the first column, or NULL */
+    const uint8_t *next_data; /* what is computed next: worth prefetching */
+    const uint16_t *next_scales;
     size_t n_groups;
     size_t n;           /* columns of y */
     __mmask16 masks[4]; /* which columns of each strip to write */
@@ -107,6 +109,20 @@ INLINE void store_rows(const struct cut *cut, const struct rows *rows, const siz
     }
 }
 
+/* One group of what comes next, while the last rows of this cut are computed from the cache:
+ * without it memory would idle then. */
+INLINE void prefetch_group(const struct cut *cut, size_t group)
+{
+    const uint8_t *data = cut->next_data + group * 1024;
+
+#pragma GCC unroll 4
+    for (size_t at = 0; at < 1024; at += 256) {
+        _mm_prefetch((const char *)data + at, _MM_HINT_T1);
+        _mm_prefetch((const char *)data + at + 64, _MM_HINT_T1);
+    }
+    _mm_prefetch((const char *)(cut->next_scales + group * PACKED_TILE), _MM_HINT_T1);
+}
+
 /* The body: everything but `cut` and `rows` is a constant. */
 INLINE void multiply_block(const struct cut *cut, const struct rows *rows, const int bits,
                            const bool has_mins, const size_t n_rows, const size_t n_vectors)
@@ -173,6 +189,8 @@ INLINE void multiply_block(const struct cut *cut, const struct rows *rows, const
                                               f[r][v]);
             }
         }
+        if (n_vectors == 2)
+            prefetch_group(cut, group);
         data += bits == 4 ? 1024 : 2048;
     }
     store_rows(cut, rows, n_rows, n_vectors, f);
@@ -228,6 +246,16 @@ static __mmask16 strip_mask(size_t strip, size_t strip_begin, size_t strip_end, 
     return (__mmask16)((1u << n_columns) - 1);
 }
 
+/* Where the weights of `strip` and its neighbour begin. */
+static void set_next(struct cut *cut, const struct packed_weight *w, size_t strip)
+{
+    size_t tile = strip / 4, column = strip % 4 * STRIP;
+
+    cut->next_data =
+        (const uint8_t *)w->data + tile * packed_tile_bytes(w->bits, w->k) + column * 4;
+    cut->next_scales = w->scales + tile * cut->n_groups * PACKED_TILE + column;
+}
+
 /* 8 bit always takes whole tiles: streamed in order they come from memory twice as fast as the
  * two halves of a tile one after the other. 4 bit gains more by sharing an unpacking among 6 rows.
  */
@@ -253,6 +281,8 @@ static void multiply_quantized(const struct packed_weight *w, const struct quant
             .n = w->n,
         };
 
+        cut.next_data = cut.data;
+        cut.next_scales = cut.scales;
         for (size_t v = 0; v < wide; v++)
             cut.masks[v] = strip_mask(strip + v, strip_begin, strip_end, w->n);
         for (size_t row = row_begin; row < row_end;) {
@@ -265,6 +295,8 @@ static void multiply_quantized(const struct packed_weight *w, const struct quant
                 .y = y + row * w->n + strip * STRIP,
             };
 
+            if (row + n_block == row_end && strip + wide < strip_end)
+                set_next(&cut, w, strip + wide);
             if (wide == 4)
                 wide_blocks[kind][n_block - 1](&cut, &rows);
             else
