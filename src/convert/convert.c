@@ -267,6 +267,14 @@ done:
     return status;
 }
 
+/* Says which file a tensor's error is about. */
+static kvern_status name_source(const struct conversion *c, kvern_status status)
+{
+    bool is_of_source = status == KVERN_FORMAT || status == KVERN_UNSUPPORTED;
+
+    return is_of_source ? fail_in(c->err, status, "%s", c->options->source) : status;
+}
+
 static void conversion_clear(struct conversion *c)
 {
     kvern_error ignored;
@@ -296,7 +304,7 @@ kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *er
     if (status == KVERN_OK)
         status = checkpoint_open(&c.checkpoint, options->source, err);
     if (status == KVERN_OK)
-        status = decoder_plan_make(&c.plan, &c.checkpoint, choice, err);
+        status = name_source(&c, decoder_plan_make(&c.plan, &c.checkpoint, choice, err));
     if (status == KVERN_OK)
         status = directory_make(c.parent, err);
     if (status == KVERN_OK)
@@ -304,7 +312,7 @@ kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *er
     if (status == KVERN_OK)
         status = make_temporary(&c);
     if (status == KVERN_OK)
-        status = write_graph(&c);
+        status = name_source(&c, write_graph(&c));
     if (status == KVERN_OK && c.checkpoint.tokenizer_json)
         status = write_text(&c, TOKENIZER_FILE, c.checkpoint.tokenizer_json);
     if (status == KVERN_OK && c.checkpoint.chat_template)
