@@ -253,8 +253,11 @@ static kvern_status read_config(struct checkpoint *checkpoint, const char *direc
     if (status == KVERN_OK)
         status =
             read_optional(directory, "generation_config.json", MAX_CONFIG_BYTES, &generation, err);
-    if (status == KVERN_OK)
+    if (status == KVERN_OK) {
         status = config_from_json(&checkpoint->config, text, generation, err);
+        if (status != KVERN_OK)
+            fail_in(err, status, "%s", path);
+    }
     free(path);
     free(text);
     free(generation);

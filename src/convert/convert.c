@@ -306,6 +306,14 @@ done:
     return status;
 }
 
+/* Says which file a tensor's error is about. */
+static kvern_status name_source(const struct conversion *c, kvern_status status)
+{
+    bool is_of_source = status == KVERN_FORMAT || status == KVERN_UNSUPPORTED;
+
+    return is_of_source ? fail_in(c->err, status, "%s", c->options->source) : status;
+}
+
 static void conversion_clear(struct conversion *c, kvern_status status)
 {
     kvern_error ignored;
@@ -337,7 +345,7 @@ kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *er
     if (status == KVERN_OK)
         status = checkpoint_open(&c.checkpoint, options->source, err);
     if (status == KVERN_OK)
-        status = decoder_plan_make(&c.plan, &c.checkpoint, choice, err);
+        status = name_source(&c, decoder_plan_make(&c.plan, &c.checkpoint, choice, err));
     if (status == KVERN_OK)
         status = make_parent(&c);
     if (status == KVERN_OK)
@@ -345,7 +353,7 @@ kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *er
     if (status == KVERN_OK)
         status = make_temporary(&c);
     if (status == KVERN_OK)
-        status = write_graph(&c);
+        status = name_source(&c, write_graph(&c));
     if (status == KVERN_OK && c.checkpoint.tokenizer_json)
         status = write_text(&c, TOKENIZER_FILE, c.checkpoint.tokenizer_json);
     if (status == KVERN_OK && c.checkpoint.chat_template)

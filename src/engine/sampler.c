@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 8 };
+enum { LANES = 32 };
 
 kvern_status sampler_init(struct sampler *sampler, size_t vocab_size, kvern_error *err)
 {

@@ -21,7 +21,8 @@
 enum {
     MANIFEST_VERSION = 1,
     MANIFEST_MAX_FILES = 16,
-    MANIFEST_MAX_NAME = 256, /* bytes of a name, with its NUL */
+    MANIFEST_MAX_NAME = 256,         /* bytes of a name, with its NUL */
+    MANIFEST_SMALL_BYTES = 16 << 20, /* graph, tokenizer, template: hashed at every open */
 };
 
 /* KV types the graph can run with: bits of kv_types. */
@@ -51,8 +52,8 @@ struct manifest {
 kvern_status manifest_parse(struct manifest *manifest, const char *text, size_t n_bytes,
                             kvern_error *err);
 kvern_status manifest_format(const struct manifest *manifest, char **text, kvern_error *err);
-/* From DIRECTORY/kvern.json, and checks that every file named is there, is a regular file and no
- * link, and has the size stated. */
+/* From DIRECTORY/kvern.json, and checks that every file named is there, is a regular file, no
+ * symbolic link and not also called otherwise (a hard link), and has the size stated. */
 kvern_status manifest_read(struct manifest *manifest, const char *directory, kvern_error *err);
 /* Writes DIRECTORY/kvern.json by rename. */
 kvern_status manifest_write(const struct manifest *manifest, const char *directory,
@@ -61,8 +62,9 @@ kvern_status manifest_write(const struct manifest *manifest, const char *directo
 /* Adds a file of the directory with its size and hash. */
 kvern_status manifest_add_file(struct manifest *manifest, const char *directory, const char *name,
                                kvern_error *err);
-/* Hashes every file and compares; reads all weights. */
+/* Hashes every file of at most max_bytes and compares: INT64_MAX reads all weights,
+ * MANIFEST_SMALL_BYTES only what is parsed, in a few milliseconds. */
 kvern_status manifest_verify(const struct manifest *manifest, const char *directory,
-                             kvern_error *err);
+                             int64_t max_bytes, kvern_error *err);
 
 #endif

@@ -29,6 +29,9 @@ static kvern_status check_size(const struct manifest_file *file, const char *dir
                       MANIFEST_FILE " names %s, but it cannot be read: %s", path, strerror(errno));
     else if (!S_ISREG(info.st_mode))
         status = fail(err, KVERN_FORMAT, "%s is not a regular file", path);
+    else if (info.st_nlink > 1)
+        status = fail(err, KVERN_FORMAT, "%s has %lu hard links; put a copy there", path,
+                      (unsigned long)info.st_nlink);
     else if ((int64_t)info.st_size != file->n_bytes)
         status = fail(err, KVERN_FORMAT, "%s has %lld bytes; " MANIFEST_FILE " says %lld", path,
                       (long long)info.st_size, (long long)file->n_bytes);
@@ -105,7 +108,7 @@ done:
 }
 
 kvern_status manifest_verify(const struct manifest *manifest, const char *directory,
-                             kvern_error *err)
+                             int64_t max_bytes, kvern_error *err)
 {
     kvern_status status = KVERN_OK;
 
@@ -115,11 +118,12 @@ kvern_status manifest_verify(const struct manifest *manifest, const char *direct
         char hex[65];
 
         status = check_size(file, directory, err);
-        if (status == KVERN_OK)
+        if (status == KVERN_OK && file->n_bytes <= max_bytes) {
             status = file_sha256(path, hex, err);
-        if (status == KVERN_OK && strcmp(hex, file->sha256) != 0)
-            status = fail(err, KVERN_FORMAT, "%s has sha256 %s; " MANIFEST_FILE " says %s", path,
-                          hex, file->sha256);
+            if (status == KVERN_OK && strcmp(hex, file->sha256) != 0)
+                status = fail(err, KVERN_FORMAT, "%s has sha256 %s; " MANIFEST_FILE " says %s",
+                              path, hex, file->sha256);
+        }
         free(path);
     }
     return status;

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "model/contract.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -124,6 +125,10 @@ kvern_status kvern_model_open(kvern_model **out, const char *name_or_directory, 
 
     if (status == KVERN_OK)
         status = manifest_read(&model->manifest, model->directory, err);
+    if (status == KVERN_OK)
+        status = manifest_verify(&model->manifest, model->directory, MANIFEST_SMALL_BYTES, err);
+    if (status == KVERN_OK)
+        status = contract_check_directory(&model->manifest, model->directory, err);
     if (status == KVERN_OK)
         status = open_text(model, err);
     if (status == KVERN_OK)

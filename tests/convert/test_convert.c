@@ -104,7 +104,7 @@ static struct manifest read_target(void)
     kvern_error err = {0};
 
     if (manifest_read(&manifest, target, &err) != KVERN_OK ||
-        manifest_verify(&manifest, target, &err) != KVERN_OK)
+        manifest_verify(&manifest, target, INT64_MAX, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     return manifest;
 }

@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Three passes over the graph's fields: what there is before any node runs (initializers, inputs),
+ * the nodes in their order, the outputs. Only the operators of the `paged` contract pass, each with
+ * computed values where it takes computed values and initializers where it takes weights: so an
+ * untrusted graph can make ONNX Runtime run nothing else, and PagedAttention, which writes into two
+ * of its inputs, never writes into mapped weights or into a value someone else reads.
+ */
+#include "model/contract.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/map.h"
+#include "model/contract_tensor.h"
+#include "model/protobuf.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char OUR_DOMAIN[] = "ai.kvern";
+
+enum { MAX_NODE_INPUTS = 8, MAX_NODE_OUTPUTS = 2, MAX_ATTRIBUTES = 16, MAX_RANK = 4 };
+
+enum value_kind {
+    VALUE_INITIALIZER,
+    VALUE_INPUT,
+    VALUE_POOL,     /* the graph input that PagedAttention writes into */
+    VALUE_COMPUTED, /* of a node, not yet read */
+    VALUE_READ,
+    VALUE_TAKEN, /* overwritten by PagedAttention */
+};
+
+/* Graph inputs of the contract; ONNX element types. */
+static const struct graph_input {
+    const char *name;
+    unsigned type;
+    size_t rank;
+} graph_inputs[] = {
+    {"input_ids", 7, 1},   {"positions", 7, 1},  {"query_start", 6, 1}, {"context_len", 6, 1},
+    {"block_table", 6, 2}, {"logit_rows", 7, 1}, {"kv_pool", 2, 3},
+};
+enum { N_GRAPH_INPUTS = sizeof graph_inputs / sizeof graph_inputs[0] };
+
+/* Operators of the contract: inputs before first_weight are computed, the rest initializers. To let
+ * a graph use another operator, add its row. */
+static const struct operator_rule {
+    const char *domain;
+    const char *name;
+    size_t first_weight;
+} operator_rules[] = {
+    {OUR_DOMAIN, "Embedding", 1},       {OUR_DOMAIN, "RotaryTable", 1},
+    {OUR_DOMAIN, "RmsNorm", 1},         {OUR_DOMAIN, "AddRmsNorm", 2},
+    {OUR_DOMAIN, "Linear", 1},          {OUR_DOMAIN, "PagedAttention", 6},
+    {OUR_DOMAIN, "GatedActivation", 1}, {"", "Gather", 2},
+};
+
+struct attribute {
+    struct text name;
+    int64_t value; /* of an integer; 0 for the rest */
+};
+
+struct node {
+    struct text name, op, domain;
+    struct text inputs[MAX_NODE_INPUTS];
+    size_t n_inputs;
+    struct text outputs[MAX_NODE_OUTPUTS];
+    size_t n_outputs;
+    struct attribute attributes[MAX_ATTRIBUTES];
+    size_t n_attributes;
+};
+
+struct value_info {
+    struct text name;
+    uint64_t type;
+    int64_t dims[MAX_RANK]; /* -1: known at run time only */
+    size_t rank;
+};
+
+struct check {
+    const struct manifest *manifest;
+    struct map values; /* name -> enum value_kind */
+    bool has_input[N_GRAPH_INPUTS];
+    size_t n_layers; /* PagedAttention nodes so far */
+    bool has_logits;
+    kvern_error *err;
+};
+
+static kvern_status add_value(struct check *check, struct text name, enum value_kind kind)
+{
+    uint32_t old;
+
+    if (name.n_bytes == 0 || map_get(&check->values, name.at, name.n_bytes, &old))
+        return fail(check->err, KVERN_FORMAT, "two values of the graph are called \"%.*s\"",
+                    TEXT_ARGUMENTS(name));
+    if (!map_put(&check->values, name.at, name.n_bytes, kind))
+        return fail(check->err, KVERN_MEMORY, "out of memory for the names of the graph");
+    return KVERN_OK;
+}
+
+/* A message inside a message that may be there once: protobuf would merge two. */
+static bool enter(struct protobuf_field *found, const struct protobuf_field *field)
+{
+    if (found->number || field->type != PROTOBUF_BYTES)
+        return false;
+    *found = *field;
+    return true;
+}
+
+static bool read_shape(struct value_info *info, struct protobuf shape)
+{
+    struct protobuf_field field;
+
+    while (protobuf_next(&shape, &field)) {
+        struct protobuf dim = protobuf_read(field.bytes, field.n_bytes);
+        int64_t size = -1;
+
+        if (field.number != 1)
+            continue;
+        if (info->rank == MAX_RANK)
+            return false;
+        while (protobuf_next(&dim, &field)) {
+            if (field.number == 1)
+                size = (int64_t)field.value;
+        }
+        if (dim.is_damaged)
+            return false;
+        info->dims[info->rank++] = size;
+    }
+    return !shape.is_damaged;
+}
+
+/* ValueInfoProto: name, type.tensor_type.{elem_type, shape}. */
+static bool read_value_info(struct value_info *info, struct protobuf message)
+{
+    struct protobuf_field field;
+    struct protobuf_field type = {0};
+    struct protobuf_field tensor = {0};
+    struct protobuf_field shape = {0};
+    bool is_ok = true;
+
+    while (is_ok && protobuf_next(&message, &field)) {
+        if (field.number == 1)
+            info->name = text_of(&field);
+        else if (field.number == 2)
+            is_ok = enter(&type, &field);
+    }
+    if (!is_ok || message.is_damaged)
+        return false;
+    message = protobuf_read(type.bytes, type.n_bytes);
+    while (is_ok && protobuf_next(&message, &field)) {
+        if (field.number == 1)
+            is_ok = enter(&tensor, &field);
+    }
+    if (!is_ok || message.is_damaged)
+        return false;
+    message = protobuf_read(tensor.bytes, tensor.n_bytes);
+    while (is_ok && protobuf_next(&message, &field)) {
+        if (field.number == 1)
+            info->type = field.value;
+        else if (field.number == 2)
+            is_ok = enter(&shape, &field);
+    }
+    return is_ok && !message.is_damaged &&
+           read_shape(info, protobuf_read(shape.bytes, shape.n_bytes));
+}
+
+static kvern_status check_input(struct check *check, struct protobuf message)
+{
+    struct value_info info = {.name = {""}};
+    size_t n_layers = check->manifest->config.n_layers;
+    size_t i = 0;
+
+    if (!read_value_info(&info, message))
+        return fail(check->err, KVERN_FORMAT, "the graph input \"%.*s\" is damaged",
+                    TEXT_ARGUMENTS(info.name));
+    while (i < N_GRAPH_INPUTS && !text_is(info.name, graph_inputs[i].name))
+        i++;
+    if (i == N_GRAPH_INPUTS)
+        return fail(check->err, KVERN_UNSUPPORTED,
+                    "the graph has the input \"%.*s\", which the contract \"%s\" does not",
+                    TEXT_ARGUMENTS(info.name), check->manifest->contract);
+    if (info.type != graph_inputs[i].type || info.rank != graph_inputs[i].rank)
+        return fail(check->err, KVERN_FORMAT,
+                    "the graph input %s has element type %llu and %zu dims, not type %u and %zu",
+                    graph_inputs[i].name, (unsigned long long)info.type, info.rank,
+                    graph_inputs[i].type, graph_inputs[i].rank);
+    check->has_input[i] = true;
+    if (i + 1 < N_GRAPH_INPUTS)
+        return add_value(check, info.name, VALUE_INPUT);
+    if (info.dims[0] != -1 && info.dims[0] != (int64_t)n_layers)
+        return fail(check->err, KVERN_FORMAT,
+                    "the graph's kv_pool has %lld layers; " MANIFEST_FILE " says %zu",
+                    (long long)info.dims[0], n_layers);
+    return add_value(check, info.name, VALUE_POOL);
+}
+
+static kvern_status check_output(struct check *check, struct protobuf message)
+{
+    struct value_info info = {.name = {""}};
+    size_t vocab_size = check->manifest->config.vocab_size;
+    uint32_t kind = VALUE_INITIALIZER;
+
+    if (!read_value_info(&info, message) || !text_is(info.name, "logits") || info.type != 1 ||
+        info.rank != 2 || check->has_logits)
+        return fail(check->err, KVERN_FORMAT,
+                    "the graph has the output \"%.*s\" of element type %llu and %zu dims; the "
+                    "contract \"%s\" has logits, float, 2 dims, alone",
+                    TEXT_ARGUMENTS(info.name), (unsigned long long)info.type, info.rank,
+                    check->manifest->contract);
+    if (info.dims[1] != (int64_t)vocab_size)
+        return fail(check->err, KVERN_FORMAT,
+                    "the graph's logits have %lld columns; " MANIFEST_FILE
+                    " has a vocabulary of %zu",
+                    (long long)info.dims[1], vocab_size);
+    if (!map_get(&check->values, "logits", 6, &kind) || kind != VALUE_COMPUTED)
+        return fail(check->err, KVERN_FORMAT, "no node of the graph computes logits");
+    check->has_logits = true;
+    return KVERN_OK;
+}
+
+static bool read_attribute(struct node *node, const struct protobuf_field *from)
+{
+    struct protobuf message = protobuf_read(from->bytes, from->n_bytes);
+    struct attribute *attribute = &node->attributes[node->n_attributes];
+    struct protobuf_field field;
+
+    if (node->n_attributes == MAX_ATTRIBUTES)
+        return false;
+    *attribute = (struct attribute){.name = {""}};
+    while (protobuf_next(&message, &field)) {
+        switch (field.number) {
+        case 1:
+            attribute->name = text_of(&field);
+            break;
+        case 3:
+            attribute->value = (int64_t)field.value;
+            break;
+        case 2:  /* f */
+        case 4:  /* s */
+        case 13: /* doc_string */
+        case 20: /* type */
+            break;
+        default: /* subgraphs, tensors, lists */
+            return false;
+        }
+    }
+    node->n_attributes++;
+    return !message.is_damaged;
+}
+
+static bool read_node(struct node *node, struct protobuf message)
+{
+    struct protobuf_field field;
+    bool is_ok = true;
+
+    while (is_ok && protobuf_next(&message, &field)) {
+        switch (field.number) {
+        case 1:
+            is_ok = node->n_inputs < MAX_NODE_INPUTS;
+            if (is_ok)
+                node->inputs[node->n_inputs++] = text_of(&field);
+            break;
+        case 2:
+            is_ok = node->n_outputs < MAX_NODE_OUTPUTS;
+            if (is_ok)
+                node->outputs[node->n_outputs++] = text_of(&field);
+            break;
+        case 3:
+            node->name = text_of(&field);
+            break;
+        case 4:
+            node->op = text_of(&field);
+            break;
+        case 5:
+            is_ok = read_attribute(node, &field);
+            break;
+        case 6: /* doc_string */
+            break;
+        case 7:
+            node->domain = text_of(&field);
+            break;
+        default: /* overload */
+            is_ok = false;
+        }
+    }
+    return is_ok && !message.is_damaged;
+}
+
+/* What an integer attribute must be, as far as the manifest says; false: it says nothing. */
+static bool expected_value(const struct check *check, const struct node *node, struct text name,
+                           size_t *value)
+{
+    const struct model_config *config = &check->manifest->config;
+    bool is_attention = text_is(node->op, "PagedAttention");
+    bool is_table = text_is(node->op, "Embedding");
+    bool is_output = text_is(node->op, "Linear") && text_is(node->outputs[0], "logits");
+    const struct {
+        bool is_meant;
+        const char *name;
+        size_t value;
+    } rows[] = {
+        {is_attention, "n_heads", config->n_heads},
+        {is_attention, "n_kv_heads", config->n_kv_heads},
+        {is_attention, "head_size", config->head_size},
+        {is_attention, "window", config->sliding_window},
+        {is_attention, "layer", check->n_layers},
+        {is_table || is_output, "N", config->vocab_size},
+        {is_table || is_output, "K", config->hidden_size},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].is_meant && text_is(name, rows[i].name)) {
+            *value = rows[i].value;
+            return true;
+        }
+    }
+    return false;
+}
+
+static kvern_status check_attributes(const struct check *check, const struct node *node)
+{
+    for (size_t i = 0; i < node->n_attributes; i++) {
+        const struct attribute *attribute = &node->attributes[i];
+        size_t expected;
+
+        if (expected_value(check, node, attribute->name, &expected) &&
+            attribute->value != (int64_t)expected)
+            return fail(check->err, KVERN_FORMAT,
+                        "%.*s of the node \"%.*s\" is %lld; " MANIFEST_FILE " needs %zu",
+                        TEXT_ARGUMENTS(attribute->name), TEXT_ARGUMENTS(node->name),
+                        (long long)attribute->value, expected);
+    }
+    return KVERN_OK;
+}
+
+/* Whether input `i` of the node may be a value of this kind; what it is after the node. */
+static bool may_read(const struct operator_rule *rule, size_t i, enum value_kind kind,
+                     enum value_kind *after)
+{
+    bool is_attention = !strcmp(rule->name, "PagedAttention");
+
+    *after = kind == VALUE_COMPUTED ? VALUE_READ : kind;
+    if (i >= rule->first_weight)
+        return kind == VALUE_INITIALIZER;
+    if (is_attention && i == 0) {
+        *after = VALUE_TAKEN;
+        return kind == VALUE_COMPUTED;
+    }
+    if (is_attention && i == 2)
+        return kind == VALUE_POOL;
+    return kind == VALUE_INPUT || kind == VALUE_COMPUTED || kind == VALUE_READ;
+}
+
+static kvern_status check_node(struct check *check, struct protobuf message)
+{
+    struct node node = {.name = {""}, .op = {""}, .domain = {""}, .outputs = {{""}, {""}}};
+    const struct operator_rule *rule = operator_rules;
+    const struct operator_rule *end = rule + sizeof operator_rules / sizeof operator_rules[0];
+    kvern_status status;
+
+    if (!read_node(&node, message))
+        return fail(check->err, KVERN_FORMAT,
+                    "the node \"%.*s\" is damaged or is none of the contract \"%s\"",
+                    TEXT_ARGUMENTS(node.name), check->manifest->contract);
+    while (rule < end && !(text_is(node.op, rule->name) && text_is(node.domain, rule->domain)))
+        rule++;
+    if (rule == end)
+        return fail(check->err, KVERN_UNSUPPORTED,
+                    "the node \"%.*s\" is a \"%.*s\" of domain \"%.*s\", which the contract \"%s\" "
+                    "does not have",
+                    TEXT_ARGUMENTS(node.name), TEXT_ARGUMENTS(node.op), TEXT_ARGUMENTS(node.domain),
+                    check->manifest->contract);
+    status = check_attributes(check, &node);
+    for (size_t i = 0; status == KVERN_OK && i < node.n_inputs; i++) {
+        struct text name = node.inputs[i];
+        enum value_kind after = VALUE_READ;
+        uint32_t kind = 0;
+
+        if (name.n_bytes == 0)
+            continue; /* an absent optional input */
+        if (!map_get(&check->values, name.at, name.n_bytes, &kind) ||
+            !may_read(rule, i, (enum value_kind)kind, &after))
+            status = fail(check->err, KVERN_FORMAT,
+                          "the node \"%.*s\" cannot take \"%.*s\" as its input %zu",
+                          TEXT_ARGUMENTS(node.name), TEXT_ARGUMENTS(name), i);
+        else
+            map_put(&check->values, name.at, name.n_bytes, after); /* a key that is there */
+    }
+    for (size_t i = 0; status == KVERN_OK && i < node.n_outputs; i++)
+        status = add_value(check, node.outputs[i], VALUE_COMPUTED);
+    if (status == KVERN_OK && !strcmp(rule->name, "PagedAttention"))
+        check->n_layers++;
+    return status;
+}
+
+/* Calls `visit` for every message of the graph with this field number. */
+static kvern_status visit_all(struct check *check, struct protobuf graph, uint32_t number,
+                              kvern_status (*visit)(struct check *check, struct protobuf message))
+{
+    struct protobuf_field field;
+    kvern_status status = KVERN_OK;
+
+    while (status == KVERN_OK && protobuf_next(&graph, &field)) {
+        if (field.number == number)
+            status = visit(check, protobuf_read(field.bytes, field.n_bytes));
+        else if (field.number == 15)
+            status = fail(check->err, KVERN_UNSUPPORTED, "the graph has sparse initializers");
+    }
+    if (status == KVERN_OK && graph.is_damaged)
+        status = fail(check->err, KVERN_FORMAT, "the graph is cut short or damaged");
+    return status;
+}
+
+static kvern_status check_initializer(struct check *check, struct protobuf message)
+{
+    struct text name = {""};
+    kvern_status status = contract_check_tensor(check->manifest, message, &name, check->err);
+
+    return status == KVERN_OK ? add_value(check, name, VALUE_INITIALIZER) : status;
+}
+
+static kvern_status check_graph(struct check *check, struct protobuf graph)
+{
+    size_t n_layers = check->manifest->config.n_layers;
+    kvern_status status = visit_all(check, graph, 5, check_initializer);
+
+    if (status == KVERN_OK)
+        status = visit_all(check, graph, 11, check_input);
+    for (size_t i = 0; status == KVERN_OK && i < N_GRAPH_INPUTS; i++) {
+        if (!check->has_input[i])
+            status =
+                fail(check->err, KVERN_FORMAT, "the graph has no input %s", graph_inputs[i].name);
+    }
+    if (status == KVERN_OK)
+        status = visit_all(check, graph, 1, check_node);
+    if (status == KVERN_OK && check->n_layers != n_layers)
+        status = fail(check->err, KVERN_FORMAT,
+                      "the graph has %zu attention layers; " MANIFEST_FILE " says %zu",
+                      check->n_layers, n_layers);
+    if (status == KVERN_OK)
+        status = visit_all(check, graph, 12, check_output);
+    if (status == KVERN_OK && !check->has_logits)
+        status = fail(check->err, KVERN_FORMAT, "the graph has no output logits");
+    return status;
+}
+
+static kvern_status check_opset(struct check *check, struct protobuf message)
+{
+    struct protobuf_field field;
+    struct text domain = {""};
+    uint64_t version = 0;
+
+    while (protobuf_next(&message, &field)) {
+        if (field.number == 1)
+            domain = text_of(&field);
+        else if (field.number == 2)
+            version = field.value;
+    }
+    if (message.is_damaged || !(text_is(domain, "") || text_is(domain, "ai.onnx") ||
+                                (text_is(domain, OUR_DOMAIN) && version == 1)))
+        return fail(check->err, KVERN_UNSUPPORTED,
+                    "the graph needs version %llu of the operators \"%.*s\"; kvern has ai.onnx and "
+                    "version 1 of %s",
+                    (unsigned long long)version, TEXT_ARGUMENTS(domain), OUR_DOMAIN);
+    return KVERN_OK;
+}
+
+kvern_status contract_check(const struct manifest *manifest, const uint8_t *bytes, size_t n_bytes,
+                            kvern_error *err)
+{
+    struct check check = {.manifest = manifest, .err = err};
+    struct protobuf model = protobuf_read(bytes, n_bytes);
+    struct protobuf_field graph = {0};
+    struct protobuf_field field;
+    kvern_status status = KVERN_OK;
+
+    while (status == KVERN_OK && protobuf_next(&model, &field)) {
+        if (field.number == 7 && !enter(&graph, &field))
+            status = fail(err, KVERN_FORMAT, "the file holds more than one graph");
+        else if (field.number == 8)
+            status = check_opset(&check, protobuf_read(field.bytes, field.n_bytes));
+        else if (field.number == 20 || field.number == 25)
+            status = fail(err, KVERN_UNSUPPORTED, "the file holds training graphs or functions");
+    }
+    if (status == KVERN_OK && (model.is_damaged || !graph.number))
+        status = fail(err, KVERN_FORMAT, "not an ONNX file, or one that is cut short or damaged");
+    if (status == KVERN_OK)
+        status = check_graph(&check, protobuf_read(graph.bytes, graph.n_bytes));
+    map_clear(&check.values);
+    return status;
+}
+
+kvern_status contract_check_directory(const struct manifest *manifest, const char *directory,
+                                      kvern_error *err)
+{
+    char *path = path_join(directory, MANIFEST_GRAPH_FILE);
+    struct file_map map = {0};
+    kvern_status status = file_map_open(&map, path, err);
+
+    if (status == KVERN_OK) {
+        status = contract_check(manifest, map.data, map.n_bytes, err);
+        if (status != KVERN_OK)
+            fail_in(err, status, "%s", path);
+    }
+    file_map_close(&map);
+    free(path);
+    return status;
+}

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Damaged files, through the public API: over 300 truncations and bit flips of every file kvern
+ * reads. Each either works or is refused in one sentence that names the file; none crashes, and
+ * none leaves anything behind.
+ */
+#include "test.h"
+
+#include "base/file.h"
+#include "model/manifest.h"
+#include "support/tiny_checkpoint.h"
+#include "system/support_files.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { N_MUTATIONS = 320, N_PROMPT = 3, N_GENERATED = 2 };
+
+static char *directory;
+static char *gguf, *checkpoint, *place, *target; /* target lies in place */
+static char *model;                              /* converted from gguf */
+static struct manifest manifest;                 /* of model, undamaged */
+
+static int set_up(void **state)
+{
+    struct tiny_options tiny = tiny_options("qwen2");
+    kvern_convert_options options;
+    kvern_error err = {0};
+
+    (void)state;
+    tiny.n_layers = 1;
+    directory = make_directory();
+    gguf = path_join(directory, "small.gguf");
+    checkpoint = path_join(directory, "checkpoint");
+    place = path_join(directory, "place");
+    target = path_join(place, "model");
+    model = path_join(directory, "small");
+    write_small_gguf(gguf);
+    tiny_checkpoint_write(checkpoint, &tiny);
+    assert_int_equal(directory_make(place, NULL), KVERN_OK);
+    kvern_convert_options_init(&options);
+    options.source = gguf;
+    options.target = model;
+    options.weights = "q8";
+    if (kvern_convert(&options, &err) != KVERN_OK ||
+        manifest_read(&manifest, model, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    unlink(gguf);
+    empty_directory(place);
+    directory_remove(model, NULL);
+    directory_remove(place, NULL);
+    directory_remove(checkpoint, NULL);
+    free(gguf);
+    free(checkpoint);
+    free(place);
+    free(target);
+    free(model);
+    bool is_empty = directory_remove(directory, NULL) == KVERN_OK;
+    free(directory);
+    return is_empty ? 0 : -1;
+}
+
+/* Opens an engine on it and generates; KVERN_OK or what was said. */
+static kvern_status run_model(const kvern_model *opened, kvern_error *err)
+{
+    static const int32_t prompt[N_PROMPT] = {2, 3, 4};
+    kvern_engine_options engine_options;
+    kvern_request_options options;
+    kvern_engine *engine = NULL;
+    kvern_request *request = NULL;
+    kvern_event event = {0};
+    kvern_status status;
+
+    kvern_engine_options_init(&engine_options);
+    engine_options.n_threads = 1;
+    engine_options.max_sequences = 1;
+    status = kvern_engine_open(&engine, opened, &engine_options, err);
+    if (status != KVERN_OK)
+        return status;
+    kvern_request_options_init(&options);
+    options.prompt = prompt;
+    options.n_prompt = N_PROMPT;
+    options.max_tokens = N_GENERATED;
+    status = kvern_submit(engine, &options, &request, err);
+    while (status == KVERN_OK && event.finish == KVERN_FINISH_NONE)
+        status = kvern_request_next(request, -1, &event, err);
+    if (status == KVERN_OK && event.finish == KVERN_FINISH_ERROR) {
+        *err = event.error;
+        status = err->status;
+    }
+    kvern_request_free(request);
+    kvern_engine_close(engine);
+    return status;
+}
+
+/* Text in and out: whatever the tokenizer holds, it may not crash. */
+static kvern_status use_text(const kvern_model *opened, kvern_error *err)
+{
+    static const char text[] = "abc <s> abc\xff\n";
+    const kvern_message message = {"user", "abc"};
+    kvern_tokens tokens = {0};
+    char *back = NULL;
+    size_t n_bytes;
+    kvern_status status =
+        kvern_tokenize(opened, text, sizeof text - 1, KVERN_TOKENIZE_SPECIAL, &tokens, err);
+
+    if (status == KVERN_OK)
+        status = kvern_detokenize(opened, tokens.ids, tokens.n, true, &back, &n_bytes, err);
+    kvern_free(back);
+    kvern_tokens_clear(&tokens);
+    if (status == KVERN_OK) {
+        status = kvern_chat_tokenize(opened, &message, 1, true, &tokens, err);
+        kvern_tokens_clear(&tokens);
+    }
+    return status;
+}
+
+static kvern_status open_and_run(const char *path, bool has_text, kvern_error *err)
+{
+    kvern_model *opened = NULL;
+    kvern_status status = kvern_model_open(&opened, path, err);
+
+    if (status == KVERN_OK && has_text)
+        status = use_text(opened, err);
+    if (status == KVERN_OK)
+        status = run_model(opened, err);
+    kvern_model_close(opened);
+    return status;
+}
+
+/* Puts mutations of `path` in its place, one after the other, and converts `source`. */
+static void convert_mutations(const char *path, const char *source)
+{
+    struct buffer whole = read_whole(path);
+    uint64_t state = 0x9e3779b97f4a7c15u;
+    int n_refused = 0;
+
+    for (int i = 0; i < N_MUTATIONS; i++) {
+        struct buffer bad = mutate(&whole, i, &state);
+        kvern_convert_options options;
+        kvern_error err = {0};
+        kvern_status status;
+        char *names;
+
+        write_whole(path, bad.data, bad.n_bytes);
+        kvern_convert_options_init(&options);
+        options.source = source;
+        options.target = target;
+        options.weights = i % 3 ? "q8" : "q4";
+        status = kvern_convert(&options, &err);
+        names = list_directory(place);
+        assert_string_equal(names, status == KVERN_OK ? "model\n" : "");
+        free(names);
+        if (status != KVERN_OK) {
+            check_message(status, &err,
+                          strstr(err.message, path_base(path)) ? path_base(path)
+                                                               : path_base(source));
+            n_refused++;
+        } else {
+            status = open_and_run(target, false, &err);
+            if (status != KVERN_OK)
+                check_message(status, &err, "");
+            directory_remove(target, NULL);
+        }
+        buffer_clear(&bad);
+    }
+    write_whole(path, whole.data, whole.n_bytes);
+    buffer_clear(&whole);
+    assert_in_range(n_refused, N_MUTATIONS / 8, N_MUTATIONS);
+}
+
+static void test_gguf(void **state)
+{
+    (void)state;
+    convert_mutations(gguf, gguf);
+}
+
+static void test_safetensors(void **state)
+{
+    char *path = path_join(checkpoint, "model.safetensors");
+
+    (void)state;
+    convert_mutations(path, checkpoint);
+    free(path);
+}
+
+static void test_config(void **state)
+{
+    char *path = path_join(checkpoint, "config.json");
+
+    (void)state;
+    convert_mutations(path, checkpoint);
+    free(path);
+}
+
+/* Makes the manifest agree with the file as it is now, as an attacker would. */
+static void forge_manifest(const char *name)
+{
+    struct manifest forged = manifest;
+
+    for (size_t i = 0; i < forged.n_files; i++) {
+        if (strcmp(forged.files[i].name, name) != 0)
+            continue;
+        struct manifest one = {0};
+
+        assert_int_equal(manifest_add_file(&one, model, name, NULL), KVERN_OK);
+        forged.files[i] = one.files[0];
+    }
+    assert_int_equal(manifest_write(&forged, model, NULL), KVERN_OK);
+}
+
+/* Mutations of a file of the model directory; returns how many were refused. */
+static int open_mutations(const char *name, bool is_forged, bool has_text)
+{
+    char *path = path_join(model, name);
+    char *before = list_directory(model);
+    struct buffer whole = read_whole(path);
+    uint64_t state = 0x2545f4914f6cdd1du;
+    int n_refused = 0;
+
+    for (int i = 0; i < N_MUTATIONS; i++) {
+        struct buffer bad = mutate(&whole, i, &state);
+        kvern_error err = {0};
+        kvern_status status;
+        char *after;
+
+        write_whole(path, bad.data, bad.n_bytes);
+        if (is_forged)
+            forge_manifest(name);
+        status = open_and_run(model, has_text, &err);
+        if (status != KVERN_OK) {
+            check_message(status, &err, has_text ? "" : name);
+            n_refused++;
+        }
+        after = list_directory(model);
+        assert_string_equal(after, before);
+        free(after);
+        buffer_clear(&bad);
+    }
+    write_whole(path, whole.data, whole.n_bytes);
+    assert_int_equal(manifest_write(&manifest, model, NULL), KVERN_OK);
+    buffer_clear(&whole);
+    free(before);
+    free(path);
+    return n_refused;
+}
+
+static void test_damaged_model(void **state)
+{
+    kvern_error err = {0};
+
+    (void)state;
+    if (open_and_run(model, true, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(open_mutations("model.onnx", false, false), N_MUTATIONS);
+    assert_int_equal(open_mutations("tokenizer.json", false, false), N_MUTATIONS);
+}
+
+static void test_forged_graph(void **state)
+{
+    (void)state;
+    assert_in_range(open_mutations("model.onnx", true, false), N_MUTATIONS / 2, N_MUTATIONS);
+}
+
+static void test_forged_tokenizer(void **state)
+{
+    (void)state;
+    assert_in_range(open_mutations("tokenizer.json", true, true), N_MUTATIONS / 8, N_MUTATIONS);
+}
+
+static void test_manifest(void **state)
+{
+    (void)state;
+    assert_in_range(open_mutations("kvern.json", false, false), N_MUTATIONS / 4, N_MUTATIONS);
+}
+
+static void test_tokenizer_file(void **state)
+{
+    char *from = path_join(model, "tokenizer.json");
+    char *path = path_join(place, "tokenizer.json");
+    struct buffer whole = read_whole(from);
+    uint64_t random = 5;
+
+    (void)state;
+    for (int i = 0; i < N_MUTATIONS; i++) {
+        struct buffer bad = mutate(&whole, i, &random);
+        kvern_tokens tokens = {0};
+        kvern_error err = {0};
+        char **pieces = NULL;
+        kvern_status status;
+
+        write_whole(path, bad.data, bad.n_bytes);
+        status = kvern_tokenize_with_file(path, "abc ab<s>", 9, KVERN_TOKENIZE_CONTROL, &tokens,
+                                          &pieces, &err);
+        if (status != KVERN_OK)
+            check_message(status, &err, "tokenizer.json");
+        kvern_strings_free(pieces, tokens.n);
+        kvern_tokens_clear(&tokens);
+        buffer_clear(&bad);
+    }
+    unlink(path);
+    buffer_clear(&whole);
+    free(path);
+    free(from);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gguf),         cmocka_unit_test(test_safetensors),
+        cmocka_unit_test(test_config),       cmocka_unit_test(test_damaged_model),
+        cmocka_unit_test(test_forged_graph), cmocka_unit_test(test_forged_tokenizer),
+        cmocka_unit_test(test_manifest),     cmocka_unit_test(test_tokenizer_file),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
