@@ -7,12 +7,14 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool show(const char *what, int64_t done, int64_t total, void *data)
 {
@@ -101,7 +103,13 @@ int cmd_convert(int argc, char **argv)
     progress_begin(&progress, PROGRESS_BYTES, is_quiet);
     convert.on_progress = show;
     convert.on_progress_data = &progress;
-    kvern_status status = kvern_convert(&convert, &err);
+    kvern_status status = KVERN_OK;
+    if (!convert.overwrite && access(convert.target, F_OK) == 0)
+        status = fail(&err, KVERN_INVALID,
+                      "%s is there already; --overwrite replaces it, -o names another place",
+                      convert.target);
+    if (status == KVERN_OK)
+        status = kvern_convert(&convert, &err);
     progress_end(&progress);
     if (status == KVERN_OK)
         print_directory(convert.target, is_json);
