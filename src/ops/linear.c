@@ -108,20 +108,21 @@ static void choose_units(struct linear_run *run)
     run->n_strip_units = (run->n_strips + run->strip_step - 1) / run->strip_step;
 }
 
-static kvern_status quantize(struct linear_run *run, OrtKernelContext *context, kvern_error *err)
+/* *memory holds the quantized rows; the caller frees it, on failure too. */
+static kvern_status quantize(struct linear_run *run, OrtKernelContext *context, void **memory,
+                             kvern_error *err)
 {
     const struct op_kernel *kernel = &run->self->kernel;
     size_t k = run->self->weight.k;
     size_t n_groups = run->n_rows * (k / PACKED_GROUP);
     size_t q_bytes = (run->n_rows * k + 63) / 64 * 64;
     size_t group_bytes = (n_groups * 4 + 63) / 64 * 64;
-    void *memory;
-    kvern_status status = op_scratch(kernel, context, q_bytes + 3 * group_bytes, &memory, err);
+    kvern_status status = op_scratch_new(kernel, q_bytes + 3 * group_bytes, memory, err);
 
     if (status != KVERN_OK)
         return status;
-    char *base = memory;
-    run->quantized.q = memory;
+    char *base = *memory;
+    run->quantized.q = *memory;
     run->quantized.scales = (float *)(base + q_bytes);
     run->quantized.starts = (int32_t *)(base + q_bytes + group_bytes);
     run->quantized.sums = (float *)(base + q_bytes + 2 * group_bytes);
@@ -139,6 +140,7 @@ static kvern_status compute(const struct op_kernel *kernel, OrtKernelContext *co
 {
     const struct linear *self = (const struct linear *)kernel;
     struct linear_run run = {.self = self};
+    void *scratch = NULL;
     struct op_tensor x;
     size_t dims[OP_MAX_DIMS];
     kvern_status status = op_input(kernel, context, 0, &x, err);
@@ -158,12 +160,13 @@ static kvern_status compute(const struct op_kernel *kernel, OrtKernelContext *co
     run.n_rows = x.n_elements / self->weight.k;
     choose_units(&run);
     if (self->weight.bits != 32)
-        status = quantize(&run, context, err);
-    if (status != KVERN_OK)
-        return status;
+        status = quantize(&run, context, &scratch, err);
     size_t n_row_units = (run.n_rows + run.row_step - 1) / run.row_step;
-    return op_parallel_for(kernel, context, multiply_unit, n_row_units * run.n_strip_units, &run,
-                           err);
+    if (status == KVERN_OK)
+        status = op_parallel_for(kernel, context, multiply_unit, n_row_units * run.n_strip_units,
+                                 &run, err);
+    op_scratch_free(kernel, scratch);
+    return status;
 }
 
 const struct op_definition op_linear = {

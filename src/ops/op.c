@@ -131,18 +131,31 @@ kvern_status op_output(const struct op_kernel *kernel, OrtKernelContext *context
     return status;
 }
 
-kvern_status op_scratch(const struct op_kernel *kernel, OrtKernelContext *context, size_t n_bytes,
-                        void **memory, kvern_error *err)
+/* Not KernelContext_GetScratchBuffer: on the CPU nobody ever frees what it gives (ONNX Runtime
+ * 1.31), or it crashes (1.20). */
+kvern_status op_scratch_new(const struct op_kernel *kernel, size_t n_bytes, void **memory,
+                            kvern_error *err)
 {
     enum { ALIGNMENT = 64 };
     void *raw = NULL;
-    kvern_status status = ort_check(kernel->api,
-                                    kernel->api->KernelContext_GetScratchBuffer(
-                                        context, kernel->cpu, n_bytes + ALIGNMENT, &raw),
-                                    kernel->definition->name, err);
+    kvern_status status = ort_check(
+        kernel->api,
+        kernel->api->AllocatorAlloc(kernel->allocator, n_bytes + sizeof raw + ALIGNMENT, &raw),
+        kernel->definition->name, err);
 
-    *memory = (void *)(((uintptr_t)raw + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
-    return status;
+    if (status != KVERN_OK)
+        return status;
+    *memory = (void *)(((uintptr_t)raw + sizeof raw + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    ((void **)*memory)[-1] = raw;
+    return KVERN_OK;
+}
+
+void op_scratch_free(const struct op_kernel *kernel, void *memory)
+{
+    /* freeing what this allocator gave cannot fail; a status would only be released */
+    if (memory)
+        kernel->api->ReleaseStatus(
+            kernel->api->AllocatorFree(kernel->allocator, ((void **)memory)[-1]));
 }
 
 kvern_status op_parallel_for(const struct op_kernel *kernel, OrtKernelContext *context,

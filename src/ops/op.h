@@ -27,7 +27,7 @@ struct op_kernel {
     const struct op_definition *definition;
     const OrtApi *api;
     const struct kernels *kernels;
-    OrtMemoryInfo *cpu; /* owned */
+    OrtAllocator *allocator; /* owned: the arena of the CPU */
 };
 
 struct op_definition {
@@ -75,9 +75,10 @@ kvern_status op_input(const struct op_kernel *kernel, OrtKernelContext *context,
                       struct op_tensor *tensor, kvern_error *err);
 kvern_status op_output(const struct op_kernel *kernel, OrtKernelContext *context, size_t index,
                        const size_t *dims, size_t n_dims, float **data, kvern_error *err);
-/* 64-byte aligned memory that lives as long as this run of the node. */
-kvern_status op_scratch(const struct op_kernel *kernel, OrtKernelContext *context, size_t n_bytes,
-                        void **memory, kvern_error *err);
+/* 64-byte aligned memory from ONNX Runtime's arena, for one run of the node: any thread. */
+kvern_status op_scratch_new(const struct op_kernel *kernel, size_t n_bytes, void **memory,
+                            kvern_error *err);
+void op_scratch_free(const struct op_kernel *kernel, void *memory);
 /* fn(data, 0) .. fn(data, n - 1) on ONNX Runtime's own threads; n = 1 stays on this one. */
 kvern_status op_parallel_for(const struct op_kernel *kernel, OrtKernelContext *context,
                              void (*fn)(void *data, size_t i), size_t n, void *data,

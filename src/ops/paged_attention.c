@@ -299,7 +299,8 @@ static kvern_status read_inputs(struct attention_run *run, OrtKernelContext *con
     return status == KVERN_OK ? check_batch(run, err) : status;
 }
 
-static kvern_status prepare(struct attention_run *run, OrtKernelContext *context, kvern_error *err)
+/* *memory holds what the run needs beside its tensors; the caller frees it. */
+static kvern_status prepare(struct attention_run *run, void **memory, kvern_error *err)
 {
     const struct op_kernel *kernel = &run->self->kernel;
     const struct attention_kernels *kernels = kernel->kernels->attention;
@@ -307,15 +308,14 @@ static kvern_status prepare(struct attention_run *run, OrtKernelContext *context
     size_t n_units = count_units(run, kernels->rows_per_call);
     size_t unit_bytes = (n_units * sizeof *run->units + 63) / 64 * 64;
     size_t n_slots = n_units < N_SCRATCH_SLOTS ? n_units : N_SCRATCH_SLOTS;
-    void *memory;
 
     run->scratch_bytes = (kernels->attention_scratch_bytes(&run->shape) + 63) / 64 * 64;
-    kvern_status status = op_scratch(
-        kernel, context, 2 * slot_bytes + unit_bytes + n_slots * run->scratch_bytes, &memory, err);
+    kvern_status status = op_scratch_new(
+        kernel, 2 * slot_bytes + unit_bytes + n_slots * run->scratch_bytes, memory, err);
     if (status != KVERN_OK)
         return status;
-    char *base = memory;
-    run->slot_block = memory;
+    char *base = *memory;
+    run->slot_block = *memory;
     run->slot_offset = (int32_t *)(base + slot_bytes);
     run->units = (struct attend_unit *)(base + 2 * slot_bytes);
     run->scratch = base + 2 * slot_bytes + unit_bytes;
@@ -329,6 +329,7 @@ static kvern_status compute(const struct op_kernel *kernel, OrtKernelContext *co
 {
     const struct paged_attention *self = (const struct paged_attention *)kernel;
     struct attention_run run = {.self = self, .shape = self->shape};
+    void *scratch = NULL;
     kvern_status status = read_inputs(&run, context, err);
 
     if (status != KVERN_OK)
@@ -337,13 +338,14 @@ static kvern_status compute(const struct op_kernel *kernel, OrtKernelContext *co
     size_t dims[] = {run.n_tokens, run.shape.n_heads * run.shape.head_size};
     status = op_output(kernel, context, 0, dims, 2, &run.out, err);
     if (status == KVERN_OK)
-        status = prepare(&run, context, err);
+        status = prepare(&run, &scratch, err);
     if (status == KVERN_OK)
         status = op_parallel_for(kernel, context, append_unit,
                                  (run.n_tokens + ROWS_PER_APPEND_UNIT - 1) / ROWS_PER_APPEND_UNIT,
                                  &run, err);
     if (status == KVERN_OK)
         status = op_parallel_for(kernel, context, attend_one, run.n_units, &run, err);
+    op_scratch_free(kernel, scratch);
     return status;
 }
 

@@ -86,8 +86,8 @@ static void kernel_free(void *pointer)
 {
     struct op_kernel *kernel = pointer;
 
-    if (kernel && kernel->cpu)
-        kernel->api->ReleaseMemoryInfo(kernel->cpu);
+    if (kernel && kernel->allocator)
+        kernel->api->ReleaseAllocator(kernel->allocator);
     free(kernel);
 }
 
@@ -114,9 +114,9 @@ static OrtStatus *kernel_new(const OrtCustomOp *op, const OrtApi *api, const Ort
                       "KVERN_ISA=%s is not an instruction set of this machine; unset it",
                       getenv("KVERN_ISA"));
     else
-        status = ort_check(
-            api, api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &kernel->cpu),
-            definition->name, &err);
+        status =
+            ort_check(api, api->KernelInfoGetAllocator(info, OrtMemTypeDefault, &kernel->allocator),
+                      definition->name, &err);
     if (status == KVERN_OK)
         status = definition->open(kernel, info, &err);
     if (status != KVERN_OK)
