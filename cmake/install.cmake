@@ -41,5 +41,6 @@ write_basic_package_version_file(${CMAKE_BINARY_DIR}/kvern-config-version.cmake
                                  COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/kvern-config.cmake ${CMAKE_BINARY_DIR}/kvern-config-version.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/kvern)
+file(RELATIVE_PATH KVERN_PC_TO_PREFIX /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 configure_file(cmake/kvern.pc.in ${CMAKE_BINARY_DIR}/kvern.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/kvern.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -5,6 +5,10 @@
 pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 set(TEST_DEFINITIONS KVERN_SOURCE_DIR="${CMAKE_SOURCE_DIR}" KVERN_BUILD_DIR="${CMAKE_BINARY_DIR}")
 
+# tests of the command compile its sources in, all but main.c
+file(GLOB cli_tested CONFIGURE_DEPENDS src/cli/*.c)
+list(FILTER cli_tested EXCLUDE REGEX "/main\\.c$")
+
 foreach(module base text ops ort convert model engine cli system)
     file(GLOB tests CONFIGURE_DEPENDS tests/${module}/test_*.c)
     file(GLOB helpers CONFIGURE_DEPENDS tests/${module}/support_*.c)
@@ -14,6 +18,10 @@ foreach(module base text ops ort convert model engine cli system)
     foreach(test ${tests})
         get_filename_component(name ${test} NAME_WE)
         add_executable(${name} ${test} ${helpers})
+        if(module STREQUAL "cli")
+            target_sources(${name} PRIVATE ${cli_tested})
+            target_link_libraries(${name} PRIVATE PkgConfig::JANSSON)
+        endif()
         target_include_directories(${name} PRIVATE src include tests)
         target_compile_definitions(${name} PRIVATE ${TEST_DEFINITIONS})
         target_link_libraries(${name} PRIVATE PkgConfig::CMOCKA)
@@ -39,3 +47,19 @@ foreach(fuzzer ${fuzzers})
     target_compile_definitions(${name} PRIVATE ${TEST_DEFINITIONS})
     kvern_link(${name} ${KVERN_BELOW_engine})
 endforeach()
+
+# What strangers do with the finished libraries. A sanitized library needs a sanitized program.
+if(NOT KVERN_SANITIZE AND NOT KVERN_TSAN AND NOT KVERN_FUZZ)
+    add_test(NAME test_install COMMAND sh ${CMAKE_SOURCE_DIR}/tests/system/test_install.sh
+                                       ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+    find_package(Python3 COMPONENTS Interpreter)
+    if(Python3_FOUND)
+        add_test(NAME test_ops_python
+                 COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/system/test_ops_python.py
+                         ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+        set_tests_properties(test_ops_python PROPERTIES SKIP_RETURN_CODE 77)
+    endif()
+    add_test(NAME test_manual COMMAND sh ${CMAKE_SOURCE_DIR}/tests/system/test_manual.sh
+                                      ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+    set_tests_properties(test_install test_manual PROPERTIES LABELS system TIMEOUT 300)
+endif()

@@ -6,14 +6,18 @@
  */
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/output.h"
 #include "cli/progress.h"
+
+#include "base/error.h"
+#include "base/memory.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CASES = 32, MAX_REPEATS = 100, MAX_BATCH = 1024 };
+enum { DEFAULT_SEQUENCES = 64, MAX_CASES = 32, MAX_REPEATS = 100, MAX_BATCH = 512 };
 
 struct bench_case {
     bool is_prefill;
@@ -31,7 +35,7 @@ struct bench {
     int64_t n_decode; /* tokens decoded per sequence */
     bool is_json;
     bool is_quiet;
-    bool no_limits;
+    bool has_limits;
     struct bench_case cases[MAX_CASES];
     size_t n_cases;
     kvern_machine_limits limits;
@@ -133,13 +137,17 @@ static kvern_status run_once(const struct bench *bench, struct bench_case *item,
     size_t n = (size_t)item->batch;
     size_t n_tokens = (size_t)(item->is_prefill ? 1 : bench->n_decode + 1);
     size_t length = (size_t)item->length;
-    struct timeline *lines = calloc(n, sizeof *lines);
-    double *times = calloc(n * n_tokens, sizeof *times);
-    int32_t *prompts = calloc(n * length, sizeof *prompts);
-    kvern_request **requests = calloc(n, sizeof(kvern_request *));
+    struct timeline *lines = try_new(n, sizeof *lines);
+    double *times = try_new(n * n_tokens, sizeof *times);
+    int32_t *prompts = try_new(n * length, sizeof *prompts);
+    kvern_request **requests = try_new(n, sizeof(kvern_request *));
     kvern_status status = KVERN_OK;
     double last = 0;
 
+    if (!lines || !times || !prompts || !requests) {
+        status = fail(err, KVERN_MEMORY, "out of memory for %zu prompts of %zu tokens", n, length);
+        goto done;
+    }
     for (size_t i = 0; i < n * length; i++) {
         *random = *random * 6364136223846793005u + 1442695040888963407u;
         prompts[i] = (int32_t)((*random >> 33) % (uint64_t)vocab_size);
@@ -168,6 +176,12 @@ static kvern_status run_once(const struct bench *bench, struct bench_case *item,
             last = lines[i].times[0] > last ? lines[i].times[0] : last;
         *rate = item->is_prefill ? (double)(n * length) / (last - started) : decode_rate(lines, n);
     }
+    if (status == KVERN_OK && !was_interrupted() && !(*rate > 0))
+        status = fail(err, KVERN_LIMIT,
+                      "%zu sequences of %zu tokens never decode together: raise --tokens, "
+                      "--sequences or --kv-memory",
+                      n, length);
+done:
     free(requests);
     free(prompts);
     free(times);
@@ -206,10 +220,8 @@ static kvern_status run_cases(struct bench *bench, kvern_engine *engine, int32_t
         }
     }
     progress_end(&progress);
-    if (status == KVERN_OK && was_interrupted()) {
-        *err = (kvern_error){KVERN_CANCELLED, "interrupted"};
-        status = KVERN_CANCELLED;
-    }
+    if (status == KVERN_OK && was_interrupted())
+        status = interrupted(err);
     for (size_t i = 0; status == KVERN_OK && i < bench->n_cases; i++) {
         struct bench_case *item = &bench->cases[i];
 
@@ -232,8 +244,8 @@ static double share_of_limit(const struct bench *bench, const struct bench_case 
     return item->is_prefill || compute > read ? compute : read;
 }
 
-static void print_json(const struct bench *bench, const kvern_model_info *info,
-                       const kvern_engine_stats *stats)
+static json_t *bench_json(const struct bench *bench, const kvern_model_info *info,
+                          const kvern_engine_stats *stats)
 {
     json_t *results = json_array();
 
@@ -251,15 +263,12 @@ static void print_json(const struct bench *bench, const kvern_model_info *info,
     }
     json_t *all = json_pack("{s:s s:s s:i s:s s:o}", "model", info->name, "weights", info->weights,
                             "threads", stats->n_threads, "isa", stats->isa, "results", results);
-    if (all && !bench->no_limits)
+    if (all && bench->has_limits)
         json_object_set_new(all, "limits",
                             json_pack("{s:f s:f s:f}", "read_gb_s", bench->limits.read_gb_s,
                                       "int8_gop_s", bench->limits.int8_gop_s, "f32_gflop_s",
                                       bench->limits.f32_gflop_s));
-    char *text = all ? json_dumps(all, JSON_COMPACT) : NULL;
-    puts(text ? text : "null");
-    free(text);
-    json_decref(all);
+    return all;
 }
 
 static void print_table(const struct bench *bench, const kvern_model_info *info,
@@ -267,11 +276,11 @@ static void print_table(const struct bench *bench, const kvern_model_info *info,
 {
     printf("%s, %s weights, %d threads, %s kernels\n", info->name, info->weights, stats->n_threads,
            stats->isa);
-    if (!bench->no_limits)
+    if (bench->has_limits)
         printf("this machine: reads %.0f GB/s, int8 %.0f Gop/s, f32 %.0f Gflop/s\n",
                bench->limits.read_gb_s, bench->limits.int8_gop_s, bench->limits.f32_gflop_s);
     printf("\n%-8s %7s %6s %11s %19s %9s\n", "WHAT", "LENGTH", "BATCH", "TOKENS/S", "LOW - HIGH",
-           bench->no_limits ? "" : "OF LIMIT");
+           bench->has_limits ? "OF LIMIT" : "");
     for (size_t i = 0; i < bench->n_cases; i++) {
         const struct bench_case *item = &bench->cases[i];
         char range[32];
@@ -280,7 +289,7 @@ static void print_table(const struct bench *bench, const kvern_model_info *info,
                  item->samples[bench->repeats - 1]);
         printf("%-8s %7d %6d %11.0f %19s", item->is_prefill ? "prefill" : "decode", item->length,
                item->batch, item->tokens_per_s, range);
-        if (!bench->no_limits)
+        if (bench->has_limits)
             printf(" %7.0f %%", 100 * share_of_limit(bench, item, info));
         putchar('\n');
     }
@@ -292,12 +301,18 @@ static int bench_model(struct bench *bench)
     kvern_engine *engine = NULL;
     kvern_model_info info;
     kvern_engine_stats stats;
+    int32_t n_sequences = 0;
     kvern_error err = {0};
     kvern_status status = open_model(&bench->flags, &model, &err);
 
+    /* a batch that cannot run at once would be measured as something else */
+    for (size_t i = 0; bench->flags.sequences == 0 && i < bench->n_cases; i++)
+        n_sequences = bench->cases[i].batch > n_sequences ? bench->cases[i].batch : n_sequences;
+    if (n_sequences > DEFAULT_SEQUENCES)
+        bench->flags.sequences = n_sequences;
     if (status == KVERN_OK)
         status = open_engine(&bench->flags, model, &engine, &err);
-    if (status == KVERN_OK && !bench->no_limits)
+    if (status == KVERN_OK && bench->has_limits)
         status = kvern_measure_machine((int32_t)bench->flags.threads, &bench->limits, &err);
     if (status == KVERN_OK) {
         kvern_model_get_info(model, &info);
@@ -306,7 +321,7 @@ static int bench_model(struct bench *bench)
     if (status == KVERN_OK) {
         kvern_engine_get_stats(engine, &stats);
         if (bench->is_json)
-            print_json(bench, &info, &stats);
+            output_json(bench_json(bench, &info, &stats));
         else
             print_table(bench, &info, &stats);
     }
@@ -325,8 +340,11 @@ int cmd_bench(int argc, char **argv)
         .examples = "  kvern bench --prefill 512 --decode 512x1,128x8,128x32\n"
                     "  kvern bench -m ./qwen --threads 1 --json",
     };
-    struct bench bench = {
-        .prefill = "512", .decode = "512x1,128x8,128x32", .repeats = 3, .n_decode = 64};
+    struct bench bench = {.has_limits = true,
+                          .prefill = "512",
+                          .decode = "512x1,128x8,128x32",
+                          .repeats = 3,
+                          .n_decode = 64};
     struct positionals arguments;
     const struct option options[] = {
         ENGINE_OPTIONS(bench.flags),
@@ -337,7 +355,8 @@ int cmd_bench(int argc, char **argv)
          1 << 20},
         {"repeats", 'r', OPTION_INT, &bench.repeats, "N", "rounds, after one to warm up (3)", 1,
          MAX_REPEATS},
-        {"no-limits", 0, OPTION_FLAG, &bench.no_limits, NULL, "do not measure the machine"},
+        {"limits", 0, OPTION_FLAG, &bench.has_limits, NULL,
+         "measure the machine's limits too (yes; --no-limits)"},
         {"json", 0, OPTION_FLAG, &bench.is_json, NULL, "one JSON object"},
         {"quiet", 'q', OPTION_FLAG, &bench.is_quiet, NULL, "no progress"},
         {NULL},
@@ -347,11 +366,12 @@ int cmd_bench(int argc, char **argv)
     if (exit_status >= 0)
         return exit_status;
     if (arguments.n > 0)
-        return usage_error("bench takes no arguments, but got '%s'", arguments.items[0]);
+        return usage_error(&help, "bench takes no arguments, but got '%s'", arguments.items[0]);
     if (!parse_cases(&bench, bench.prefill, true) || !parse_cases(&bench, bench.decode, false))
-        return usage_error("--prefill takes lengths such as 512,1024 and --decode LENGTHxBATCH "
+        return usage_error(&help,
+                           "--prefill takes lengths such as 512,1024 and --decode LENGTHxBATCH "
                            "such as 512x1,128x8");
     if (bench.n_cases == 0)
-        return usage_error("nothing to measure: --prefill and --decode are empty");
+        return usage_error(&help, "nothing to measure: --prefill and --decode are empty");
     return bench_model(&bench);
 }

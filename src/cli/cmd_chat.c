@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kvern chat: a conversation. The whole history is the prompt of each turn; the engine keeps the KV
- * of the last turn, so only what is new is run.
+ * kvern chat: a conversation. The whole history is the prompt of each turn, so that an answer is the
+ * one `generate` gives for the same messages; what of it is cached is the engine's business.
  */
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/output.h"
 
 #include "base/buffer.h"
+#include "base/error.h"
 #include "base/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { POLL_MS = 50 };
 
 struct chat {
     kvern_model *model;
@@ -21,6 +25,7 @@ struct chat {
     kvern_message *messages; /* owned: contents malloc'ed */
     size_t n_messages;
     bool has_stats;
+    bool is_json;
 };
 
 static void add_message(struct chat *chat, const char *role, char *content)
@@ -34,6 +39,17 @@ static void forget_messages(struct chat *chat, size_t n_kept)
 {
     while (chat->n_messages > n_kept)
         free((char *)(uintptr_t)chat->messages[--chat->n_messages].content);
+}
+
+static void print_stats(const kvern_event *event)
+{
+    double n_decoded = (double)event->n_completion_tokens - 1;
+
+    fprintf(stderr, "[%zu tokens, %zu of them kept; prefill %.0f ms", event->n_prompt_tokens,
+            event->n_cached_tokens, event->prefill_ms);
+    if (n_decoded > 0)
+        fprintf(stderr, ", %.0f tokens/s", 1000 * n_decoded / (event->decode_ms + 1e-9));
+    fputs(event->finish == KVERN_FINISH_LENGTH ? "; ended at the length limit]\n" : "]\n", stderr);
 }
 
 /* Streams one answer and adds it to the history. */
@@ -52,9 +68,9 @@ static kvern_status answer(struct chat *chat, kvern_error *err)
         status = kvern_submit(chat->engine, &chat->request, &request, err);
     }
     while (status == KVERN_OK && event.finish == KVERN_FINISH_NONE) {
-        if (was_interrupted())
+        if (was_interrupted() || output_has_failed())
             kvern_request_cancel(request);
-        status = kvern_request_next(request, 50, &event, err);
+        status = kvern_request_next(request, POLL_MS, &event, err);
         if (status == KVERN_TIMEOUT) {
             status = KVERN_OK;
             continue;
@@ -62,20 +78,27 @@ static kvern_status answer(struct chat *chat, kvern_error *err)
         if (status != KVERN_OK)
             break;
         buffer_add(&text, event.text, event.n_text);
-        fwrite(event.text, 1, event.n_text, stdout);
-        fflush(stdout);
+        if (!chat->is_json) {
+            output_text(event.text, event.n_text);
+            output_flush();
+        }
         if (event.finish == KVERN_FINISH_ERROR) {
             *err = event.error;
             status = event.error.status;
         }
     }
+    if (status == KVERN_OK && text.has_failed)
+        status = fail(err, KVERN_MEMORY, "out of memory keeping the answer");
     if (status == KVERN_OK) {
-        putchar('\n');
-        add_message(chat, "assistant", buffer_take(&text, NULL));
+        if (chat->is_json) {
+            output_json(result_json(NULL, text.data ? text.data : "", text.n_bytes, &event));
+        } else {
+            output_text("\n", 1);
+            output_flush();
+        }
         if (chat->has_stats)
-            fprintf(stderr, "[%zu tokens, %zu of them kept; prefill %.0f ms, %.0f tokens/s]\n",
-                    event.n_prompt_tokens, event.n_cached_tokens, event.prefill_ms,
-                    1000 * ((double)event.n_completion_tokens - 1) / (event.decode_ms + 1e-9));
+            print_stats(&event);
+        add_message(chat, "assistant", buffer_take(&text, NULL));
     }
     buffer_clear(&text);
     kvern_request_free(request);
@@ -83,69 +106,97 @@ static kvern_status answer(struct chat *chat, kvern_error *err)
     return status;
 }
 
-/* A line of input without its newline, or NULL at the end. */
+/* A line of input without its end, or NULL at the end of the input. */
 static char *read_line(bool is_terminal)
 {
     char *line = NULL;
     size_t capacity = 0;
 
-    if (is_terminal) {
-        fputs("> ", stdout);
-        fflush(stdout);
-    }
+    if (is_terminal)
+        fputs("> ", stderr);
     ssize_t n = getline(&line, &capacity, stdin);
     if (n < 0) {
         free(line);
         return NULL;
     }
-    if (n > 0 && line[n - 1] == '\n')
-        line[n - 1] = '\0';
+    while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
+        line[--n] = '\0';
+    /* a NUL would end the message early and in silence */
+    for (ssize_t i = 0; i < n; i++)
+        line[i] = line[i] ? line[i] : ' ';
     return line;
 }
 
-static int talk(struct chat *chat, bool has_system)
+/* "/quit" and the like: a slash and letters only, so that a path can begin a message. */
+static bool is_order(const char *line)
 {
-    bool is_terminal = isatty(STDIN_FILENO);
-    size_t n_kept = has_system ? 1 : 0;
+    size_t n = strspn(line + (line[0] == '/'), "abcdefghijklmnopqrstuvwxyz");
+
+    return line[0] == '/' && line[n + 1] == '\0';
+}
+
+/* One user message and its answer. Returns -1 to go on, else the exit status. */
+static int take_turn(struct chat *chat, char *line, bool is_terminal)
+{
     kvern_error err = {0};
+
+    add_message(chat, "user", line);
+    if (answer(chat, &err) != KVERN_OK) {
+        int exit_status = report(&err);
+
+        forget_messages(chat, chat->n_messages - 1);
+        if (!is_terminal)
+            return exit_status;
+        if (err.status == KVERN_LIMIT)
+            fputs("/reset begins a new conversation.\n", stderr);
+    }
+    if (was_interrupted() && !is_terminal)
+        return EXIT_INTERRUPTED;
+    if (output_has_failed())
+        return EXIT_FAILED;
+    interrupt_forget();
+    return -1;
+}
+
+static int talk(struct chat *chat)
+{
+    static const char orders[] = "/reset forgets the conversation, /quit or Ctrl-D ends it, "
+                                 "Ctrl-C ends an answer.\n";
+    bool is_terminal = isatty(STDIN_FILENO);
+    size_t n_kept = chat->n_messages;
+    int exit_status = -1;
     char *line;
 
     if (is_terminal)
-        fputs("Type a message. /reset forgets the conversation, /quit or Ctrl-D ends it, "
-              "Ctrl-C ends an answer.\n",
-              stderr);
-    while ((line = read_line(is_terminal))) {
-        if (strcmp(line, "/quit") == 0) {
-            free(line);
-            break;
-        }
-        if (strcmp(line, "/reset") == 0 || *line == '\0') {
-            if (*line)
-                forget_messages(chat, n_kept);
-            free(line);
+        fprintf(stderr, "Type a message. %s", orders);
+    while (exit_status < 0 && (line = read_line(is_terminal))) {
+        if (*line != '\0' && !is_order(line)) {
+            exit_status = take_turn(chat, line, is_terminal);
             continue;
         }
-        add_message(chat, "user", line);
-        if (answer(chat, &err) != KVERN_OK) {
-            int exit_status = report(&err);
-
-            forget_messages(chat, chat->n_messages - 1);
-            if (!is_terminal)
-                return exit_status;
-        }
-        if (was_interrupted() && !is_terminal)
-            return EXIT_INTERRUPTED;
-        interrupt_forget();
+        if (strcmp(line, "/quit") == 0)
+            exit_status = EXIT_OK;
+        else if (strcmp(line, "/reset") == 0)
+            forget_messages(chat, n_kept);
+        else if (*line != '\0')
+            fputs(orders, stderr);
+        free(line);
     }
-    return was_interrupted() ? EXIT_INTERRUPTED : EXIT_OK;
+    if (exit_status < 0 && is_terminal)
+        fputc('\n', stderr);
+    if (exit_status < 0)
+        exit_status = was_interrupted() ? EXIT_INTERRUPTED : EXIT_OK;
+    return exit_status;
 }
 
 int cmd_chat(int argc, char **argv)
 {
     static const struct command_help help = {
         .usage = "chat [OPTIONS]",
-        .summary = "Talks with a model; the conversation and its KV cache are kept between turns.",
-        .details = "In the conversation: /reset forgets it, /quit ends, Ctrl-C ends an answer.",
+        .summary = "Talks with a model; the conversation is kept between turns.",
+        .details =
+            "Each line of stdin is a message. /reset forgets the conversation, /quit or the end\n"
+            "of the input ends it, Ctrl-C ends an answer (at the prompt: the command).",
         .examples = "  kvern chat\n  kvern chat --system \"Answer in one sentence.\"",
     };
     struct engine_flags flags = {0};
@@ -165,9 +216,10 @@ int cmd_chat(int argc, char **argv)
         {"temperature", 0, OPTION_FLOAT, &temperature, "T", "0 is greedy (0)", 0, 100},
         {"top-p", 0, OPTION_FLOAT, &top_p, "P", "sample from the likeliest that sum to P (1)", 0,
          1},
-        {"seed", 0, OPTION_INT, &seed, "N", "of the random choices (0)", 0, 9.2e18},
+        {"seed", 0, OPTION_INT, &seed, "N", "of the random choices (0)", 0, MAX_SEED},
         {"stats", 0, OPTION_FLAG, &chat.has_stats, NULL,
          "speeds after each answer (on a terminal)"},
+        {"json", 0, OPTION_FLAG, &chat.is_json, NULL, "one JSON object an answer"},
         {NULL},
     };
     int exit_status = options_parse(options, &help, argc, argv, &arguments);
@@ -175,7 +227,7 @@ int cmd_chat(int argc, char **argv)
     if (exit_status >= 0)
         return exit_status;
     if (arguments.n > 0)
-        return usage_error("chat takes no arguments, but got '%s'", arguments.items[0]);
+        return usage_error(&help, "chat takes no arguments, but got '%s'", arguments.items[0]);
     kvern_request_options_init(&chat.request);
     chat.request.conversation = 1;
     chat.request.max_tokens = (int32_t)max_tokens;
@@ -188,7 +240,7 @@ int cmd_chat(int argc, char **argv)
     if (status == KVERN_OK) {
         if (system)
             add_message(&chat, "system", copy_string_or_abort(system));
-        exit_status = talk(&chat, system != NULL);
+        exit_status = talk(&chat);
     } else {
         exit_status = report(&err);
     }

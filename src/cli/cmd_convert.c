@@ -4,13 +4,17 @@
  */
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/output.h"
 #include "cli/progress.h"
 
+#include "base/error.h"
 #include "base/file.h"
+#include "base/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool show(const char *what, int64_t done, int64_t total, void *data)
 {
@@ -18,18 +22,39 @@ static bool show(const char *what, int64_t done, int64_t total, void *data)
     return !was_interrupted();
 }
 
-/* "out/model.gguf" -> "model"; "dir/" -> "dir" */
-static void name_of(const char *source, char *name, size_t capacity)
+/* Where a model goes without -o: "out/model.gguf" -> "<cache>/models/model", "dir/" ->
+ * "<cache>/models/dir". Owned by the caller; NULL for a source without a name ("/", ".."). */
+static char *cache_target(const char *source)
 {
-    snprintf(name, capacity, "%s", source);
-    for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--)
-        name[n - 1] = '\0';
+    char *path = copy_string_or_abort(source);
+    size_t n = strlen(path);
+    char *target = NULL;
 
-    const char *base = path_base(name);
-    memmove(name, base, strlen(base) + 1);
-    char *dot = strrchr(name, '.');
-    if (dot && dot != name && (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0))
+    while (n > 1 && path[n - 1] == '/')
+        path[--n] = '\0';
+
+    const char *base = path_base(path);
+    char *dot = strrchr(path, '.');
+    if (dot && dot > base && (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0))
         *dot = '\0';
+    if (*base && strcmp(base, ".") != 0 && strcmp(base, "..") != 0) {
+        char *cache = cache_directory();
+        char *models = path_join(cache, "models");
+
+        target = path_join(models, base);
+        free(models);
+        free(cache);
+    }
+    free(path);
+    return target;
+}
+
+static void print_directory(const char *directory, bool is_json)
+{
+    if (is_json)
+        output_json(json_pack("{s:s}", "directory", directory));
+    else
+        printf("%s\n", directory);
 }
 
 int cmd_convert(int argc, char **argv)
@@ -48,7 +73,7 @@ int cmd_convert(int argc, char **argv)
     struct progress progress;
     kvern_error err;
     struct positionals arguments;
-    char name[256];
+    bool is_json = false;
     bool is_quiet = false;
 
     kvern_convert_options_init(&convert);
@@ -59,6 +84,7 @@ int cmd_convert(int argc, char **argv)
         {"name", 0, OPTION_STRING, &convert.name, "NAME", "the model's name"},
         {"overwrite", 0, OPTION_FLAG, &convert.overwrite, NULL,
          "replace a directory that is there"},
+        {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object: the directory"},
         {"quiet", 'q', OPTION_FLAG, &is_quiet, NULL, "no progress"},
         {NULL},
     };
@@ -66,29 +92,27 @@ int cmd_convert(int argc, char **argv)
     if (exit_status >= 0)
         return exit_status;
     if (arguments.n != 1)
-        return usage_error("convert takes one SOURCE, %zu were given", arguments.n);
+        return usage_error(&help, "convert takes one SOURCE, %zu were given", arguments.n);
 
-    char *directory = NULL;
+    char *directory = output ? NULL : cache_target(arguments.items[0]);
+    if (!output && !directory)
+        return usage_error(&help, "'%s' gives the model no name; say where it goes with -o DIR",
+                           arguments.items[0]);
     convert.source = arguments.items[0];
-    if (output) {
-        convert.target = output;
-    } else {
-        char *cache = cache_directory();
-        char *models = path_join(cache, "models");
-
-        name_of(convert.source, name, sizeof name);
-        directory = path_join(models, name);
-        convert.target = directory;
-        free(models);
-        free(cache);
-    }
+    convert.target = output ? output : directory;
     progress_begin(&progress, PROGRESS_BYTES, is_quiet);
     convert.on_progress = show;
     convert.on_progress_data = &progress;
-    kvern_status status = kvern_convert(&convert, &err);
+    kvern_status status = KVERN_OK;
+    if (!convert.overwrite && access(convert.target, F_OK) == 0)
+        status = fail(&err, KVERN_INVALID,
+                      "%s is there already; --overwrite replaces it, -o names another place",
+                      convert.target);
+    if (status == KVERN_OK)
+        status = kvern_convert(&convert, &err);
     progress_end(&progress);
     if (status == KVERN_OK)
-        printf("%s\n", convert.target);
+        print_directory(convert.target, is_json);
     free(directory);
     return status == KVERN_OK ? EXIT_OK : report(&err);
 }
@@ -109,6 +133,7 @@ int cmd_pull(int argc, char **argv)
     kvern_error err;
     struct positionals arguments;
     char *directory = NULL;
+    bool is_json = false;
     bool is_quiet = false;
 
     kvern_pull_options_init(&pull);
@@ -117,6 +142,7 @@ int cmd_pull(int argc, char **argv)
          "q4, q8 or f32 (keep what the source has, else q8)"},
         {"revision", 0, OPTION_STRING, &pull.revision, "REV", "branch or commit on the hub (main)"},
         {"overwrite", 0, OPTION_FLAG, &pull.overwrite, NULL, "make it again if it is there"},
+        {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object: the directory"},
         {"quiet", 'q', OPTION_FLAG, &is_quiet, NULL, "no progress"},
         {NULL},
     };
@@ -124,7 +150,7 @@ int cmd_pull(int argc, char **argv)
     if (exit_status >= 0)
         return exit_status;
     if (arguments.n != 1)
-        return usage_error("pull takes one NAME or DIRECTORY, %zu were given", arguments.n);
+        return usage_error(&help, "pull takes one NAME or DIRECTORY, %zu were given", arguments.n);
     pull.name = arguments.items[0];
     progress_begin(&progress, PROGRESS_BYTES, is_quiet);
     pull.on_progress = show;
@@ -132,7 +158,7 @@ int cmd_pull(int argc, char **argv)
     kvern_status status = kvern_pull(&pull, &directory, &err);
     progress_end(&progress);
     if (status == KVERN_OK)
-        printf("%s\n", directory);
+        print_directory(directory, is_json);
     kvern_free(directory);
     return status == KVERN_OK ? EXIT_OK : report(&err);
 }

@@ -5,7 +5,10 @@
  */
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/output.h"
 #include "cli/progress.h"
+
+#include "base/error.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -90,10 +93,10 @@ static void print_score(const struct eval *eval, const kvern_model *model, doubl
 
     kvern_model_get_info(model, &info);
     if (eval->is_json)
-        printf("{\"model\":\"%s\",\"weights\":\"%s\",\"window\":%lld,\"tokens\":%zu,"
-               "\"perplexity\":%.6f,\"seconds\":%.2f}\n",
-               info.name, info.weights, (long long)eval->window, eval->n_scored, perplexity,
-               seconds);
+        output_json(json_pack("{s:s s:s s:I s:I s:f s:f}", "model", info.name, "weights",
+                              info.weights, "window", (json_int_t)eval->window, "tokens",
+                              (json_int_t)eval->n_scored, "perplexity", perplexity, "seconds",
+                              seconds));
     else
         printf("perplexity %.4f over %zu tokens (windows of %lld), %s weights, %.0f tokens/s\n",
                perplexity, eval->n_scored, (long long)eval->window, info.weights,
@@ -103,9 +106,11 @@ static void print_score(const struct eval *eval, const kvern_model *model, doubl
 int cmd_eval(int argc, char **argv)
 {
     static const struct command_help help = {
-        .usage = "eval FILE [OPTIONS]",
-        .summary = "Perplexity of a model on a text file.",
-        .examples = "  kvern eval tests/golden/eval.txt -m smollm2",
+        .usage = "eval FILE | - [OPTIONS]",
+        .summary = "Measures the perplexity of a model on a text: lower is better.",
+        .details = "The text is cut into windows; each is scored from its second token on. Ctrl-C\n"
+                   "prints the score of what was read so far.",
+        .examples = "  kvern eval README.md -m smollm2",
     };
     struct eval eval = {.window = 512};
     struct positionals arguments;
@@ -129,7 +134,7 @@ int cmd_eval(int argc, char **argv)
     if (exit_status >= 0)
         return exit_status;
     if (arguments.n != 1)
-        return usage_error("eval takes one FILE, %zu were given", arguments.n);
+        return usage_error(&help, "eval takes one FILE, %zu were given", arguments.n);
     kvern_status status = read_input(arguments.items[0], &text, &n_bytes, &err);
     if (status == KVERN_OK)
         status = open_model(&eval.flags, &model, &err);
@@ -145,8 +150,11 @@ int cmd_eval(int argc, char **argv)
     if (status != KVERN_OK) {
         exit_status = report(&err);
     } else if (eval.n_scored == 0) {
-        exit_status = was_interrupted() ? EXIT_INTERRUPTED : EXIT_FAILED;
-        fprintf(stderr, "kvern: %s has fewer than 2 tokens to score\n", arguments.items[0]);
+        interrupted(&err);
+        if (!was_interrupted())
+            fail(&err, KVERN_INVALID, "%s has fewer than 2 tokens, nothing to score",
+                 arguments.items[0]);
+        exit_status = report(&err);
     } else {
         print_score(&eval, model, seconds_now() - started);
         exit_status = was_interrupted() ? EXIT_INTERRUPTED : EXIT_OK;

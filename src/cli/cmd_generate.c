@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * kvern generate: one prompt streamed, or thousands batched with results in input order. Each
- * request gathers its own text while it waits for its turn to be printed.
+ * request gathers its own text while it waits for its turn to be printed; a prompt that cannot run
+ * fails alone.
  */
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/prompts.h"
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +20,12 @@
 #include <unistd.h>
 
 enum { MAX_IN_FLIGHT = 256, POLL_MS = 50 };
+
+/* One prompt on its way. */
+struct job {
+    kvern_request *request; /* NULL: not submitted, refused, or done */
+    kvern_error refusal;    /* why it was refused; status KVERN_OK: it was not */
+};
 
 struct generate {
     struct engine_flags engine_flags;
@@ -28,15 +37,43 @@ struct generate {
     int64_t top_k, seed, max_tokens;
     bool is_json, is_stream, is_quiet, has_stats;
     struct prompts prompts;
-    kvern_request **requests; /* [prompts.n] */
+    struct job *jobs; /* [prompts.n] */
     size_t n_submitted;
+    size_t n_failed;
+    size_t n_cut; /* ended by their max_tokens or the context limit */
     struct progress progress;
     int64_t n_prompt_tokens, n_completion_tokens; /* of printed results */
     double prefill_ms, decode_ms;
 };
 
-/* Prompts from --prompts, arguments and --file; with none of these, from stdin. Files go after the
- * words of the (single) prompt they belong to. */
+/* The words of all arguments, then the files: one prompt. */
+static kvern_status read_files(struct generate *run, const kvern_model *model,
+                               const struct positionals *arguments, kvern_error *err)
+{
+    struct buffer joined = {0};
+    kvern_status status = KVERN_OK;
+
+    for (size_t i = 0; i < arguments->n; i++)
+        buffer_add_format(&joined, "%s\n", arguments->items[i]);
+    for (size_t i = 0; status == KVERN_OK && i < run->files.n; i++) {
+        char *text = NULL;
+
+        status = read_text(run->files.items[i], &text, err);
+        if (status == KVERN_OK) {
+            buffer_add_string(&joined, "\n");
+            buffer_add_string(&joined, text);
+        }
+        free(text);
+    }
+    if (status == KVERN_OK && joined.has_failed)
+        status = fail(err, KVERN_MEMORY, "out of memory joining the files of the prompt");
+    if (status == KVERN_OK)
+        status = prompts_add_text(&run->prompts, model, &run->settings, joined.data, err);
+    buffer_clear(&joined);
+    return status;
+}
+
+/* Prompts from --prompts, --file, or arguments ("-" is stdin). */
 static kvern_status read_prompts(struct generate *run, const kvern_model *model,
                                  const struct positionals *arguments, kvern_error *err)
 {
@@ -46,38 +83,25 @@ static kvern_status read_prompts(struct generate *run, const kvern_model *model,
 
     if (run->jsonl) {
         status = read_input(run->jsonl, &text, &n_bytes, err);
-        if (status == KVERN_OK)
-            status = prompts_add_jsonl(&run->prompts, model, &run->settings, text, n_bytes, err);
         if (status != KVERN_OK)
-            status = fail_in(err, status, "%s", run->jsonl);
+            return status;
+        status = prompts_add_jsonl(&run->prompts, model, &run->settings, text, n_bytes, err);
         free(text);
-        return status;
+        if (status == KVERN_OK && run->prompts.n == 0)
+            status = fail(err, KVERN_INVALID, "there is no prompt in it");
+        return status == KVERN_OK
+                   ? KVERN_OK
+                   : fail_in(err, status, "%s", strcmp(run->jsonl, "-") ? run->jsonl : "stdin");
     }
-    if (run->files.n > 0) {
-        struct buffer joined = {0};
-
-        for (size_t i = 0; i < arguments->n; i++)
-            buffer_add_format(&joined, "%s\n", arguments->items[i]);
-        for (size_t i = 0; status == KVERN_OK && i < run->files.n; i++) {
-            status = read_input(run->files.items[i], &text, &n_bytes, err);
-            if (status == KVERN_OK)
-                buffer_add_format(&joined, "\n%s", text);
-            free(text);
-            text = NULL;
-        }
-        if (status == KVERN_OK)
-            status = prompts_add_text(&run->prompts, model, &run->settings,
-                                      joined.data ? joined.data : "", err);
-        buffer_clear(&joined);
-        return status;
-    }
+    if (run->files.n > 0)
+        return read_files(run, model, arguments, err);
     for (size_t i = 0; status == KVERN_OK && i < arguments->n; i++) {
         if (strcmp(arguments->items[i], "-") != 0) {
             status =
                 prompts_add_text(&run->prompts, model, &run->settings, arguments->items[i], err);
             continue;
         }
-        status = read_input("-", &text, &n_bytes, err);
+        status = read_text("-", &text, err);
         if (status == KVERN_OK)
             status = prompts_add_text(&run->prompts, model, &run->settings, text, err);
         free(text);
@@ -86,64 +110,86 @@ static kvern_status read_prompts(struct generate *run, const kvern_model *model,
     return status;
 }
 
-static void print_result(struct generate *run, const struct prompt *prompt, const char *text,
-                         const kvern_event *event)
+static void print_id(const json_t *id, FILE *stream)
+{
+    char *text = json_dumps(id, JSON_ENCODE_ANY | JSON_COMPACT);
+
+    fputs(text ? text : "?", stream);
+    free(text);
+}
+
+static void count_result(struct generate *run, const kvern_event *event)
 {
     run->n_prompt_tokens += (int64_t)event->n_prompt_tokens;
     run->n_completion_tokens += (int64_t)event->n_completion_tokens;
     run->prefill_ms += event->prefill_ms;
     run->decode_ms += event->decode_ms;
-    progress_end(&run->progress);
-    if (run->is_json) {
-        json_t *line = json_pack(
-            "{s:O s:s s:s s:{s:i s:i s:i} s:{s:f s:f s:f}}", "id", prompt->id, "text", text,
-            "finish_reason", kvern_finish_name(event->finish), "usage", "prompt_tokens",
-            (int)event->n_prompt_tokens, "completion_tokens", (int)event->n_completion_tokens,
-            "cached_tokens", (int)event->n_cached_tokens, "timings", "wait_ms", event->wait_ms,
-            "prefill_ms", event->prefill_ms, "decode_ms", event->decode_ms);
-        if (line && event->finish == KVERN_FINISH_ERROR)
-            json_object_set_new(line, "error", json_string(event->error.message));
-        char *dumped = line ? json_dumps(line, JSON_COMPACT) : NULL;
-
-        puts(dumped ? dumped : "null");
-        free(dumped);
-        json_decref(line);
-    } else {
-        if (run->prompts.n > 1) {
-            char *id = json_dumps(prompt->id, JSON_ENCODE_ANY | JSON_COMPACT);
-
-            printf("--- %s\n", id ? id : "?");
-            free(id);
-        }
-        if (!run->is_stream)
-            fputs(text, stdout);
-        putchar('\n');
-    }
-    fflush(stdout);
+    run->n_failed += event->finish == KVERN_FINISH_ERROR;
+    run->n_cut += event->finish == KVERN_FINISH_LENGTH;
 }
 
-/* Submits as many as may be in flight. The window's first request is number `next`. */
+static void print_result(struct generate *run, const struct prompt *prompt,
+                         const struct buffer *text, const kvern_event *event)
+{
+    const char *bytes = text->data ? text->data : "";
+
+    count_result(run, event);
+    progress_end(&run->progress);
+    if (event->finish == KVERN_FINISH_ERROR) {
+        fputs("kvern: ", stderr);
+        if (run->prompts.n > 1) {
+            fputs("prompt ", stderr);
+            print_id(prompt->id, stderr);
+            fputs(": ", stderr);
+        }
+        fprintf(stderr, "%s\n", event->error.message);
+    }
+    if (run->is_json) {
+        output_json(result_json(prompt->id, bytes, text->n_bytes, event));
+        return;
+    }
+    if (event->finish == KVERN_FINISH_ERROR && run->prompts.n == 1 && text->n_bytes == 0)
+        return;
+    if (run->prompts.n > 1) {
+        output_text("--- ", 4);
+        print_id(prompt->id, stdout);
+        output_text("\n", 1);
+    }
+    if (!run->is_stream)
+        output_text(bytes, text->n_bytes);
+    output_text("\n", 1);
+    output_flush();
+}
+
+/* Submits as many as may be in flight; `next` is the first of them. A request that can never fit is
+ * refused alone: its turn to be told comes later. */
 static kvern_status submit_more(struct generate *run, kvern_engine *engine, size_t next,
                                 kvern_error *err)
 {
     while (run->n_submitted < run->prompts.n && run->n_submitted < next + MAX_IN_FLIGHT) {
         const struct prompt *prompt = &run->prompts.items[run->n_submitted];
-        kvern_status status =
-            kvern_submit(engine, &prompt->request, &run->requests[run->n_submitted], err);
+        struct job *job = &run->jobs[run->n_submitted];
+        kvern_error refusal = {0};
+        kvern_status status = kvern_submit(engine, &prompt->request, &job->request, &refusal);
 
         if (status == KVERN_BUSY && run->n_submitted > next)
             return KVERN_OK;
-        if (status != KVERN_OK && run->prompts.n > 1) {
-            char *id = json_dumps(prompt->id, JSON_ENCODE_ANY | JSON_COMPACT);
-
-            status = fail_in(err, status, "prompt %s", id ? id : "?");
-            free(id);
-        }
-        if (status != KVERN_OK)
+        if (status != KVERN_OK && status != KVERN_LIMIT && status != KVERN_INVALID) {
+            *err = refusal;
             return status;
+        }
+        job->refusal = refusal;
         run->n_submitted++;
     }
     return KVERN_OK;
+}
+
+static void cancel_from(struct generate *run, size_t first)
+{
+    for (size_t i = first; i < run->n_submitted; i++) {
+        if (run->jobs[i].request)
+            kvern_request_cancel(run->jobs[i].request);
+    }
 }
 
 static void show_progress(struct generate *run, kvern_engine *engine, size_t n_done)
@@ -164,45 +210,49 @@ static void show_progress(struct generate *run, kvern_engine *engine, size_t n_d
     progress_show(&run->progress, "prompts", (int64_t)n_done, (int64_t)run->prompts.n, note);
 }
 
-/* Takes one request to its end. On Ctrl-C everything in flight is cancelled; what was generated is
- * still printed. */
+/* Takes one request to its end. On Ctrl-C, or when nobody can read the results any more, everything
+ * in flight is cancelled; what was generated is still printed. */
 static kvern_status finish_one(struct generate *run, kvern_engine *engine, size_t i,
-                               bool *has_failed, kvern_error *err)
+                               kvern_error *err)
 {
+    struct job *job = &run->jobs[i];
     struct buffer text = {0};
     kvern_event event = {0};
-    kvern_status status;
+    kvern_status status = KVERN_OK;
     bool is_cancelled = false;
 
-    do {
-        if (was_interrupted() && !is_cancelled) {
-            for (size_t j = i; j < run->n_submitted; j++)
-                kvern_request_cancel(run->requests[j]);
+    if (!job->request) {
+        event.finish = KVERN_FINISH_ERROR;
+        event.error = job->refusal;
+        event.n_prompt_tokens = run->prompts.items[i].tokens.n;
+    }
+    while (event.finish == KVERN_FINISH_NONE) {
+        if (!is_cancelled && (was_interrupted() || output_has_failed())) {
+            cancel_from(run, i);
             is_cancelled = true;
         }
-        status = kvern_request_next(run->requests[i], POLL_MS, &event, err);
+        status = kvern_request_next(job->request, POLL_MS, &event, err);
         show_progress(run, engine, i);
         if (status == KVERN_TIMEOUT)
             continue;
         if (status != KVERN_OK)
-            break;
+            goto done;
         buffer_add(&text, event.text, event.n_text);
         if (run->is_stream) {
-            fwrite(event.text, 1, event.n_text, stdout);
-            fflush(stdout);
+            output_text(event.text, event.n_text);
+            output_flush();
         }
-    } while (event.finish == KVERN_FINISH_NONE);
-    if (event.finish == KVERN_FINISH_ERROR) {
-        *has_failed = true;
-        progress_end(&run->progress);
-        report(&event.error);
     }
-    if (event.finish != KVERN_FINISH_NONE)
-        print_result(run, &run->prompts.items[i], text.data ? text.data : "", &event);
-    kvern_request_free(run->requests[i]);
-    run->requests[i] = NULL;
+    status = KVERN_OK;
+    if (text.has_failed)
+        status = fail(err, KVERN_MEMORY, "out of memory keeping an answer");
+    else
+        print_result(run, &run->prompts.items[i], &text, &event);
+done:
+    kvern_request_free(job->request);
+    job->request = NULL;
     buffer_clear(&text);
-    return status == KVERN_TIMEOUT ? KVERN_OK : status;
+    return status;
 }
 
 static void print_stats(const struct generate *run, double seconds)
@@ -223,13 +273,41 @@ static void print_stats(const struct generate *run, double seconds)
                 (long long)run->n_completion_tokens, seconds,
                 (double)run->n_completion_tokens / (seconds + 1e-9));
     }
+    if (run->n_cut > 0)
+        fprintf(stderr, "%zu %s at the length limit (--max-tokens)\n", run->n_cut,
+                run->n_cut == 1 ? "answer ended" : "answers ended");
+}
+
+static kvern_status run_prompts(struct generate *run, kvern_engine *engine, kvern_error *err)
+{
+    kvern_status status = KVERN_OK;
+
+    run->jobs = try_new(run->prompts.n, sizeof *run->jobs);
+    if (!run->jobs)
+        return fail(err, KVERN_MEMORY, "out of memory for %zu prompts", run->prompts.n);
+    progress_begin(&run->progress, PROGRESS_ITEMS, run->is_quiet);
+    for (size_t i = 0; status == KVERN_OK && i < run->prompts.n; i++) {
+        bool is_ending = was_interrupted() || output_has_failed();
+
+        if (is_ending && i >= run->n_submitted)
+            break;
+        if (!is_ending)
+            status = submit_more(run, engine, i, err);
+        if (status == KVERN_OK)
+            status = finish_one(run, engine, i, err);
+    }
+    progress_end(&run->progress);
+    if (status == KVERN_OK && run->has_stats)
+        print_stats(run, seconds_now() - run->progress.started);
+    for (size_t i = 0; i < run->n_submitted; i++)
+        kvern_request_free(run->jobs[i].request);
+    return status;
 }
 
 static int generate(struct generate *run, const struct positionals *arguments)
 {
     kvern_model *model = NULL;
     kvern_engine *engine = NULL;
-    bool has_failed = false;
     kvern_error err = {0};
     kvern_status status = open_model(&run->engine_flags, &model, &err);
 
@@ -237,23 +315,10 @@ static int generate(struct generate *run, const struct positionals *arguments)
         status = read_prompts(run, model, arguments, &err);
     if (status == KVERN_OK)
         status = open_engine(&run->engine_flags, model, &engine, &err);
-    run->requests = calloc(run->prompts.n + 1, sizeof(kvern_request *));
     run->is_stream = run->is_stream && run->prompts.n == 1 && !run->is_json;
-    progress_begin(&run->progress, PROGRESS_ITEMS, run->is_quiet);
-    for (size_t i = 0; status == KVERN_OK && i < run->prompts.n; i++) {
-        if (was_interrupted() && i >= run->n_submitted)
-            break;
-        if (!was_interrupted())
-            status = submit_more(run, engine, i, &err);
-        if (status == KVERN_OK)
-            status = finish_one(run, engine, i, &has_failed, &err);
-    }
-    progress_end(&run->progress);
-    if (status == KVERN_OK && run->has_stats)
-        print_stats(run, seconds_now() - run->progress.started);
-    for (size_t i = 0; i < run->n_submitted; i++)
-        kvern_request_free(run->requests[i]);
-    free(run->requests);
+    if (status == KVERN_OK)
+        status = run_prompts(run, engine, &err);
+    free(run->jobs);
     kvern_engine_close(engine);
     prompts_clear(&run->prompts);
     kvern_model_close(model);
@@ -261,19 +326,21 @@ static int generate(struct generate *run, const struct positionals *arguments)
         return report(&err);
     if (was_interrupted())
         return EXIT_INTERRUPTED;
-    return has_failed ? EXIT_FAILED : EXIT_OK;
+    return run->n_failed > 0 ? EXIT_FAILED : EXIT_OK;
 }
 
 int cmd_generate(int argc, char **argv)
 {
     static const struct command_help help = {
-        .usage = "generate PROMPT... | --prompts FILE.jsonl | - [OPTIONS]",
+        .usage = "generate PROMPT... | --prompts FILE | - [OPTIONS]",
         .summary = "Answers prompts: one streamed, or many batched, with results in input order.",
         .details =
-            "A JSON line is {\"id\", \"prompt\" | \"messages\", and any of temperature, top_k, "
-            "top_p,\n"
-            "min_p, repetition_penalty, seed, stop, max_tokens}. The same request gives the same\n"
-            "answer, bit for bit, whatever runs beside it.",
+            "Without a PROMPT the text on stdin is one. With --file all words and files are one.\n"
+            "A line of --prompts is {\"id\", \"prompt\" | \"messages\", and any of temperature, "
+            "top_k,\ntop_p, min_p, repetition_penalty, seed, stop, max_tokens, ignore_eos}; other "
+            "members\nare left alone. The same request gives the same answer, bit for bit, "
+            "whatever "
+            "runs\nbeside it. With Ctrl-C what was generated so far is printed (exit status 130).",
         .examples = "  kvern generate \"What is a hand mill?\"\n"
                     "  kvern generate \"Explain this file.\" --file src/base/map.c\n"
                     "  git diff | kvern generate \"Summarise this change:\" --file -\n"
@@ -288,7 +355,7 @@ int cmd_generate(int argc, char **argv)
         ENGINE_OPTIONS(run.engine_flags),
         {"prompts", 'p', OPTION_STRING, &run.jsonl, "FILE", "JSON Lines of prompts; - is stdin"},
         {"file", 'f', OPTION_LIST, &run.files, "FILE",
-         "put a file's text after the prompt; - is stdin"},
+         "put a file's text after the prompt (may be given again)"},
         {"system", 0, OPTION_STRING, &run.settings.system, "TEXT", "system message"},
         {"raw", 0, OPTION_FLAG, &run.settings.is_raw, NULL, "no chat template: continue the text"},
         {"max-tokens", 'n', OPTION_INT, &run.max_tokens, "N",
@@ -301,12 +368,13 @@ int cmd_generate(int argc, char **argv)
          0, 1},
         {"repetition-penalty", 0, OPTION_FLOAT, &run.repetition_penalty, "R",
          "over 1 discourages repeats (1)", 0.01, 100},
-        {"seed", 0, OPTION_INT, &run.seed, "N", "of the random choices (0)", 0, 9.2e18},
-        {"stop", 0, OPTION_LIST, &run.stop, "TEXT", "end before this text; may be given again"},
+        {"seed", 0, OPTION_INT, &run.seed, "N", "of the random choices (0)", 0, MAX_SEED},
+        {"stop", 0, OPTION_LIST, &run.stop, "TEXT", "end before this text (may be given again)"},
         {"ignore-eos", 0, OPTION_FLAG, &run.settings.request.ignore_eos, NULL,
          "go on after end tokens"},
-        {"stream", 0, OPTION_FLAG, &run.is_stream, NULL, "print as it comes (on a terminal)"},
-        {"json", 0, OPTION_FLAG, &run.is_json, NULL, "one JSON object a result"},
+        {"stream", 0, OPTION_FLAG, &run.is_stream, NULL,
+         "print one prompt's answer as it comes (on a terminal)"},
+        {"json", 0, OPTION_FLAG, &run.is_json, NULL, "one JSON object a line and prompt"},
         {"stats", 0, OPTION_FLAG, &run.has_stats, NULL,
          "speeds on stderr at the end (on a terminal)"},
         {"quiet", 'q', OPTION_FLAG, &run.is_quiet, NULL, "no progress"},
@@ -319,11 +387,15 @@ int cmd_generate(int argc, char **argv)
     if (exit_status >= 0)
         return exit_status;
     if (run.jsonl && (arguments.n > 0 || run.files.n > 0))
-        return usage_error("--prompts goes without prompt arguments and --file");
+        return usage_error(&help, "--prompts goes without prompt arguments and --file");
     if (!run.jsonl && arguments.n == 0 && run.files.n == 0) {
         if (isatty(STDIN_FILENO))
-            return usage_error("generate needs a PROMPT, --prompts FILE or text on stdin");
+            return usage_error(&help, "generate needs a PROMPT, --prompts FILE or text on stdin");
         arguments = (struct positionals){.items = dash, .n = 1};
+    }
+    for (size_t i = 0; i < run.stop.n; i++) {
+        if (*run.stop.items[i] == '\0')
+            return usage_error(&help, "--stop takes a text that is not empty");
     }
     kvern_request_options *request = &run.settings.request;
     request->max_tokens = (int32_t)run.max_tokens;

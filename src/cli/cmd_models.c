@@ -3,11 +3,14 @@
  * kvern models and kvern inspect: what is in the cache, and what one model directory holds.
  */
 #include "cli/command.h"
+#include "cli/output.h"
 #include "cli/progress.h"
+
+#include "base/file.h"
 
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 
 static json_t *info_json(const kvern_model_info *info)
 {
@@ -27,30 +30,21 @@ static json_t *info_json(const kvern_model_info *info)
         "tokenizer", info->has_tokenizer);
 }
 
-static void print_json(json_t *value)
-{
-    char *text = json_dumps(value, JSON_COMPACT);
-
-    puts(text ? text : "null");
-    free(text);
-    json_decref(value);
-}
-
-static void print_row(const kvern_model_info *info)
+static void print_row(const kvern_model_info *info, int name_width)
 {
     char parameters[32];
     char bytes[32];
 
     format_amount(parameters, sizeof parameters, (double)info->n_parameters, PROGRESS_ITEMS);
     format_amount(bytes, sizeof bytes, (double)info->n_bytes, PROGRESS_BYTES);
-    printf("%-32s %-8s %-7s %10s %10s %9d\n", info->name, info->family, info->weights, parameters,
-           bytes, info->max_context);
+    printf("%-*s  %-8s %-7s %10s %10s %9d\n", name_width, info->name, info->family, info->weights,
+           parameters, bytes, info->max_context);
 }
 
 int cmd_models(int argc, char **argv)
 {
     static const struct command_help help = {
-        .usage = "models [--json]",
+        .usage = "models [OPTIONS]",
         .summary = "Lists the models in the cache directory ($KVERN_HOME, else the XDG cache).",
         .examples = "  kvern models",
     };
@@ -62,18 +56,29 @@ int cmd_models(int argc, char **argv)
     struct positionals arguments;
     char **directories = NULL;
     size_t n = 0;
+    int name_width = (int)strlen("NAME");
     kvern_error err;
     int exit_status = options_parse(options, &help, argc, argv, &arguments);
 
     if (exit_status >= 0)
         return exit_status;
+    if (arguments.n > 0)
+        return usage_error(&help,
+                           "models takes no arguments, but got '%s'; 'kvern inspect %s' "
+                           "shows one",
+                           arguments.items[0], arguments.items[0]);
     if (kvern_models_list(&directories, &n, &err) != KVERN_OK)
         return report(&err);
+    for (size_t i = 0; i < n; i++) {
+        int width = (int)strlen(path_base(directories[i]));
+
+        name_width = width > name_width ? width : name_width;
+    }
     if (n == 0)
         fputs("No models yet. 'kvern pull smollm2' gets one.\n", stderr);
     else if (!is_json)
-        printf("%-32s %-8s %-7s %10s %10s %9s\n", "NAME", "FAMILY", "WEIGHTS", "PARAMETERS", "SIZE",
-               "CONTEXT");
+        printf("%-*s  %-8s %-7s %10s %10s %9s\n", name_width, "NAME", "FAMILY", "WEIGHTS",
+               "PARAMETERS", "SIZE", "CONTEXT");
     exit_status = EXIT_OK;
     for (size_t i = 0; i < n; i++) {
         kvern_model *model = NULL;
@@ -85,9 +90,9 @@ int cmd_models(int argc, char **argv)
         }
         kvern_model_get_info(model, &info);
         if (is_json)
-            print_json(info_json(&info));
+            output_json(info_json(&info));
         else
-            print_row(&info);
+            print_row(&info, name_width);
         kvern_model_close(model);
     }
     kvern_strings_free(directories, n);
@@ -144,14 +149,14 @@ int cmd_inspect(int argc, char **argv)
     if (exit_status >= 0)
         return exit_status;
     if (arguments.n > 1)
-        return usage_error("inspect takes one MODEL, %zu were given", arguments.n);
+        return usage_error(&help, "inspect takes one MODEL, %zu were given", arguments.n);
     if (arguments.n == 1)
         name = arguments.items[0];
     if (kvern_model_open(&model, name ? name : DEFAULT_MODEL, &err) != KVERN_OK)
         return report(&err);
     kvern_model_get_info(model, &info);
     if (is_json)
-        print_json(info_json(&info));
+        output_json(info_json(&info));
     else
         print_info(&info);
     kvern_model_close(model);

@@ -3,13 +3,17 @@
  * kvern tokenize: the ids, pieces and byte offsets of a text.
  */
 #include "cli/command.h"
+#include "cli/output.h"
 
+#include "base/error.h"
+#include "base/memory.h"
 #include "base/utf8.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A piece is the vocabulary's own spelling; bytes that are not UTF-8 cannot stand in JSON. */
 static json_t *piece_json(const char *piece)
@@ -19,30 +23,41 @@ static json_t *piece_json(const char *piece)
     return json_string(piece);
 }
 
-static int print_tokens(const kvern_tokens *tokens, char **pieces, bool is_json)
+/* Control bytes as \xNN: a token must not move the cursor or recolour the terminal. */
+static void print_piece(const char *piece)
 {
-    if (!is_json) {
-        for (size_t i = 0; i < tokens->n; i++)
-            printf("%7d  %6zu-%-6zu %s\n", tokens->ids[i], tokens->begins[i], tokens->ends[i],
-                   pieces[i] ? pieces[i] : "");
-        fprintf(stderr, "%zu tokens\n", tokens->n);
-        return EXIT_OK;
+    for (const char *c = piece ? piece : ""; *c; c++) {
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            printf("\\x%02x", (unsigned char)*c);
+        else
+            putchar(*c);
     }
+    putchar('\n');
+}
+
+static void print_tokens(const kvern_tokens *tokens, char **pieces)
+{
+    printf("%7s  %7s %7s  %s\n", "ID", "BEGIN", "END", "PIECE");
+    for (size_t i = 0; i < tokens->n && !output_has_failed(); i++) {
+        printf("%7d  %7zu %7zu  ", tokens->ids[i], tokens->begins[i], tokens->ends[i]);
+        print_piece(pieces[i]);
+    }
+    fprintf(stderr, "%zu tokens\n", tokens->n);
+}
+
+static json_t *tokens_json(const kvern_tokens *tokens, char **pieces)
+{
     json_t *ids = json_array();
     json_t *names = json_array();
     json_t *offsets = json_array();
+
     for (size_t i = 0; i < tokens->n; i++) {
         json_array_append_new(ids, json_integer(tokens->ids[i]));
         json_array_append_new(names, piece_json(pieces[i]));
         json_array_append_new(offsets, json_pack("[I, I]", (json_int_t)tokens->begins[i],
                                                  (json_int_t)tokens->ends[i]));
     }
-    json_t *result = json_pack("{s:o s:o s:o}", "ids", ids, "pieces", names, "offsets", offsets);
-    char *text = result ? json_dumps(result, JSON_COMPACT) : NULL;
-    puts(text ? text : "null");
-    free(text);
-    json_decref(result);
-    return text ? EXIT_OK : EXIT_FAILED;
+    return json_pack("{s:o s:o s:o}", "ids", ids, "pieces", names, "offsets", offsets);
 }
 
 static kvern_status tokenize(const char *tokenizer, const char *model_name, const char *text,
@@ -56,11 +71,10 @@ static kvern_status tokenize(const char *tokenizer, const char *model_name, cons
     kvern_status status = kvern_model_open(&model, model_name, err);
     if (status == KVERN_OK)
         status = kvern_tokenize(model, text, n_bytes, flags, tokens, err);
-    if (status == KVERN_OK) {
-        *pieces = calloc(tokens->n + 1, sizeof **pieces);
-        for (size_t i = 0; *pieces && i < tokens->n; i++)
-            (*pieces)[i] = kvern_token_piece(model, tokens->ids[i]);
-    }
+    if (status == KVERN_OK && !(*pieces = try_new(tokens->n, sizeof **pieces)))
+        status = fail(err, KVERN_MEMORY, "out of memory for %zu tokens", tokens->n);
+    for (size_t i = 0; status == KVERN_OK && i < tokens->n; i++)
+        (*pieces)[i] = kvern_token_piece(model, tokens->ids[i]);
     kvern_model_close(model);
     return status;
 }
@@ -68,8 +82,9 @@ static kvern_status tokenize(const char *tokenizer, const char *model_name, cons
 int cmd_tokenize(int argc, char **argv)
 {
     static const struct command_help help = {
-        .usage = "tokenize TEXT | --file FILE [OPTIONS]",
+        .usage = "tokenize TEXT | --file FILE | - [OPTIONS]",
         .summary = "Shows a text's tokens: ids, pieces and byte offsets.",
+        .details = "Without TEXT the text on stdin is taken. Offsets count bytes.",
         .examples = "  kvern tokenize \"a hand mill\"\n"
                     "  kvern tokenize --tokenizer tokenizer.json --file notes.txt --json",
     };
@@ -100,8 +115,13 @@ int cmd_tokenize(int argc, char **argv)
 
     if (exit_status >= 0)
         return exit_status;
-    if ((arguments.n == 1) == (file != NULL))
-        return usage_error("tokenize takes one TEXT or --file FILE");
+    if (arguments.n + (file ? 1 : 0) > 1)
+        return usage_error(&help, "tokenize takes one TEXT or --file FILE");
+    if (!file && (arguments.n == 0 || strcmp(arguments.items[0], "-") == 0)) {
+        if (arguments.n == 0 && isatty(STDIN_FILENO))
+            return usage_error(&help, "tokenize needs a TEXT, --file FILE or text on stdin");
+        file = "-";
+    }
     unsigned flags =
         (has_special ? KVERN_TOKENIZE_SPECIAL : 0U) | (has_control ? KVERN_TOKENIZE_CONTROL : 0U);
     kvern_status status = KVERN_OK;
@@ -111,7 +131,11 @@ int cmd_tokenize(int argc, char **argv)
     if (status == KVERN_OK)
         status = tokenize(tokenizer, model, input, file ? n_bytes : strlen(input), flags, &tokens,
                           &pieces, &err);
-    exit_status = status == KVERN_OK ? print_tokens(&tokens, pieces, is_json) : report(&err);
+    exit_status = status == KVERN_OK ? EXIT_OK : report(&err);
+    if (status == KVERN_OK && is_json)
+        output_json(tokens_json(&tokens, pieces));
+    else if (status == KVERN_OK)
+        print_tokens(&tokens, pieces);
     kvern_strings_free(pieces, tokens.n);
     kvern_tokens_clear(&tokens);
     free(text);

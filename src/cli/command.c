@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "cli/interrupt.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,33 +43,64 @@ kvern_status open_engine(const struct engine_flags *flags, const kvern_model *mo
     return kvern_engine_open(engine, model, &options, err);
 }
 
-static kvern_status read_stream(FILE *stream, const char *name, char **text, size_t *n_bytes,
+kvern_status interrupted(kvern_error *err)
+{
+    return fail(err, KVERN_CANCELLED, "interrupted");
+}
+
+static kvern_status read_stream(FILE *stream, const char *name, struct buffer *buffer,
                                 kvern_error *err)
 {
-    struct buffer buffer = {0};
-    char chunk[1 << 16];
+    char chunk[1 << 14];
     size_t n;
 
     while ((n = fread(chunk, 1, sizeof chunk, stream)) > 0) {
-        buffer_add(&buffer, chunk, n);
-        if (buffer.has_failed || buffer.n_bytes > MAX_INPUT_BYTES) {
-            buffer_clear(&buffer);
-            return fail(err, KVERN_LIMIT, "%s has over %d MiB", name, MAX_INPUT_BYTES >> 20);
-        }
+        buffer_add(buffer, chunk, n);
+        if (buffer->has_failed)
+            return fail(err, KVERN_MEMORY, "out of memory reading %s", name);
+        if (buffer->n_bytes > MAX_INPUT_BYTES)
+            return fail(err, KVERN_LIMIT, "%s has over %d MiB, the limit of one input", name,
+                        MAX_INPUT_BYTES >> 20);
     }
-    if (ferror(stream)) {
-        buffer_clear(&buffer);
-        return fail(err, KVERN_IO, "cannot read %s", name);
-    }
-    *text = buffer_take(&buffer, n_bytes);
-    return *text ? KVERN_OK : fail(err, KVERN_MEMORY, "out of memory reading %s", name);
+    if (was_interrupted())
+        return interrupted(err);
+    if (ferror(stream))
+        return fail(err, KVERN_IO, "cannot read %s: %s", name, strerror(errno));
+    return KVERN_OK;
 }
 
 kvern_status read_input(const char *path, char **text, size_t *n_bytes, kvern_error *err)
 {
-    if (strcmp(path, "-") == 0)
-        return read_stream(stdin, "stdin", text, n_bytes, err);
-    return file_read(path, MAX_INPUT_BYTES, text, n_bytes, err);
+    bool is_stdin = strcmp(path, "-") == 0;
+    struct buffer buffer = {0};
+    FILE *stream = is_stdin ? stdin : fopen(path, "rb");
+
+    if (!stream)
+        return fail(err, errno == ENOENT ? KVERN_NOT_FOUND : KVERN_IO, "cannot open %s: %s", path,
+                    strerror(errno));
+    kvern_status status = read_stream(stream, is_stdin ? "stdin" : path, &buffer, err);
+    if (!is_stdin)
+        fclose(stream);
+    if (status == KVERN_OK)
+        *text = buffer_take(&buffer, n_bytes);
+    if (status == KVERN_OK && !*text)
+        status = fail(err, KVERN_MEMORY, "out of memory reading %s", path);
+    buffer_clear(&buffer);
+    return status;
+}
+
+kvern_status read_text(const char *path, char **text, kvern_error *err)
+{
+    size_t n_bytes;
+    kvern_status status = read_input(path, text, &n_bytes, err);
+
+    if (status != KVERN_OK || strlen(*text) == n_bytes)
+        return status;
+    status = fail(err, KVERN_INVALID, "%s is not text: byte %zu is NUL",
+                  strcmp(path, "-") == 0 ? "stdin" : path, strlen(*text));
+    free(*text);
+    *text = NULL;
+    return status;
 }
 
 kvern_status make_prompt(const kvern_model *model, const char *system, const char *text,
@@ -79,10 +111,29 @@ kvern_status make_prompt(const kvern_model *model, const char *system, const cha
     size_t n = 0;
 
     kvern_model_get_info(model, &info);
+    if (system && (is_raw || !info.has_chat_template))
+        return fail(err, KVERN_INVALID, "a system message needs a chat template: %s",
+                    is_raw ? "leave out --raw, or put it into the prompt"
+                           : "this model has none, so put it into the prompt");
     if (is_raw || !info.has_chat_template)
         return kvern_tokenize(model, text, strlen(text), KVERN_TOKENIZE_SPECIAL, tokens, err);
     if (system)
         messages[n++] = (kvern_message){"system", system};
     messages[n++] = (kvern_message){"user", text};
     return kvern_chat_tokenize(model, messages, n, true, tokens, err);
+}
+
+json_t *result_json(json_t *id, const char *text, size_t n_bytes, const kvern_event *event)
+{
+    json_t *result =
+        json_pack("{s:O* s:s% s:s s:{s:I s:I s:I} s:{s:f s:f s:f}}", "id", id, "text", text,
+                  n_bytes, "finish_reason", kvern_finish_name(event->finish), "usage",
+                  "prompt_tokens", (json_int_t)event->n_prompt_tokens, "completion_tokens",
+                  (json_int_t)event->n_completion_tokens, "cached_tokens",
+                  (json_int_t)event->n_cached_tokens, "timings", "wait_ms", event->wait_ms,
+                  "prefill_ms", event->prefill_ms, "decode_ms", event->decode_ms);
+
+    if (result && event->finish == KVERN_FINISH_ERROR)
+        json_object_set_new(result, "error", json_string(event->error.message));
+    return result;
 }

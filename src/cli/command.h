@@ -9,7 +9,13 @@
 #include "cli/options.h"
 #include "kvern.h"
 
+#include <jansson.h>
+
+/* The others: EXIT_USAGE in options.h, EXIT_INTERRUPTED in interrupt.h. */
 enum { EXIT_OK = 0, EXIT_FAILED = 1 };
+
+/* The largest seed that the command line takes; exact as a double. */
+#define MAX_SEED 9007199254740992.0
 
 /* The model when none is named. */
 #define DEFAULT_MODEL "smollm2"
@@ -69,12 +75,22 @@ kvern_status open_model(const struct engine_flags *flags, kvern_model **model, k
 kvern_status open_engine(const struct engine_flags *flags, const kvern_model *model,
                          kvern_engine **engine, kvern_error *err);
 
-/* All of stdin or a file ("-": stdin), NUL-terminated, malloc'ed. */
+/* KVERN_CANCELLED, "interrupted" */
+kvern_status interrupted(kvern_error *err);
+
+/* All of stdin or a file ("-": stdin; pipes and devices too), NUL-terminated, malloc'ed. Ctrl-C
+ * while it waits gives KVERN_CANCELLED. */
 kvern_status read_input(const char *path, char **text, size_t *n_bytes, kvern_error *err);
+/* The same for what must be text: a NUL byte, at which it would be cut, is an error. */
+kvern_status read_text(const char *path, char **text, kvern_error *err);
 
 /* One user message through the model's chat template, or the bare text with its special tokens if
- * `is_raw` or the model has no template. */
+ * `is_raw` or the model has no template (then a `system` text is an error). */
 kvern_status make_prompt(const kvern_model *model, const char *system, const char *text,
                          bool is_raw, kvern_tokens *tokens, kvern_error *err);
+
+/* {"id", "text", "finish_reason", "usage", "timings"} and "error" if it failed; `id` is borrowed,
+ * NULL leaves it out. NULL if memory ran out. */
+json_t *result_json(json_t *id, const char *text, size_t n_bytes, const kvern_event *event);
 
 #endif

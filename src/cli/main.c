@@ -4,6 +4,7 @@
  */
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/output.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -33,7 +34,7 @@ static void print_overview(FILE *stream)
           stream);
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(stream, "  %-10s %s\n", commands[i].name, commands[i].summary);
-    fputs("\n'kvern COMMAND --help' shows its options and examples.\n\nTo begin:\n"
+    fputs("\n'kvern help COMMAND' shows its options and examples.\n\nTo begin:\n"
           "  kvern pull smollm2\n"
           "  kvern generate \"What is a hand mill?\"\n",
           stream);
@@ -45,26 +46,38 @@ static void print_warning(const char *line, void *data)
     fprintf(stderr, "kvern: %s\n", line);
 }
 
+static int run_command(int argc, char **argv)
+{
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (strcmp(argv[0], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    }
+    return usage_error(NULL, "unknown command '%s'", argv[0]);
+}
+
+static int run(int argc, char **argv)
+{
+    if (argc == 0) {
+        print_overview(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[0], "help") == 0 && argc > 1)
+        return run_command(2, (char *[]){argv[1], "--help", NULL});
+    if (strcmp(argv[0], "help") == 0 || strcmp(argv[0], "--help") == 0 ||
+        strcmp(argv[0], "-h") == 0) {
+        print_overview(stdout);
+        return EXIT_OK;
+    }
+    if (strcmp(argv[0], "--version") == 0 || strcmp(argv[0], "version") == 0) {
+        printf("kvern %s\n", kvern_version());
+        return EXIT_OK;
+    }
+    return run_command(argc, argv);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc < 2) {
-        print_overview(stderr);
-        return 2;
-    }
-    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
-        strcmp(argv[1], "-h") == 0) {
-        print_overview(stdout);
-        return 0;
-    }
-    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) {
-        printf("kvern %s\n", kvern_version());
-        return 0;
-    }
     kvern_set_log(print_warning, NULL);
     interrupt_watch();
-    for (size_t i = 0; i < N_COMMANDS; i++) {
-        if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 2, argv + 2);
-    }
-    return usage_error("unknown command '%s'", argv[1]);
+    return output_finish(run(argc > 0 ? argc - 1 : 0, argv + 1));
 }

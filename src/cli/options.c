@@ -10,10 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-enum { EXIT_USAGE = 2, HELP_COLUMN = 30 };
+enum { LEFT_BYTES = 64 };
 
-int usage_error(const char *format, ...)
+int usage_error(const struct command_help *help, const char *format, ...)
 {
     va_list args;
 
@@ -21,26 +22,44 @@ int usage_error(const char *format, ...)
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
-    fputs("\nTry 'kvern help' or 'kvern COMMAND --help'.\n", stderr);
+    if (help)
+        fprintf(stderr, "\nTry 'kvern %.*s --help'.\n", (int)strcspn(help->usage, " "),
+                help->usage);
+    else
+        fputs("\nTry 'kvern help'.\n", stderr);
     return EXIT_USAGE;
+}
+
+/* "  -n, --max-tokens N"; returns its length. */
+static int format_left(const struct option *option, char left[LEFT_BYTES])
+{
+    char letter[] = "    ";
+
+    if (option->letter)
+        memcpy(letter, (char[]){'-', option->letter, ','}, 3);
+    return snprintf(left, LEFT_BYTES, "  %s--%s%s%s", letter, option->name,
+                    option->argument ? " " : "", option->argument ? option->argument : "");
 }
 
 static void print_help(const struct option *options, const struct command_help *help)
 {
+    char left[LEFT_BYTES];
+    int width = 0;
+
+    for (const struct option *option = options; option->name; option++) {
+        int n = format_left(option, left);
+
+        width = n > width ? n : width;
+    }
     printf("Usage: kvern %s\n%s\n", help->usage, help->summary);
     if (help->details)
         printf("\n%s\n", help->details);
     puts("\nOptions:");
     for (const struct option *option = options; option->name; option++) {
-        char left[64];
-        int n = snprintf(left, sizeof left, "  %c%c%s --%s%s%s", option->letter ? '-' : ' ',
-                         option->letter ? option->letter : ' ', option->letter ? "," : " ",
-                         option->name, option->argument ? " " : "",
-                         option->argument ? option->argument : "");
-
-        printf("%-*s%s%s\n", HELP_COLUMN, left, n >= HELP_COLUMN ? " " : "", option->help);
+        format_left(option, left);
+        printf("%-*s  %s\n", width, left, option->help);
     }
-    printf("%-*s%s\n", HELP_COLUMN, "  -h, --help", "show this");
+    printf("%-*s  %s\n", width, "  -h, --help", "show this");
     puts("\nEvery option can also be set in the environment: --max-tokens as KVERN_MAX_TOKENS.");
     if (help->examples)
         printf("\nExamples:\n%s\n", help->examples);
@@ -78,23 +97,61 @@ static bool parse_bytes(const char *text, size_t *value)
     return true;
 }
 
-static int bad_value(const struct option *option, const char *text)
+/* What is being parsed, and how the user spelled the option: "--max-tokens", "KVERN_MAX_TOKENS". */
+struct origin {
+    const struct command_help *help;
+    const char *shown;
+};
+
+static int bad_value(const struct origin *origin, const struct option *option, const char *text)
 {
     if (option->kind == OPTION_INT || option->kind == OPTION_FLOAT)
-        return usage_error("--%s takes a number from %.15g to %.15g, not '%s'", option->name,
+        return usage_error(origin->help, "%s takes a %s from %.15g to %.15g, not '%s'",
+                           origin->shown, option->kind == OPTION_INT ? "whole number" : "number",
                            option->low, option->high, text);
-    return usage_error("--%s takes a size such as 512M, not '%s'", option->name, text);
+    return usage_error(origin->help, "%s takes %s, not '%s'", origin->shown,
+                       option->kind == OPTION_FLAG ? "1 or 0" : "a size such as 512M", text);
+}
+
+static bool parse_flag(const char *text, bool *value)
+{
+    static const char *const words[][2] = {
+        {"0", "1"}, {"false", "true"}, {"no", "yes"}, {"off", "on"}};
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        for (int j = 0; j < 2; j++) {
+            if (strcasecmp(text, words[i][j]) == 0) {
+                *value = j == 1;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static int add_to_list(const struct origin *origin, struct option_list *list, const char *text)
+{
+    if (list->is_from_environment) {
+        list->n = 0;
+        list->is_from_environment = false;
+    }
+    if (list->n == sizeof list->items / sizeof list->items[0])
+        return usage_error(origin->help, "%s can be given %zu times at most", origin->shown,
+                           list->n);
+    list->items[list->n++] = text;
+    return 0;
 }
 
 /* Returns 0, or the exit status of a usage error. */
-static int set_value(const struct option *option, const char *text)
+static int set_value(const struct origin *origin, const struct option *option, const char *text)
 {
     char *end;
+    bool is_good = true;
 
     errno = 0;
     switch (option->kind) {
     case OPTION_FLAG:
-        *(bool *)option->value = !(strcmp(text, "0") == 0 || strcmp(text, "false") == 0);
+        is_good = parse_flag(text, option->value);
         break;
     case OPTION_STRING:
         *(const char **)option->value = text;
@@ -102,40 +159,36 @@ static int set_value(const struct option *option, const char *text)
     case OPTION_INT: {
         long long value = strtoll(text, &end, 10);
 
-        if (end == text || *end || errno || (double)value < option->low ||
-            (double)value > option->high)
-            return bad_value(option, text);
-        *(int64_t *)option->value = value;
+        is_good = end != text && !*end && !errno && (double)value >= option->low &&
+                  (double)value <= option->high;
+        if (is_good)
+            *(int64_t *)option->value = value;
         break;
     }
     case OPTION_FLOAT: {
         double value = strtod(text, &end);
 
-        if (end == text || *end || errno || !(value >= option->low && value <= option->high))
-            return bad_value(option, text);
-        *(double *)option->value = value;
+        is_good = end != text && !*end && !errno && value >= option->low && value <= option->high;
+        if (is_good)
+            *(double *)option->value = value;
         break;
     }
     case OPTION_BYTES:
-        if (!parse_bytes(text, option->value))
-            return bad_value(option, text);
+        is_good = parse_bytes(text, option->value);
         break;
-    case OPTION_LIST: {
-        struct option_list *list = option->value;
-
-        if (list->n == sizeof list->items / sizeof list->items[0])
-            return usage_error("--%s can be given %zu times at most", option->name, list->n);
-        list->items[list->n++] = text;
-        break;
+    case OPTION_LIST:
+        return add_to_list(origin, option->value, text);
     }
-    }
-    return 0;
+    return is_good ? 0 : bad_value(origin, option, text);
 }
 
-static int read_environment(const struct option *options)
+static int read_environment(const struct option *options, const struct command_help *help)
 {
-    for (const struct option *option = options; option->name; option++) {
+    int status = 0;
+
+    for (const struct option *option = options; status == 0 && option->name; option++) {
         char name[64] = "KVERN_";
+        struct origin origin = {help, name};
         size_t n = strlen(name);
 
         for (const char *c = option->name; *c && n + 1 < sizeof name; c++)
@@ -145,11 +198,11 @@ static int read_environment(const struct option *options)
         const char *value = getenv(name);
         if (!value || !*value)
             continue;
-        int status = set_value(option, value);
-        if (status)
-            return status;
+        status = set_value(&origin, option, value);
+        if (status == 0 && option->kind == OPTION_LIST)
+            ((struct option_list *)option->value)->is_from_environment = true;
     }
-    return 0;
+    return status;
 }
 
 /* The row named by `text` ("--name", "--name=value", "--no-name", "-x", "-xvalue"), with the value
@@ -183,45 +236,62 @@ static const struct option *find(const struct option *options, const char *text,
     return NULL;
 }
 
+/* The option at argv[*i]; moves *i over a value that stands in the next word. */
+static int parse_option(const struct option *options, const struct command_help *help, int argc,
+                        char **argv, int *i)
+{
+    const char *value;
+    bool is_negated;
+    const struct option *option = find(options, argv[*i], &value, &is_negated);
+    char shown[LEFT_BYTES];
+    struct origin origin = {help, shown};
+
+    if (!option)
+        return usage_error(help, "unknown option '%s'", argv[*i]);
+    snprintf(shown, sizeof shown, "--%s", option->name);
+    if (option->kind == OPTION_FLAG) {
+        if (value)
+            return usage_error(help, "%s takes no value", shown);
+        *(bool *)option->value = !is_negated;
+        return 0;
+    }
+    if (!value) {
+        if (*i + 1 == argc)
+            return usage_error(help, "%s needs a value (%s)", shown, option->argument);
+        value = argv[++*i];
+    }
+    return set_value(&origin, option, value);
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+    }
+    return false;
+}
+
 int options_parse(const struct option *options, const struct command_help *help, int argc,
                   char **argv, struct positionals *positionals)
 {
-    int status = read_environment(options);
+    int status;
 
     *positionals = (struct positionals){.items = argv};
+    if (asks_for_help(argc, argv)) {
+        print_help(options, help);
+        return 0;
+    }
+    status = read_environment(options, help);
     for (int i = 0; status == 0 && i < argc; i++) {
-        const char *value;
-        bool is_negated;
-        char *text = argv[i];
-
-        if (strcmp(text, "--") == 0) {
+        if (strcmp(argv[i], "--") == 0) {
             for (i++; i < argc; i++)
                 argv[positionals->n++] = argv[i];
-            break;
+        } else if (argv[i][0] != '-' || argv[i][1] == '\0') {
+            argv[positionals->n++] = argv[i];
+        } else {
+            status = parse_option(options, help, argc, argv, &i);
         }
-        if (text[0] != '-' || text[1] == '\0') {
-            argv[positionals->n++] = text;
-            continue;
-        }
-        if (strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0) {
-            print_help(options, help);
-            return 0;
-        }
-        const struct option *option = find(options, text, &value, &is_negated);
-        if (!option)
-            return usage_error("unknown option '%s'", text);
-        if (option->kind == OPTION_FLAG) {
-            if (value)
-                return usage_error("--%s takes no value", option->name);
-            *(bool *)option->value = !is_negated;
-            continue;
-        }
-        if (!value) {
-            if (i + 1 == argc)
-                return usage_error("--%s needs a value (%s)", option->name, option->argument);
-            value = argv[++i];
-        }
-        status = set_value(option, value);
     }
     return status ? status : -1;
 }

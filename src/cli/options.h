@@ -11,18 +11,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The exit status of a usage error; the others are in command.h and interrupt.h. */
+enum { EXIT_USAGE = 2 };
+
 enum option_kind {
-    OPTION_FLAG,   /* bool; --no-NAME clears it */
+    OPTION_FLAG, /* bool; --no-NAME clears it; 1/0, true/false, yes/no, on/off in the environment */
     OPTION_STRING, /* const char * */
     OPTION_INT,    /* int64_t, within [low, high] */
     OPTION_FLOAT,  /* double, within [low, high] */
     OPTION_BYTES,  /* size_t: 512M, 2G, 1048576 */
-    OPTION_LIST,   /* struct option_list: may be given again */
+    OPTION_LIST,   /* struct option_list: may be given again; the environment gives one item */
 };
 
 struct option_list {
     const char *items[16];
     size_t n;
+    bool is_from_environment; /* the first one on the command line takes its place */
 };
 
 struct option {
@@ -53,7 +57,9 @@ struct positionals {
  * a usage error (told on stderr). `options` ends with a row whose name is NULL. */
 int options_parse(const struct option *options, const struct command_help *help, int argc,
                   char **argv, struct positionals *positionals);
-/* "kvern: <sentence>" and how to get help, on stderr; returns 2. */
-int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* "kvern: <sentence>" and how to get help with the command (NULL: with any), on stderr; returns 2.
+ */
+int usage_error(const struct command_help *help, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

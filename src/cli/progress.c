@@ -4,6 +4,7 @@
  */
 #include "cli/progress.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -51,6 +52,7 @@ void progress_begin(struct progress *progress, enum progress_unit unit, bool is_
 
 static void format_time_left(char *text, size_t n_bytes, double seconds)
 {
+    seconds = fmin(fmax(seconds, 0), 359999); /* 99:59 h */
     if (seconds < 60)
         snprintf(text, n_bytes, "%.0f s left", seconds);
     else if (seconds < 3600)
@@ -74,7 +76,7 @@ void progress_show(struct progress *progress, const char *what, int64_t done, in
     static const char *const unit_names[] = {"", " tokens", ""};
     double now = seconds_now();
     double elapsed = now - progress->started;
-    double share = total > 0 ? (double)done / (double)total : 0;
+    double share = total > 0 ? fmin((double)done / (double)total, 1) : 0;
     double rate = elapsed > 0.05 ? (double)done / elapsed : 0;
     char bar[BAR_WIDTH + 1];
     char amount[32];
@@ -99,6 +101,9 @@ void progress_show(struct progress *progress, const char *what, int64_t done, in
     else
         snprintf(line, sizeof line, "%s  %s%s/s  %s", what, amount, unit_names[progress->unit],
                  note ? note : "");
+    size_t n_line = strlen(line);
+    while (n_line > 0 && line[n_line - 1] == ' ')
+        line[--n_line] = '\0';
     if (progress->is_terminal)
         fprintf(stderr, "\r\033[K%.*s", terminal_width() - 1, line);
     else

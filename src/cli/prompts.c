@@ -13,6 +13,23 @@
 
 enum { MAX_MESSAGES = 1024, MAX_STOPS = 16 };
 
+/* Sampling fields of other programs: left aside, they would change the answer in silence. */
+static const char *const unsupported[] = {
+    "best_of",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "mirostat",
+    "n",
+    "num_beams",
+    "presence_penalty",
+    "response_format",
+    "tools",
+    "top_logprobs",
+    "typical_p",
+};
+
 static struct prompt *add(struct prompts *prompts, const struct prompt_settings *settings)
 {
     if (prompts->n == prompts->capacity) {
@@ -71,17 +88,33 @@ static kvern_status read_messages(struct prompt *prompt, const kvern_model *mode
     return status;
 }
 
-static kvern_status read_number(const json_t *fields, const char *name, double low, double high,
-                                double *value, kvern_error *err)
+/* Leaves *value as it is if the field is not there. */
+static kvern_status read_float(const json_t *fields, const char *name, double low, double high,
+                               float *value, kvern_error *err)
+{
+    const json_t *field = json_object_get(fields, name);
+    double number = json_number_value(field);
+
+    if (!field)
+        return KVERN_OK;
+    if (!json_is_number(field) || !(number >= low && number <= high))
+        return fail(err, KVERN_INVALID, "\"%s\" must be a number from %g to %g", name, low, high);
+    *value = (float)number;
+    return KVERN_OK;
+}
+
+static kvern_status read_integer(const json_t *fields, const char *name, json_int_t high,
+                                 json_int_t *value, kvern_error *err)
 {
     const json_t *field = json_object_get(fields, name);
 
     if (!field)
         return KVERN_OK;
-    if (!json_is_number(field) || !(json_number_value(field) >= low) ||
-        !(json_number_value(field) <= high))
-        return fail(err, KVERN_INVALID, "\"%s\" must be a number from %g to %g", name, low, high);
-    *value = json_number_value(field);
+    if (!json_is_integer(field) || json_integer_value(field) < 0 ||
+        json_integer_value(field) > high)
+        return fail(err, KVERN_INVALID, "\"%s\" must be a whole number from 0 to %lld", name,
+                    (long long)high);
+    *value = json_integer_value(field);
     return KVERN_OK;
 }
 
@@ -107,34 +140,45 @@ static kvern_status read_stops(struct prompt *prompt, const json_t *stop, kvern_
 static kvern_status read_sampling(struct prompt *prompt, const json_t *fields, kvern_error *err)
 {
     kvern_sampling *sampling = &prompt->request.sampling;
-    struct {
+    const struct {
         const char *name;
-        double low, high, value;
-    } numbers[] = {
-        {"temperature", 0, 100, sampling->temperature},
-        {"top_k", 0, 1e9, sampling->top_k},
-        {"top_p", 0, 1, sampling->top_p},
-        {"min_p", 0, 1, sampling->min_p},
-        {"repetition_penalty", 0.01, 100, sampling->repetition_penalty},
-        {"seed", 0, 9007199254740992.0, (double)sampling->seed},
-        {"max_tokens", 1, 1e9, prompt->request.max_tokens},
+        double low, high;
+        float *value;
+    } floats[] = {
+        {"temperature", 0, 100, &sampling->temperature},
+        {"top_p", 0, 1, &sampling->top_p},
+        {"min_p", 0, 1, &sampling->min_p},
+        {"repetition_penalty", 0.01, 100, &sampling->repetition_penalty},
     };
+    json_int_t top_k = sampling->top_k;
+    json_int_t max_tokens = prompt->request.max_tokens;
+    json_int_t seed = (json_int_t)sampling->seed;
+    const json_t *ignore_eos = json_object_get(fields, "ignore_eos");
     kvern_status status = KVERN_OK;
 
-    for (size_t i = 0; status == KVERN_OK && i < sizeof numbers / sizeof numbers[0]; i++)
-        status = read_number(fields, numbers[i].name, numbers[i].low, numbers[i].high,
-                             &numbers[i].value, err);
+    for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++) {
+        if (json_object_get(fields, unsupported[i]))
+            return fail(err, KVERN_UNSUPPORTED, "\"%s\" is not supported; leave it out",
+                        unsupported[i]);
+    }
+    for (size_t i = 0; status == KVERN_OK && i < sizeof floats / sizeof floats[0]; i++)
+        status =
+            read_float(fields, floats[i].name, floats[i].low, floats[i].high, floats[i].value, err);
+    if (status == KVERN_OK)
+        status = read_integer(fields, "top_k", 1 << 24, &top_k, err);
+    if (status == KVERN_OK)
+        status = read_integer(fields, "max_tokens", 1 << 24, &max_tokens, err);
+    if (status == KVERN_OK)
+        status = read_integer(fields, "seed", (json_int_t)MAX_SEED, &seed, err);
+    if (status == KVERN_OK && ignore_eos && !json_is_boolean(ignore_eos))
+        status = fail(err, KVERN_INVALID, "\"ignore_eos\" must be true or false");
     if (status != KVERN_OK)
         return status;
-    sampling->temperature = (float)numbers[0].value;
-    sampling->top_k = (int32_t)numbers[1].value;
-    sampling->top_p = (float)numbers[2].value;
-    sampling->min_p = (float)numbers[3].value;
-    sampling->repetition_penalty = (float)numbers[4].value;
-    sampling->seed = (uint64_t)numbers[5].value;
-    prompt->request.max_tokens = (int32_t)numbers[6].value;
-    if (json_is_true(json_object_get(fields, "ignore_eos")))
-        prompt->request.ignore_eos = true;
+    sampling->top_k = (int32_t)top_k;
+    sampling->seed = (uint64_t)seed;
+    prompt->request.max_tokens = (int32_t)max_tokens;
+    if (ignore_eos)
+        prompt->request.ignore_eos = json_is_true(ignore_eos);
     return read_stops(prompt, json_object_get(fields, "stop"), err);
 }
 
@@ -143,7 +187,7 @@ static kvern_status add_line(struct prompts *prompts, const kvern_model *model,
                              size_t n_bytes, kvern_error *err)
 {
     json_error_t problem;
-    json_t *fields = json_loadb(line, n_bytes, JSON_ALLOW_NUL, &problem);
+    json_t *fields = json_loadb(line, n_bytes, JSON_REJECT_DUPLICATES, &problem);
 
     if (!fields)
         return fail(err, KVERN_FORMAT, "not JSON: %s", problem.text);
@@ -157,7 +201,7 @@ static kvern_status add_line(struct prompts *prompts, const kvern_model *model,
     const json_t *messages = json_object_get(fields, "messages");
     json_t *id = json_object_get(fields, "id");
     if (!text == !messages)
-        return fail(err, KVERN_INVALID, "needs \"prompt\" or \"messages\"");
+        return fail(err, KVERN_INVALID, "needs either \"prompt\" or \"messages\"");
     if (text && !json_is_string(text))
         return fail(err, KVERN_INVALID, "\"prompt\" must be a string");
     if (id) {
