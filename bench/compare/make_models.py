@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the two models of the comparison in the form each peer reads, all from the same weights.
 
-  .deps/peers/hf/bin/python bench/compare/make_models.py [-o .deps/models/compare] [NAME...]
+  .deps/peers/hf/bin/python bench/compare/make_models.py [--kvern PATH] [-o FOLDER] [NAME...]
 
 NAME: `smollm2-135m` (dequantised from the default GGUF) and `qwen2.5-0.5b` (seeded random weights in
 the shape of Qwen2.5-0.5B, with the other model's tokenizer, as speed needs no sense). For each, under
@@ -11,6 +11,11 @@ the output folder:
   NAME/gguf      f16.gguf and q4_0.gguf                              llama.cpp
   NAME/genai     int4, groups of 32, accuracy level 4                onnxruntime-genai's model builder
   NAME/openvino  int4, groups of 64, and OpenVINO's tokenizer        optimum-intel
+  NAME/kvern     Q4_1 as it is in the GGUF; the other with --weights q4   kvern convert
+
+The embedding table, which is the output layer too, decides much of decode. SmolLM2's has 8 bit in kvern's
+GGUF, and so has it in the forms of llama.cpp and OpenVINO, whose default this is; the builder of
+onnxruntime-genai makes 4 bit. In the other model it has 4 bit everywhere.
 
 The exporters run in their peer's environment (setup.sh). What is there already is not made again.
 """
@@ -123,6 +128,7 @@ import sys, llama_cpp
 params = llama_cpp.llama_model_quantize_default_params()
 params.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
 params.nthread = 2
+params.pure = sys.argv[3] == "pure"
 if llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), params) != 0:
     sys.exit("llama_model_quantize failed")
 """
@@ -133,14 +139,16 @@ def run(*command):
     subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr)
 
 
-def make(name, base):
-    """All four forms of one model. Each is made beside its place and moved there when whole."""
+def make(name, base, kvern):
+    """All forms of one model. Each is made beside its place and moved there when whole."""
     hf = base / "hf"
+    is_smollm2 = name == "smollm2-135m"
 
     def gguf(folder):
         folder.mkdir()
         make_f16_gguf(name, hf, folder / "f16.gguf")
-        run(PEERS / "llama/bin/python", "-c", QUANTIZE, folder / "f16.gguf", folder / "q4_0.gguf")
+        run(PEERS / "llama/bin/python", "-c", QUANTIZE, folder / "f16.gguf", folder / "q4_0.gguf",
+            "mixed" if is_smollm2 else "pure")
 
     def genai(folder):
         run(PEERS / "genai/bin/python", "-m", "onnxruntime_genai.models.builder", "-i", hf, "-o", folder,
@@ -150,10 +158,14 @@ def make(name, base):
     def openvino(folder):
         run(PEERS / "openvino/bin/optimum-cli", "export", "openvino", "-m", hf, "--task",
             "text-generation-with-past", "--weight-format", "int4", "--group-size", "64", "--ratio",
-            "1.0", "--sym", folder)
+            "1.0", "--sym", *([] if is_smollm2 else ["--all-layers"]), folder)
+
+    def kvern_model(folder):
+        source = [GGUF] if is_smollm2 else [hf, "--weights", "q4"]
+        run(kvern, "convert", *source, "-o", folder, "--name", name, "--quiet")
 
     for form, make_form in (("hf", lambda folder: make_hf(name, folder)), ("gguf", gguf),
-                            ("genai", genai), ("openvino", openvino)):
+                            ("genai", genai), ("openvino", openvino), ("kvern", kvern_model)):
         if (base / form).exists():
             print(f"{name}/{form}: ready")
             continue
@@ -168,12 +180,13 @@ def make(name, base):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", default=NAMES)
+    parser.add_argument("--kvern", default=str(ROOT / "build/kvern"), help="the command")
     parser.add_argument("-o", "--output", type=pathlib.Path, default=ROOT / ".deps/models/compare")
     args = parser.parse_args()
     for name in args.names:
         if name not in NAMES:
             parser.error(f"no model named {name}; there are {', '.join(NAMES)}")
-        make(name, args.output.resolve() / name)
+        make(name, args.output.resolve() / name, args.kvern)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Sets the peers up, makes the models and compares; arguments go to compare.py.
+# The whole comparison from nothing: kvern, the peers, their models, speed, and whether answers change in
+# a batch. What is there already is kept, so a run that was stopped goes on. Arguments (--rounds 5, --model
+# NAME, --only NAMES) go to compare.py. Results: build/bench/{speed,answers}.{md,json}.
 set -eu
 cd "$(dirname "$0")/../.."
+kvern=${KVERN:-build/kvern}
+peers_python=.deps/peers/hf/bin/python
+out=build/bench
+
+if [ -z "${KVERN:-}" ]; then
+    sh scripts/setup.sh build
+    sh scripts/setup.sh model
+fi
 sh bench/compare/setup.sh
-.deps/peers/hf/bin/python bench/compare/make_models.py
-exec python3 bench/compare/compare.py "$@"
+"$peers_python" bench/compare/make_models.py --kvern "$kvern"
+mkdir -p "$out"
+python3 bench/compare/compare.py --kvern "$kvern" --markdown "$out/speed.md" "$@" >"$out/speed.json"
+python3 bench/compare/answers.py --kvern "$kvern" --markdown "$out/answers.md" >"$out/answers.json"
+echo "$out/speed.md and $out/answers.md are written"

@@ -9,6 +9,13 @@ cd "$(dirname "$0")/../.."
 peers=.deps/peers
 mkdir -p "$peers"
 
+for need in "python3 -c 'import ensurepip, venv'|python3-venv" "c++ --version|g++" "cmake --version|cmake"; do
+    if ! sh -c "${need%|*}" >/dev/null 2>&1; then
+        echo "setup.sh: the peers need the Debian package ${need#*|}" >&2
+        exit 1
+    fi
+done
+
 # make_venv NAME PACKAGE...: the stamp is written last, so a broken install is made again.
 make_venv() {
     name=$1
@@ -19,8 +26,9 @@ make_venv() {
         return
     fi
     rm -rf "${peers:?}/$name"
+    echo "$name: installing $*"
     python3 -m venv "$peers/$name"
-    "$peers/$name/bin/pip" install --quiet "$@"
+    "$peers/$name/bin/pip" install --quiet --disable-pip-version-check "$@"
     echo "$*" >"$stamp"
     echo "$name: installed"
 }

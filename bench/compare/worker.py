@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One peer with one model in one process; compare.py and answers.py drive it by JSON lines.
+"""One peer with one model in one process; peers.py drives it by JSON lines.
 
   .deps/peers/PEER/bin/python bench/compare/worker.py PEER MODEL_DIR
 
@@ -7,9 +7,11 @@ PEER is llama, genai or openvino; MODEL_DIR holds the forms made by make_models.
   {"op": "prefill", "length": L}                          -> {"tokens_per_s"}
   {"op": "decode", "length": L, "batch": B, "steps": N}   -> {"tokens_per_s"} of all sequences together
   {"op": "answers", "prompts": [[ids]], "steps": N, "together": bool} -> {"answers": [[ids]]}
-Greedy, end tokens ignored, nothing cached between requests. Decode is timed from the second new token
-on, so that no prefill is in it. A time counts from call to call: sampling and Python are part of it.
+Greedy, end tokens ignored, nothing cached between requests. A peer's `generate` returns the answers and
+the times: when it began to run, then after each new token. Decode is timed from the second new token
+on, so that no prefill is in it; choosing the tokens is part of the time.
 """
+import ctypes
 import json
 import os
 import pathlib
@@ -18,6 +20,7 @@ import sys
 import time
 
 N_THREADS = 2
+MAX_BATCH = 4096  # tokens of one llama_decode
 
 
 def draw_ids(length, seed):
@@ -42,13 +45,19 @@ class Llama:
             raise SystemExit(f"llama.cpp does not open {folder}/gguf/q4_0.gguf")
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_seq_max, params.kv_unified = 32 * 512, 32, False
-        params.n_batch, params.n_ubatch = 4096, 512
+        params.n_batch, params.n_ubatch = MAX_BATCH, 512
         params.n_threads = params.n_threads_batch = N_THREADS
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         self.params = params
         self.ctx, self.shape = None, None
         self.n_vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
-        self.batch = llama_cpp.llama_batch_init(4096, 0, 1)
+        self.batch = llama_cpp.llama_batch_init(MAX_BATCH, 0, 1)
+        self.arrays = {name: numpy.ctypeslib.as_array(getattr(self.batch, name), (MAX_BATCH,))
+                       for name in ("token", "pos", "n_seq_id", "logits")}
+        self.sequence_ids = numpy.zeros(MAX_BATCH, numpy.int32)
+        for i in range(MAX_BATCH):  # each row's list of sequences is one element of that array
+            self.batch.seq_id[i] = ctypes.cast(self.sequence_ids.ctypes.data + 4 * i,
+                                               ctypes.POINTER(ctypes.c_int32))
 
     def open(self, n_sequences, n_tokens):
         """A context of the size asked for: one too large would slow the peer down."""
@@ -60,30 +69,42 @@ class Llama:
             self.ctx, self.shape = self.api.llama_init_from_model(self.model, self.params), shape
         self.api.llama_memory_clear(self.api.llama_get_memory(self.ctx), True)
 
-    def forward(self, rows):
-        """rows: (token, position, sequence, wants logits); the greedy token of each row that wants."""
-        batch = self.batch
-        batch.n_tokens = len(rows)
-        for i, (token, position, sequence, wants) in enumerate(rows):
-            batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, position, 1
-            batch.seq_id[i][0], batch.logits[i] = sequence, wants
-        if self.api.llama_decode(self.ctx, batch) != 0:
+    def fill(self, tokens, positions, sequences, wants):
+        """The next batch, copied array by array: nothing here is slower for Python's sake."""
+        n = self.batch.n_tokens = len(tokens)
+        for name, values in (("token", tokens), ("pos", positions), ("n_seq_id", 1), ("logits", wants)):
+            self.arrays[name][:n] = values
+        self.sequence_ids[:n] = sequences
+
+    def forward(self):
+        """Runs the batch; the greedy token of each row that wants logits, in their order."""
+        if self.api.llama_decode(self.ctx, self.batch) != 0:
             raise SystemExit("llama_decode failed")
-        as_array = self.numpy.ctypeslib.as_array
-        return [int(as_array(self.api.llama_get_logits_ith(self.ctx, i), (self.n_vocab,)).argmax())
-                for i, row in enumerate(rows) if row[3]]
+        n_rows = int(self.arrays["logits"][:self.batch.n_tokens].sum())
+        if n_rows == 0:
+            return []
+        logits = self.numpy.ctypeslib.as_array(self.api.llama_get_logits(self.ctx),
+                                               (n_rows, self.n_vocab))
+        return [int(row.argmax()) for row in logits]
 
     def generate(self, prompts, steps):
-        self.open(len(prompts), max(map(len, prompts)) + steps)
-        rows = [(token, position, s, position == len(ids) - 1)
-                for s, ids in enumerate(prompts) for position, token in enumerate(ids)]
-        tokens = []
-        for at in range(0, len(rows), 4096):
-            tokens += self.forward(rows[at:at + 4096])
-        answers, times = [[t] for t in tokens], [time.perf_counter()]
+        numpy = self.numpy
+        lengths = numpy.array([len(ids) for ids in prompts], numpy.int32)
+        self.open(len(prompts), int(lengths.max()) + steps)
+        ids = numpy.concatenate([numpy.array(ids, numpy.int32) for ids in prompts])
+        positions = numpy.concatenate([numpy.arange(n, dtype=numpy.int32) for n in lengths])
+        sequences = numpy.repeat(numpy.arange(len(prompts), dtype=numpy.int32), lengths)
+        wants = positions == numpy.repeat(lengths - 1, lengths)
+        tokens, times = [], [time.perf_counter()]
+        for at in range(0, len(ids), MAX_BATCH):
+            part = slice(at, at + MAX_BATCH)
+            self.fill(ids[part], positions[part], sequences[part], wants[part])
+            tokens += self.forward()
+        answers = [[token] for token in tokens]
+        times.append(time.perf_counter())
         for step in range(1, steps):
-            tokens = self.forward([(t, len(ids) + step - 1, s, True)
-                                   for s, (t, ids) in enumerate(zip(tokens, prompts))])
+            self.fill(tokens, lengths + (step - 1), numpy.arange(len(prompts)), 1)
+            tokens = self.forward()
             for answer, token in zip(answers, tokens):
                 answer.append(token)
             times.append(time.perf_counter())
@@ -91,7 +112,8 @@ class Llama:
 
 
 class GenAI:
-    """int4 with accuracy level 4; batches are static, shorter prompts padded on the left."""
+    """int4 with accuracy level 4; batches are static, shorter prompts padded on the left as its own
+    tokenizer does. No chunked prefill. End tokens are kept out of an answer by its minimal length."""
 
     def __init__(self, folder):
         import numpy
@@ -99,7 +121,10 @@ class GenAI:
         self.api, self.numpy = api, numpy
         path = folder / "genai"
         self.pad = json.loads((path / "genai_config.json").read_text())["model"]["pad_token_id"]
-        self.model = api.Model(str(path))
+        config = api.Config(str(path))
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": {
+            "intra_op_num_threads": N_THREADS}}}}))
+        self.model = api.Model(config)
 
     def generate(self, prompts, steps):
         longest = max(map(len, prompts))
@@ -107,9 +132,10 @@ class GenAI:
         params.set_search_options(batch_size=len(prompts), do_sample=False, max_length=longest + steps,
                                   min_length=longest + steps)
         generator = self.api.Generator(self.model, params)
-        generator.append_tokens(self.numpy.array(
-            [[self.pad] * (longest - len(ids)) + ids for ids in prompts], dtype=self.numpy.int32))
-        answers, times = [[] for _ in prompts], []
+        rows = self.numpy.array([[self.pad] * (longest - len(ids)) + ids for ids in prompts],
+                                dtype=self.numpy.int32)
+        answers, times = [[] for _ in prompts], [time.perf_counter()]
+        generator.append_tokens(rows)
         for _ in range(steps):
             generator.generate_next_token()
             for answer, token in zip(answers, generator.get_next_tokens()):
@@ -140,7 +166,7 @@ class OpenVINO:
         handles = [self.pipe.add_request(
             i, self.openvino.Tensor(self.numpy.array([ids], dtype=self.numpy.int64)), config)
             for i, ids in enumerate(prompts)]
-        times = []
+        times = [time.perf_counter()]
         while self.pipe.has_non_finished_requests():
             self.pipe.step()
             times.append(time.perf_counter())
@@ -154,13 +180,12 @@ def answer(peer, request, seed):
     """What one request asks for."""
     if request["op"] == "prefill":
         ids = draw_ids(request["length"], seed)
-        start = time.perf_counter()
         _, times = peer.generate([ids], 1)
-        return {"tokens_per_s": len(ids) / (times[0] - start)}
+        return {"tokens_per_s": len(ids) / (times[1] - times[0])}
     if request["op"] == "decode":
         prompts = [draw_ids(request["length"], seed * 1000 + i) for i in range(request["batch"])]
         _, times = peer.generate(prompts, request["steps"])
-        return {"tokens_per_s": request["batch"] * (len(times) - 1) / (times[-1] - times[0])}
+        return {"tokens_per_s": request["batch"] * (len(times) - 2) / (times[-1] - times[1])}
     if request["op"] == "answers":
         groups = [request["prompts"]] if request["together"] else [[p] for p in request["prompts"]]
         return {"answers": [a for group in groups for a in peer.generate(group, request["steps"])[0]]}
