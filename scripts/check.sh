@@ -1,26 +1,40 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# make check: include rules, format, clang-tidy, and all tests under ASan and UBSan.
+# make check: include rules, format, clang-tidy, and all tests under ASan and UBSan. Silent while all
+# is well, but for ctest's summary at the end; else shows what failed and names the step.
 set -eu
 cd "$(dirname "$0")/.."
+LOG=$(mktemp)
+trap 'rm -f "$LOG"' EXIT
+trap 'exit 130' INT TERM
+
+# step NAME COMMAND...
+step() {
+    name=$1
+    shift
+    if ! "$@" >"$LOG" 2>&1; then
+        cat "$LOG" >&2
+        printf 'check: %s failed (see above)\n' "$name" >&2
+        exit 1
+    fi
+}
+
 sh scripts/setup.sh check-packages
 sh scripts/setup.sh build
 sh scripts/setup.sh model
 
-sh scripts/check_includes.sh
-
-git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
-echo "format: ok"
-
-cmake -S . -B build-asan -G Ninja -DKVERN_SANITIZE=ON >build-asan.log 2>&1 || { cat build-asan.log; exit 1; }
-rm -f build-asan.log
-ninja -C build-asan --quiet
-
+step "include rules" sh scripts/check_includes.sh
+step "format (make format mends it)" sh -c \
+    "git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror"
+step "configuring build-asan" cmake -S . -B build-asan -G Ninja -DKVERN_SANITIZE=ON
+step "building build-asan" ninja -C build-asan --quiet
 # clang-tidy beside the tests would only slow both; it takes the files in turn on every core
-git ls-files 'src/*.c' | xargs -P "$(nproc)" -n 4 clang-tidy -p build --quiet 2>/dev/null
-echo "clang-tidy: ok"
+step "clang-tidy" sh -c \
+    "git ls-files 'src/*.c' | xargs -P $(nproc) -n 4 clang-tidy -p build --quiet --warnings-as-errors='*'"
 
 # ONNX Runtime keeps some memory to the end of the process on purpose; leaks of ours are still seen
-ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=$PWD/scripts/lsan.supp:print_suppressions=0 \
-UBSAN_OPTIONS=print_stacktrace=1 \
+step "tests under ASan and UBSan" env ASAN_OPTIONS=detect_leaks=1 \
+    LSAN_OPTIONS="suppressions=$PWD/scripts/lsan.supp:print_suppressions=0" \
+    UBSAN_OPTIONS=print_stacktrace=1 \
     ctest --test-dir build-asan --output-on-failure -j "$(nproc)"
+tail -n 5 "$LOG"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kvern chat: a conversation. The whole history is the prompt of each turn, so that an answer is the
- * one `generate` gives for the same messages; what of it is cached is the engine's business.
+ * kvern chat: a conversation. The whole history is the prompt of each turn, so that an answer is
+ * the one `generate` gives for the same messages; what of it is cached is the engine's business.
  */
 #include "cli/command.h"
 #include "cli/interrupt.h"

@@ -73,7 +73,7 @@ static kvern_status tokenize(const char *tokenizer, const char *model_name, cons
         status = kvern_tokenize(model, text, n_bytes, flags, tokens, err);
     if (status == KVERN_OK && !(*pieces = try_new(tokens->n, sizeof **pieces)))
         status = fail(err, KVERN_MEMORY, "out of memory for %zu tokens", tokens->n);
-    for (size_t i = 0; status == KVERN_OK && i < tokens->n; i++)
+    for (size_t i = 0; status == KVERN_OK && *pieces && i < tokens->n; i++)
         (*pieces)[i] = kvern_token_piece(model, tokens->ids[i]);
     kvern_model_close(model);
     return status;

@@ -91,10 +91,10 @@ kvern_status read_input(const char *path, char **text, size_t *n_bytes, kvern_er
 
 kvern_status read_text(const char *path, char **text, kvern_error *err)
 {
-    size_t n_bytes;
+    size_t n_bytes = 0;
     kvern_status status = read_input(path, text, &n_bytes, err);
 
-    if (status != KVERN_OK || strlen(*text) == n_bytes)
+    if (status != KVERN_OK || !*text || strlen(*text) == n_bytes)
         return status;
     status = fail(err, KVERN_INVALID, "%s is not text: byte %zu is NUL",
                   strcmp(path, "-") == 0 ? "stdin" : path, strlen(*text));

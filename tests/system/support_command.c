@@ -298,7 +298,7 @@ const char *tiny_model(void)
     write_tokenizer(source);
     write_template(source);
     snprintf(directory, sizeof directory, "%s/model", source);
-    snprintf(command, sizeof command, "convert %s -o %s --weights f32 --name tiny", source,
+    snprintf(command, sizeof command, "convert %s -o %s --weights q8 --name tiny", source,
              directory);
     free(command_output(command, NULL, 0));
     return directory;

@@ -4,6 +4,7 @@
  * shape, and with which exit status; Ctrl-C, a reader that goes away, a full disk.
  */
 #include "system/support_command.h"
+#include "system/support_models.h"
 #include "test.h"
 
 #include "base/file.h"
@@ -555,6 +556,49 @@ static void models_and_inspect_agree(void **state)
     free(out);
 }
 
+/* Memory must not grow with the tokens generated: steps give back what they take. */
+static void memory_stays_flat(void **state)
+{
+    enum { MAX_GROWTH_KIB = 8 << 10 };
+    static const char *const n_tokens[] = {"500", "8000"};
+    long rss_kib[2];
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct command_run run = {0};
+        char arguments[100];
+
+        snprintf(arguments, sizeof arguments, "hi --ignore-eos --json -n %s", n_tokens[i]);
+        command_run(&run, with_model("generate", arguments));
+        assert_int_equal(run.status, 0);
+        rss_kib[i] = run.max_rss_kib;
+        command_clear(&run);
+    }
+    printf("  peak memory after 500 tokens %ld KiB, after 8000 %ld KiB\n", rss_kib[0], rss_kib[1]);
+    assert_in_range(rss_kib[1], 0, rss_kib[0] + MAX_GROWTH_KIB);
+}
+
+/* The bar of the project: 250 MB for the default model. */
+static void memory_of_the_default_model(void **state)
+{
+    kvern_model *model = open_test_model(smollm2_gguf, NULL);
+    kvern_model_info info;
+    struct command_run run = {0};
+
+    (void)state;
+    kvern_model_get_info(model, &info);
+    snprintf(command, sizeof command, "generate -m %s 'What is a hand mill?' -n 64 --ignore-eos",
+             info.directory);
+    kvern_model_close(model);
+    command_run(&run, command);
+    assert_int_equal(run.status, 0);
+    printf("  peak memory %ld KiB\n", run.max_rss_kib);
+#ifndef __SANITIZE_ADDRESS__
+    assert_in_range(run.max_rss_kib, 0, 250L * 1000 * 1000 / 1024);
+#endif
+    command_clear(&run);
+}
+
 static int remove_models(void **state)
 {
     char source[600];
@@ -592,6 +636,8 @@ int main(void)
         cmocka_unit_test(eval_gives_a_perplexity),
         cmocka_unit_test(convert_refuses_to_replace_unless_told),
         cmocka_unit_test(models_and_inspect_agree),
+        cmocka_unit_test(memory_stays_flat),
+        cmocka_unit_test(memory_of_the_default_model),
     };
 
     return cmocka_run_group_tests(tests, NULL, remove_models);
