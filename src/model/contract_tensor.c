@@ -177,10 +177,11 @@ static kvern_status check_place(const struct manifest *manifest, const struct te
     if (length != n_bytes)
         return fail(err, KVERN_FORMAT, "the tensor \"%.*s\" has %llu bytes; its dims need %zu",
                     TEXT_ARGUMENTS(tensor->name), (unsigned long long)length, n_bytes);
-    if (offset + length > (uint64_t)file->n_bytes)
+    const uint64_t end = offset + length; /* 18 digits each: no overflow */
+    if (end > (uint64_t)file->n_bytes)
         return fail(err, KVERN_FORMAT,
                     "the tensor \"%.*s\" ends at byte %llu of %s, which has %lld",
-                    TEXT_ARGUMENTS(tensor->name), (unsigned long long)(offset + length), file->name,
+                    TEXT_ARGUMENTS(tensor->name), (unsigned long long)end, file->name,
                     (long long)file->n_bytes);
     return KVERN_OK;
 }

@@ -294,8 +294,13 @@ static kvern_status try_file(struct hub *hub, const struct hub_file *file, const
         unlink(part);
         offset = 0;
     }
-    if (file->n_bytes >= 0 && offset == file->n_bytes && offset > 0)
-        return check_file(file, part, err);
+    if (file->n_bytes >= 0 && offset == file->n_bytes && offset > 0) {
+        kvern_status checked = check_file(file, part, err);
+
+        if (checked != KVERN_OK)
+            unlink(part);
+        return checked;
+    }
 
     snprintf(what, sizeof what, "fetching %s", file->name);
     struct transfer transfer = {.hub = hub, .what = what, .n_received = offset};
@@ -307,11 +312,15 @@ static kvern_status try_file(struct hub *hub, const struct hub_file *file, const
     kvern_status status = get(&transfer, url.data, offset, &code, err);
     if (fclose(transfer.file) != 0 && status == KVERN_OK)
         status = fail(err, KVERN_IO, "cannot write %s: %s", part, strerror(errno));
-    if (status == KVERN_OK) {
+    /* a server that knows no ranges, or none of this file: the next try starts afresh */
+    bool is_range_refused = status == KVERN_IO && offset > 0 && (code == 200 || code == 416);
+    if (status == KVERN_OK)
         status = check_file(file, part, err);
-        if (status != KVERN_OK)
-            unlink(part);
-    }
+    else if (!is_range_refused)
+        goto done;
+    if (status != KVERN_OK)
+        unlink(part);
+done:
     buffer_clear(&url);
     return status;
 }

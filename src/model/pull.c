@@ -26,33 +26,48 @@ struct pull {
     char *source;    /* owned: the checkpoint to convert */
 };
 
-/* "owner/Name" and "dir/Name.gguf" -> "Name"; also what a trailing slash hides. */
+/* "owner/Name" and "dir/Name.gguf" -> "Name"; also what a trailing slash hides, and what "." and
+ * ".." stand for. NULL: no name a directory of the cache may have. */
 static char *model_name(const char *text)
 {
-    char *copy = copy_string_or_abort(text);
+    char *path = copy_string_or_abort(text);
 
-    for (size_t n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--)
-        copy[n - 1] = '\0';
-    char *name = copy_string_or_abort(path_base(copy));
-    free(copy);
+    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
+        path[n - 1] = '\0';
+    if (strcmp(path_base(path), ".") == 0 || strcmp(path_base(path), "..") == 0) {
+        free(path);
+        path = realpath(text, NULL);
+    }
+    char *name = copy_string_or_abort(path ? path_base(path) : "");
     char *dot = strrchr(name, '.');
+
+    free(path);
     if (dot && dot != name && (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0))
         *dot = '\0';
+    if (*name == '\0' || *name == '.') {
+        free(name);
+        return NULL;
+    }
     return name;
 }
 
-static void set_paths(struct pull *pull)
+static kvern_status set_paths(struct pull *pull, kvern_error *err)
 {
+    pull->name = model_name(pull->options->name);
+    if (!pull->name)
+        return fail(err, KVERN_INVALID, "'%s' does not end in a name a model can have",
+                    pull->options->name);
+
     char *cache = cache_directory();
     char *models = path_join(cache, "models");
     char *downloads = path_join(cache, "downloads");
 
-    pull->name = model_name(pull->options->name);
     pull->target = path_join(models, pull->name);
     pull->downloads = path_join(downloads, pull->name);
     free(downloads);
     free(models);
     free(cache);
+    return KVERN_OK;
 }
 
 static kvern_status get_source(struct pull *pull, bool *is_download, kvern_error *err)
@@ -110,8 +125,8 @@ kvern_status kvern_pull(const kvern_pull_options *options, char **directory, kve
 
     if (!options->name || !*options->name)
         return fail(err, KVERN_INVALID, "pull needs a model's name");
-    set_paths(&pull);
-    if (options->overwrite || !directory_exists(pull.target)) {
+    status = set_paths(&pull, err);
+    if (status == KVERN_OK && (options->overwrite || !directory_exists(pull.target))) {
         status = get_source(&pull, &is_download, err);
         if (status == KVERN_OK)
             status = convert(&pull, err);
