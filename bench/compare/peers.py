@@ -14,7 +14,7 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOGS = ROOT / ".deps/peers"
 PEERS = ("llama", "genai", "openvino")
-TITLES = {"llama": "llama.cpp", "genai": "onnxruntime-genai", "openvino": "OpenVINO GenAI",
+TITLES = {"llama": "llama.cpp", "llama-unified": "llama.cpp, one KV cache for all", "genai": "onnxruntime-genai", "openvino": "OpenVINO GenAI",
           "kvern": "kvern"}
 
 
@@ -24,9 +24,10 @@ class Worker:
     def __init__(self, name, folder):
         self.log = LOGS / f"{name}.worker.log"
         self.name = name
-        python = ROOT / f".deps/peers/{name}/bin/python"
+        environment = name.split("-")[0]
+        python = ROOT / f".deps/peers/{environment}/bin/python"
         if not python.exists():
-            raise SystemExit(f"{name} is not set up; run: sh bench/compare/setup.sh {name}")
+            raise SystemExit(f"{name} is not set up; run: sh bench/compare/setup.sh {environment}")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [str(python), str(ROOT / "bench/compare/worker.py"), name, str(folder)],

@@ -3,7 +3,7 @@
 
   .deps/peers/PEER/bin/python bench/compare/worker.py PEER MODEL_DIR
 
-PEER is llama, genai or openvino; MODEL_DIR holds the forms made by make_models.py. Requests on stdin:
+PEER is llama, llama-unified, genai or openvino; MODEL_DIR holds the forms made by make_models.py. Requests:
   {"op": "prefill", "length": L}                          -> {"tokens_per_s"}
   {"op": "decode", "length": L, "batch": B, "steps": N}   -> {"tokens_per_s"} of all sequences together
   {"op": "answers", "prompts": [[ids]], "steps": N, "together": bool} -> {"answers": [[ids]]}
@@ -177,7 +177,15 @@ class OpenVINO:
         return [list(handle.read_all()[0].generated_ids) for handle in handles], times
 
 
-PEERS = {"llama": Llama, "genai": GenAI, "openvino": OpenVINO}
+class LlamaUnified(Llama):
+    """All sequences in one KV cache, each seeing its own part through the mask."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.params.kv_unified = True
+
+
+PEERS = {"llama": Llama, "llama-unified": LlamaUnified, "genai": GenAI, "openvino": OpenVINO}
 
 
 def answer(peer, request, seed):
