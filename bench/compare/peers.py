@@ -14,7 +14,8 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOGS = ROOT / ".deps/peers"
 PEERS = ("llama", "genai", "openvino")
-TITLES = {"llama": "llama.cpp", "llama-unified": "llama.cpp, one KV cache for all", "genai": "onnxruntime-genai", "openvino": "OpenVINO GenAI",
+TITLES = {"llama": "llama.cpp", "llama-unified": "llama.cpp, one KV cache for all",
+          "genai": "onnxruntime-genai", "openvino": "OpenVINO GenAI",
           "kvern": "kvern"}
 
 

@@ -3,7 +3,7 @@
 
   .deps/peers/PEER/bin/python bench/compare/worker.py PEER MODEL_DIR
 
-PEER is llama, llama-unified, genai or openvino; MODEL_DIR holds the forms made by make_models.py. Requests:
+PEER is a key of PEERS; MODEL_DIR holds the forms made by make_models.py. Requests on stdin:
   {"op": "prefill", "length": L}                          -> {"tokens_per_s"}
   {"op": "decode", "length": L, "batch": B, "steps": N}   -> {"tokens_per_s"} of all sequences together
   {"op": "answers", "prompts": [[ids]], "steps": N, "together": bool} -> {"answers": [[ids]]}
