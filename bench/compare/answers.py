@@ -33,7 +33,7 @@ def same_start(left, right):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kvern", default=str(peers.ROOT / "build/kvern"), help="the command")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=[*peers.PEERS, "kvern"])
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[*peers.TITLES])
     parser.add_argument("--models", type=pathlib.Path, default=peers.ROOT / ".deps/models/compare")
     parser.add_argument("--markdown", type=pathlib.Path)
     args = parser.parse_args()

@@ -29,13 +29,11 @@ def measure(model, args):
     try:
         for name in args.only:
             opened.append(peers.open_peer(name, args.models / model, args.kvern))
-        for round_number in range(args.rounds + 1):
+        for round_number in range(args.rounds):
             for case in CASES:
                 for peer in opened:
-                    rate = peer.rate(*case, STEPS)
-                    if round_number > 0:  # the first round warms up
-                        samples[case][peer.name].append(rate)
-            print(f"{model}: round {round_number} of {args.rounds}", file=sys.stderr, flush=True)
+                    samples[case][peer.name].append(peer.rate(*case, STEPS))
+            print(f"{model}: round {round_number + 1} of {args.rounds}", file=sys.stderr, flush=True)
     finally:
         for peer in opened:
             peer.close()

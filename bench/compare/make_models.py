@@ -20,6 +20,7 @@ onnxruntime-genai makes 4 bit. In the other model it has 4 bit everywhere.
 The exporters run in their peer's environment (setup.sh). What is there already is not made again.
 """
 import argparse
+import json
 import pathlib
 import shutil
 import subprocess
@@ -52,6 +53,12 @@ def make_hf(name, folder):
                 tensor.data.normal_(0, 0.1)
     tokenizer = AutoTokenizer.from_pretrained(str(GGUF.parent), gguf_file=GGUF.name)
     tokenizer.save_pretrained(folder)
+    # transformers writes the decoder of a SentencePiece model, which this is not
+    path = folder / "tokenizer.json"
+    tokenizer_json = json.loads(path.read_text())
+    tokenizer_json["decoder"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                                 "use_regex": True}
+    path.write_text(json.dumps(tokenizer_json, ensure_ascii=False))
     model.save_pretrained(folder)
 
 

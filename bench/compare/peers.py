@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs compared, behind one form: a peer's worker process, and kvern's command.
 
-A worker holds its model while others measure, so it is stopped (SIGSTOP, its whole process group) but
+A worker holds its model while others measure, so it is stopped (SIGSTOP, its whole process group) except
 while it is asked: threads that spin or wake would disturb the one on turn. What it prints goes to
 LOGS, and a worker that dies is reported with the end of that file.
 """
@@ -14,7 +14,8 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOGS = ROOT / ".deps/peers"
 PEERS = ("llama", "genai", "openvino")
-TITLES = {"llama": "llama.cpp", "genai": "onnxruntime-genai", "openvino": "OpenVINO GenAI",
+TITLES = {"llama": "llama.cpp", "llama-unified": "llama.cpp, one KV cache for all",
+          "genai": "onnxruntime-genai", "openvino": "OpenVINO GenAI",
           "kvern": "kvern"}
 
 
@@ -24,9 +25,10 @@ class Worker:
     def __init__(self, name, folder):
         self.log = LOGS / f"{name}.worker.log"
         self.name = name
-        python = ROOT / f".deps/peers/{name}/bin/python"
+        environment = name.split("-")[0]
+        python = ROOT / f".deps/peers/{environment}/bin/python"
         if not python.exists():
-            raise SystemExit(f"{name} is not set up; run: sh bench/compare/setup.sh {name}")
+            raise SystemExit(f"{name} is not set up; run: sh bench/compare/setup.sh {environment}")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [str(python), str(ROOT / "bench/compare/worker.py"), name, str(folder)],
@@ -87,7 +89,7 @@ class Kvern:
         self.command, self.model = command, str(model)
 
     def run(self, *arguments):
-        done = subprocess.run([self.command, *arguments, "-m", self.model, "-q"], text=True,
+        done = subprocess.run([self.command, *arguments, "-m", self.model], text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if done.returncode != 0:
             raise SystemExit(f"kvern {' '.join(arguments)}: {done.stderr.strip()}")
@@ -97,7 +99,7 @@ class Kvern:
         case = {"prefill": ("--prefill", str(length), "--decode", ""),
                 "decode": ("--prefill", "", "--decode", f"{length}x{batch}")}[op]
         out = self.run("bench", *case, "--tokens", str(steps), "--repeats", "1", "--threads", "2",
-                       "--no-limits", "--json")
+                       "--no-limits", "--quiet", "--json")
         return json.loads(out)["results"][0]["tokens_per_s"]
 
     def token_ids(self, text):

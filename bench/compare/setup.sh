@@ -38,7 +38,7 @@ setup_llama() {
         make_venv llama llama-cpp-python==0.3.36 numpy==2.4.6 gguf==0.19.0
 }
 setup_genai() {
-    make_venv genai onnxruntime-genai==0.18.0 onnxruntime==1.31.1 onnx_ir onnx \
+    make_venv genai onnxruntime-genai==0.18.0 onnxruntime==1.31.1 onnx-ir==1.1.0 onnx==1.23.2 \
         transformers==5.18.0 torch==2.13.0 numpy==2.4.6
 }
 setup_openvino() {

@@ -3,24 +3,28 @@
 
   .deps/peers/PEER/bin/python bench/compare/worker.py PEER MODEL_DIR
 
-PEER is llama, genai or openvino; MODEL_DIR holds the forms made by make_models.py. Requests on stdin:
+PEER is a key of PEERS; MODEL_DIR holds the forms made by make_models.py. Requests on stdin:
   {"op": "prefill", "length": L}                          -> {"tokens_per_s"}
   {"op": "decode", "length": L, "batch": B, "steps": N}   -> {"tokens_per_s"} of all sequences together
   {"op": "answers", "prompts": [[ids]], "steps": N, "together": bool} -> {"answers": [[ids]]}
 Greedy, end tokens ignored, nothing cached between requests. A peer's `generate` returns the answers and
 the times: when it began to run, then after each new token. Decode is timed from the second new token
-on, so that no prefill is in it; choosing the tokens is part of the time.
+on, so that no prefill is in it; choosing the tokens is part of the time. Each sample follows an uncounted
+run of the same shape, as in `kvern bench`: the process may have been stopped for a minute.
 """
 import ctypes
 import json
 import os
 import pathlib
 import random
+import signal
 import sys
 import time
 
 N_THREADS = 2
 MAX_BATCH = 4096  # tokens of one llama_decode
+WARM_STEPS = 4
+PR_SET_PDEATHSIG = 1
 
 
 def draw_ids(length, seed):
@@ -173,19 +177,30 @@ class OpenVINO:
         return [list(handle.read_all()[0].generated_ids) for handle in handles], times
 
 
-PEERS = {"llama": Llama, "genai": GenAI, "openvino": OpenVINO}
+class LlamaUnified(Llama):
+    """All sequences in one KV cache, each seeing its own part through the mask."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.params.kv_unified = True
+
+
+PEERS = {"llama": Llama, "llama-unified": LlamaUnified, "genai": GenAI, "openvino": OpenVINO}
 
 
 def answer(peer, request, seed):
     """What one request asks for."""
     if request["op"] == "prefill":
-        ids = draw_ids(request["length"], seed)
-        _, times = peer.generate([ids], 1)
+        for part in range(2):
+            ids = draw_ids(request["length"], 2 * seed + part)
+            _, times = peer.generate([ids], 1)
         return {"tokens_per_s": len(ids) / (times[1] - times[0])}
     if request["op"] == "decode":
-        prompts = [draw_ids(request["length"], seed * 1000 + i) for i in range(request["batch"])]
-        _, times = peer.generate(prompts, request["steps"])
-        return {"tokens_per_s": request["batch"] * (len(times) - 2) / (times[-1] - times[1])}
+        batch = request["batch"]
+        for part, steps in enumerate((WARM_STEPS, request["steps"])):
+            prompts = [draw_ids(request["length"], (2 * seed + part) * 1000 + i) for i in range(batch)]
+            _, times = peer.generate(prompts, steps)
+        return {"tokens_per_s": batch * (len(times) - 2) / (times[-1] - times[1])}
     if request["op"] == "answers":
         groups = [request["prompts"]] if request["together"] else [[p] for p in request["prompts"]]
         return {"answers": [a for group in groups for a in peer.generate(group, request["steps"])[0]]}
@@ -194,6 +209,7 @@ def answer(peer, request, seed):
 
 def main():
     peer_name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a stopped worker must not stay behind
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a peer prints must not mix with the replies
     peer = PEERS[peer_name](folder)
