@@ -147,7 +147,7 @@ static void serve(struct server *server, int connection)
         if (strstr(request, "\r\n\r\n"))
             break;
     }
-    is_foreign = strstr(request, "Host: 127.0.0.2") != NULL;
+    is_foreign = strstr(request, "Host: localhost") != NULL;
     has_token = strstr(request, "secret-token") != NULL;
     server->record->n_requests++;
     server->record->has_token |= has_token && !is_foreign;
@@ -170,7 +170,7 @@ static void serve(struct server *server, int connection)
     if (server->fault == HUB_REDIRECTS && !is_foreign) {
         char location[512];
 
-        snprintf(location, sizeof location, "Location: http://127.0.0.2:%d%.300s\r\n", server->port,
+        snprintf(location, sizeof location, "Location: http://localhost:%d%.300s\r\n", server->port,
                  request + 4);
         answer(connection, "302 Found", location, "", 0, 0);
         return;
@@ -185,11 +185,8 @@ void test_hub_start(struct test_hub *hub, const char *directory, enum hub_fault 
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct server server = {.directory = directory, .fault = fault};
 
-    /* all of 127/8 is this machine: 127.0.0.2 is another host to the client, and no other machine
-     */
+    /* "localhost" is another host than "127.0.0.1" to the client, and no other machine */
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fault == HUB_REDIRECTS)
-        address.sin_addr.s_addr = htonl(INADDR_ANY);
     assert_true(listener >= 0);
     assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(listen(listener, 16), 0);

@@ -22,7 +22,7 @@ enum hub_fault {
     HUB_WRONG_SIZE,   /* the list tells one byte more */
     HUB_WRONG_HASH,   /* the list tells another sha256 */
     HUB_DROPS,        /* the first answer for the weights ends half way */
-    HUB_REDIRECTS,    /* files come from 127.0.0.2 instead */
+    HUB_REDIRECTS,    /* files come from localhost instead */
     HUB_IGNORES_RANGE /* gives whole files whatever is asked */
 };
 
@@ -32,7 +32,7 @@ struct hub_record {
     int n_files;            /* answers that carried a file */
     int64_t last_offset;    /* of the last Range */
     bool has_token;         /* a request of this address came with the token */
-    bool has_foreign_token; /* one of 127.0.0.2 did */
+    bool has_foreign_token; /* one of localhost did */
     bool was_asked_oddly;   /* for a name with '/' or ".." */
 };
 
