@@ -184,7 +184,8 @@ static void read_q6_k(const uint8_t *block, size_t n, float *out)
 
             for (int j = 0; j < GROUP; j++) {
                 int value = (low[j] >> low_shift & 15) | (high[j] >> high_shift & 3) << 4;
-                float scale = unit * (float)scales[g * 2 + j / 16];
+                int part = j / 16;
+                float scale = unit * (float)scales[g * 2 + part];
 
                 out[g * GROUP + j] = scale * (float)(value - 32);
             }

@@ -4,6 +4,9 @@
  */
 #include "ops/kernels/kernels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,8 +25,14 @@ static bool has_avx512(void)
 
 static bool has_avx2(void)
 {
+    unsigned a;
+    unsigned b;
+    unsigned features;
+    unsigned d;
+
+    /* clang 14 has no name for F16C in __builtin_cpu_supports */
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+           __get_cpuid(1, &a, &b, &features, &d) && (features & bit_F16C);
 }
 #endif
 
