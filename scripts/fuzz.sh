@@ -4,7 +4,7 @@
 # corpus; a crash is left in build-fuzz/.
 set -eu
 cd "$(dirname "$0")/.."
-sh scripts/setup.sh check-packages
+sh scripts/setup.sh fuzz-packages
 sh scripts/setup.sh runtime
 CC=clang cmake -S . -B build-fuzz -G Ninja -DKVERN_FUZZ=ON -DKVERN_SANITIZE=ON >/dev/null
 for source in tests/fuzz/fuzz_*.c; do

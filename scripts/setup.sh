@@ -26,6 +26,7 @@ PACKAGES="gcc libc6-dev cmake ninja-build pkg-config ca-certificates python3 pyt
  libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libssl-dev libcurl4-openssl-dev
  libprotobuf-c-dev protobuf-c-compiler libonnx-dev libcmocka-dev"
 CHECK_PACKAGES="make clang clang-format clang-tidy"
+FUZZ_PACKAGES="clang libclang-rt-14-dev"
 
 say() {
     printf '%s\n' "$*" >&2
@@ -207,8 +208,10 @@ case ${1:-build} in
 packages) setup_packages ;;
 # shellcheck disable=SC2086
 check-packages) setup_packages $CHECK_PACKAGES ;;
+# shellcheck disable=SC2086
+fuzz-packages) setup_packages $FUZZ_PACKAGES ;;
 runtime) setup_packages; setup_runtime ;;
 model) setup_packages; setup_model ;;
 build) setup_build ;;
-*) die "unknown step '$1'; steps are packages, check-packages, runtime, model and build" ;;
+*) die "unknown step '$1'; steps are packages, check-packages, fuzz-packages, runtime, model and build" ;;
 esac

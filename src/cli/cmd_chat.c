@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * kvern chat: a conversation. The whole history is the prompt of each turn, so that an answer is
- * the one `generate` gives for the same messages; what of it is cached is the engine's business.
+ * the one `generate` gives for the same messages; the engine keeps the KV of the last turn and runs
+ * only what is new.
  */
 #include "cli/command.h"
 #include "cli/interrupt.h"
@@ -193,7 +194,7 @@ int cmd_chat(int argc, char **argv)
 {
     static const struct command_help help = {
         .usage = "chat [OPTIONS]",
-        .summary = "Talks with a model; the conversation is kept between turns.",
+        .summary = "Talks with a model; the conversation and its KV cache are kept.",
         .details =
             "Each line of stdin is a message. /reset forgets the conversation, /quit or the end\n"
             "of the input ends it, Ctrl-C ends an answer (at the prompt: the command).",

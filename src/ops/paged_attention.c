@@ -26,6 +26,7 @@ enum {
     INPUT_K_NORM,
     N_INPUTS,
     ROWS_PER_APPEND_UNIT = 32,
+    MIN_SEQUENCES_TO_JOIN_HEADS = 6,
     N_SCRATCH_SLOTS = 64,
 };
 
@@ -38,10 +39,11 @@ struct paged_attention {
     const float *k_norm; /* [D], or NULL */
 };
 
-/* Some rows of one sequence and one kv head. */
+/* Some rows of one sequence and some kv heads. */
 struct attend_unit {
     uint32_t sequence;
-    uint32_t kv_head;
+    uint16_t head_begin; /* of the kv heads */
+    uint16_t head_end;
     uint32_t row_begin; /* within the sequence's rows of this step */
     uint32_t n_rows;
 };
@@ -180,40 +182,41 @@ static void fill_slots(struct attention_run *run)
     }
 }
 
-/* The last rows of a sequence see the most keys: they come first, so that the short units fill the
- * end of the parallel loop. */
-static void fill_units(struct attention_run *run, size_t rows_per_unit)
+/* Cuts the work into units and writes them if `units` is not NULL; returns how many there are.
+ *
+ * The last rows of a sequence see the most keys: they come first, so that the short units fill the
+ * end of the parallel loop. A row tile is 32 rows where several query heads share a kv head, which
+ * gives the kernel enough rows to work on. When many sequences decode, one unit takes all heads of
+ * a sequence: its pieces share pages, and units are many enough. */
+static size_t cut_units(const struct attention_run *run, struct attend_unit *units)
 {
+    const struct attention_shape *shape = &run->shape;
+    size_t most = run->self->kernel.kernels->attention->rows_per_call;
+    size_t tile_rows = shape->n_heads / shape->n_kv_heads >= 3 && most > 32 ? 32 : most;
     size_t n = 0;
 
     for (size_t s = 0; s < run->n_sequences; s++) {
         size_t n_rows = (size_t)(run->query_start[s + 1] - run->query_start[s]);
-        size_t n_tiles = (n_rows + rows_per_unit - 1) / rows_per_unit;
+        size_t n_heads =
+            n_rows == 1 && run->n_sequences >= MIN_SEQUENCES_TO_JOIN_HEADS ? shape->n_kv_heads : 1;
 
-        for (size_t tile = n_tiles; tile-- > 0;) {
-            size_t begin = tile * rows_per_unit;
-            size_t rows = n_rows - begin < rows_per_unit ? n_rows - begin : rows_per_unit;
+        for (size_t tile = (n_rows + tile_rows - 1) / tile_rows; tile-- > 0;) {
+            size_t begin = tile * tile_rows;
+            size_t rows = n_rows - begin < tile_rows ? n_rows - begin : tile_rows;
 
-            for (size_t head = 0; head < run->shape.n_kv_heads; head++)
-                run->units[n++] = (struct attend_unit){
-                    .sequence = (uint32_t)s,
-                    .kv_head = (uint32_t)head,
-                    .row_begin = (uint32_t)begin,
-                    .n_rows = (uint32_t)rows,
-                };
+            for (size_t head = 0; head < shape->n_kv_heads; head += n_heads, n++) {
+                if (units)
+                    units[n] = (struct attend_unit){
+                        .sequence = (uint32_t)s,
+                        .head_begin = (uint16_t)head,
+                        .head_end = (uint16_t)(head + n_heads),
+                        .row_begin = (uint32_t)begin,
+                        .n_rows = (uint32_t)rows,
+                    };
+            }
         }
     }
-    run->n_units = n;
-}
-
-static size_t count_units(const struct attention_run *run, size_t rows_per_unit)
-{
-    size_t n_tiles = 0;
-
-    for (size_t s = 0; s < run->n_sequences; s++)
-        n_tiles += ((size_t)(run->query_start[s + 1] - run->query_start[s]) + rows_per_unit - 1) /
-                   rows_per_unit;
-    return n_tiles * run->shape.n_kv_heads;
+    return n;
 }
 
 static void append_unit(void *data, size_t i)
@@ -257,10 +260,11 @@ static void attend_one(void *data, size_t i)
     size_t out_width = run->shape.n_heads * run->shape.head_size;
     unsigned slot = take_slot(&run->used_slots);
 
-    run->self->kernel.kernels->attention->attend(
-        &run->shape, run->qkv + row * run->qkv_width, run->qkv_width, unit->n_rows, position,
-        unit->kv_head, run->pool, run->block_table + unit->sequence * run->blocks_per_row,
-        run->scratch + slot * run->scratch_bytes, run->out + row * out_width, out_width);
+    for (size_t head = unit->head_begin; head < unit->head_end; head++)
+        run->self->kernel.kernels->attention->attend(
+            &run->shape, run->qkv + row * run->qkv_width, run->qkv_width, unit->n_rows, position,
+            head, run->pool, run->block_table + unit->sequence * run->blocks_per_row,
+            run->scratch + slot * run->scratch_bytes, run->out + row * out_width, out_width);
     atomic_fetch_and(&run->used_slots, ~((uint64_t)1 << slot));
 }
 
@@ -304,7 +308,7 @@ static kvern_status prepare(struct attention_run *run, kvern_error *err)
     const struct op_kernel *kernel = &run->self->kernel;
     const struct attention_kernels *kernels = kernel->kernels->attention;
     size_t slot_bytes = (run->n_tokens * sizeof(int32_t) + 63) / 64 * 64;
-    size_t n_units = count_units(run, kernels->rows_per_call);
+    size_t n_units = cut_units(run, NULL);
     size_t unit_bytes = (n_units * sizeof *run->units + 63) / 64 * 64;
     size_t n_slots = n_units < N_SCRATCH_SLOTS ? n_units : N_SCRATCH_SLOTS;
     void *memory;
@@ -320,7 +324,7 @@ static kvern_status prepare(struct attention_run *run, kvern_error *err)
     run->units = (struct attend_unit *)(base + 2 * slot_bytes);
     run->scratch = base + 2 * slot_bytes + unit_bytes;
     fill_slots(run);
-    fill_units(run, kernels->rows_per_call);
+    run->n_units = cut_units(run, run->units);
     return KVERN_OK;
 }
 
