@@ -29,7 +29,7 @@ struct worker {
     pthread_t thread;
     enum measure measure;
     const struct peak_kernels *peak;
-    atomic_int *n_ready;  /* threads that run */
+    atomic_int *n_ready; /* threads that run */
     atomic_bool *may_start;
     uint64_t *memory; /* [READ_BYTES / 8] */
     double seconds;
