@@ -98,6 +98,8 @@ void progress_show(struct progress *progress, const char *what, int64_t done, in
     if (total > 0)
         snprintf(line, sizeof line, "%s [%s] %3.0f %%  %s%s/s  %s  %s", what, bar, 100 * share,
                  amount, unit_names[progress->unit], left, note ? note : "");
+    else if (done == 0)
+        snprintf(line, sizeof line, "%s  %s", what, note ? note : "");
     else
         snprintf(line, sizeof line, "%s  %s%s/s  %s", what, amount, unit_names[progress->unit],
                  note ? note : "");
