@@ -176,16 +176,31 @@ static kvern_status run_once(const struct bench *bench, struct bench_case *item,
             last = lines[i].times[0] > last ? lines[i].times[0] : last;
         *rate = item->is_prefill ? (double)(n * length) / (last - started) : decode_rate(lines, n);
     }
-    if (status == KVERN_OK && !was_interrupted() && !(*rate > 0))
-        status = fail(err, KVERN_LIMIT,
-                      "%zu sequences of %zu tokens never decode together: raise --tokens, "
-                      "--sequences or --kv-memory",
-                      n, length);
 done:
     free(requests);
     free(prompts);
     free(times);
     free(lines);
+    return status;
+}
+
+/* Sequences decode together unless the first ends before the last was even submitted: a small model
+ * on a busy machine can do that, so a few tries are made. */
+static kvern_status run_together(const struct bench *bench, struct bench_case *item,
+                                 kvern_engine *engine, int32_t vocab_size, uint64_t *random,
+                                 double *rate, kvern_error *err)
+{
+    enum { MAX_TRIES = 10 };
+    kvern_status status = KVERN_OK;
+
+    *rate = 0;
+    for (int i = 0; status == KVERN_OK && !(*rate > 0) && i < MAX_TRIES && !was_interrupted(); i++)
+        status = run_once(bench, item, engine, vocab_size, random, rate, err);
+    if (status == KVERN_OK && !(*rate > 0) && !was_interrupted())
+        status = fail(err, KVERN_LIMIT,
+                      "%d sequences of %d tokens never decode together: raise --tokens, "
+                      "--sequences or --kv-memory",
+                      item->batch, item->length);
     return status;
 }
 
@@ -213,7 +228,7 @@ static kvern_status run_cases(struct bench *bench, kvern_engine *engine, int32_t
         for (size_t i = 0; status == KVERN_OK && i < bench->n_cases && !was_interrupted(); i++) {
             double rate = 0;
 
-            status = run_once(bench, &bench->cases[i], engine, vocab_size, &random, &rate, err);
+            status = run_together(bench, &bench->cases[i], engine, vocab_size, &random, &rate, err);
             if (repeat >= 0)
                 bench->cases[i].samples[repeat] = rate;
             progress_show(&progress, "measuring", ++n_done, n_total, NULL);
