@@ -90,25 +90,6 @@ static void note_time(const float *logits, size_t vocab_size, size_t position, v
         line->times[line->n++] = seconds_now();
 }
 
-static kvern_status drain(kvern_request *request, kvern_error *err)
-{
-    kvern_event event = {0};
-    kvern_status status = KVERN_OK;
-
-    while (status == KVERN_OK && event.finish == KVERN_FINISH_NONE) {
-        if (was_interrupted())
-            kvern_request_cancel(request);
-        status = kvern_request_next(request, 100, &event, err);
-        if (status == KVERN_TIMEOUT)
-            status = KVERN_OK;
-    }
-    if (status == KVERN_OK && event.finish == KVERN_FINISH_ERROR) {
-        *err = event.error;
-        status = event.error.status;
-    }
-    return status;
-}
-
 /* Tokens decoded by all sequences between the moment the last of them began to decode and the
  * moment the first of them ended: the time in which exactly `batch` sequences decode together. */
 static double decode_rate(const struct timeline *lines, size_t n)
@@ -167,8 +148,10 @@ static kvern_status run_once(const struct bench *bench, struct bench_case *item,
         status = kvern_submit(engine, &options, &requests[i], err);
     }
     for (size_t i = 0; i < n; i++) {
+        kvern_event event;
+
         if (status == KVERN_OK)
-            status = drain(requests[i], err);
+            status = finish_request(requests[i], &event, err);
         kvern_request_free(requests[i]);
     }
     if (status == KVERN_OK && !was_interrupted()) {

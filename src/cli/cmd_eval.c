@@ -29,20 +29,9 @@ struct eval {
 
 static kvern_status finish_window(struct eval *eval, kvern_request *request, kvern_error *err)
 {
-    kvern_event event = {0};
-    kvern_status status = KVERN_OK;
+    kvern_event event;
+    kvern_status status = finish_request(request, &event, err);
 
-    while (status == KVERN_OK && event.finish == KVERN_FINISH_NONE) {
-        if (was_interrupted())
-            kvern_request_cancel(request);
-        status = kvern_request_next(request, 100, &event, err);
-        if (status == KVERN_TIMEOUT)
-            status = KVERN_OK;
-    }
-    if (status == KVERN_OK && event.finish == KVERN_FINISH_ERROR) {
-        *err = event.error;
-        status = event.error.status;
-    }
     for (size_t i = 0; status == KVERN_OK && i < event.n_prompt_logprobs; i++) {
         eval->sum -= (double)event.prompt_logprobs[i];
         eval->n_scored++;

@@ -137,3 +137,22 @@ json_t *result_json(json_t *id, const char *text, size_t n_bytes, const kvern_ev
         json_object_set_new(result, "error", json_string(event->error.message));
     return result;
 }
+
+kvern_status finish_request(kvern_request *request, kvern_event *event, kvern_error *err)
+{
+    kvern_status status = KVERN_OK;
+
+    *event = (kvern_event){0};
+    while (status == KVERN_OK && event->finish == KVERN_FINISH_NONE) {
+        if (was_interrupted())
+            kvern_request_cancel(request);
+        status = kvern_request_next(request, 100, event, err);
+        if (status == KVERN_TIMEOUT)
+            status = KVERN_OK;
+    }
+    if (status == KVERN_OK && event->finish == KVERN_FINISH_ERROR) {
+        *err = event->error;
+        status = event->error.status;
+    }
+    return status;
+}

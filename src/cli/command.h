@@ -75,6 +75,9 @@ kvern_status open_model(const struct engine_flags *flags, kvern_model **model, k
 kvern_status open_engine(const struct engine_flags *flags, const kvern_model *model,
                          kvern_engine **engine, kvern_error *err);
 
+/* Waits for the last event of a request whose text nobody wants on the way; Ctrl-C cancels it. A
+ * request that ended with an error gives that error. */
+kvern_status finish_request(kvern_request *request, kvern_event *event, kvern_error *err);
 /* KVERN_CANCELLED, "interrupted" */
 kvern_status interrupted(kvern_error *err);
 

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "engine/engine.h"
+#include "engine/kv_blocks.h"
 #include "engine/machine.h"
 #include "engine/runner_paged.h"
 #include "model/model.h"
@@ -15,7 +16,6 @@
 #include <string.h>
 
 enum {
-    TOKENS_PER_BLOCK = 16,
     DEFAULT_MAX_SEQUENCES = 64,
     DEFAULT_TOKENS_PER_SEQUENCE = 2048,
     MAX_THREADS = 1024,
@@ -56,21 +56,21 @@ static kvern_status choose_blocks(const kvern_engine_options *options,
     size_t block_bytes = kv_layout_bytes_per_block(layout);
     size_t n_sequences =
         options->max_sequences > 0 ? (size_t)options->max_sequences : DEFAULT_MAX_SEQUENCES;
-    size_t one_context = (max_context + TOKENS_PER_BLOCK - 1) / TOKENS_PER_BLOCK;
+    size_t one_context = kv_blocks_for_tokens(max_context);
 
     if (options->kv_memory_bytes > 0) {
         *n_blocks = options->kv_memory_bytes / block_bytes;
         if (*n_blocks == 0)
             return fail(err, KVERN_LIMIT,
                         "kv_memory of %zu bytes is less than one block of %d tokens (%zu bytes)",
-                        options->kv_memory_bytes, TOKENS_PER_BLOCK, block_bytes);
+                        options->kv_memory_bytes, KV_BLOCK_TOKENS, block_bytes);
         if (options->kv_memory_bytes > machine_memory_bytes())
             return fail(err, KVERN_LIMIT, "kv_memory of %zu MiB is over the %zu MiB of memory here",
                         options->kv_memory_bytes >> 20, machine_memory_bytes() >> 20);
     } else {
         size_t bound = machine_memory_bytes() / 4 / block_bytes;
 
-        *n_blocks = n_sequences * (DEFAULT_TOKENS_PER_SEQUENCE / TOKENS_PER_BLOCK);
+        *n_blocks = n_sequences * (DEFAULT_TOKENS_PER_SEQUENCE / KV_BLOCK_TOKENS);
         if (*n_blocks < one_context)
             *n_blocks = one_context;
         if (*n_blocks > bound)
@@ -140,8 +140,8 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
     status = choose_blocks(options, &layout, max_context, &n_blocks, err);
     if (status != KVERN_OK)
         return status;
-    if (max_context > n_blocks * TOKENS_PER_BLOCK)
-        max_context = n_blocks * TOKENS_PER_BLOCK;
+    if (max_context > n_blocks * KV_BLOCK_TOKENS)
+        max_context = n_blocks * KV_BLOCK_TOKENS;
 
     struct engine_limits limits = {
         .step_tokens = (size_t)options->step_tokens,

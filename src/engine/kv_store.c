@@ -6,12 +6,11 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-
-enum { TOKENS_PER_BLOCK = 16 };
+#include "engine/kv_blocks.h"
 
 size_t kv_layout_block_bytes(const struct kv_layout *layout)
 {
-    return 2 * layout->n_kv_heads * TOKENS_PER_BLOCK * layout->head_size * layout->value_bytes;
+    return 2 * layout->n_kv_heads * KV_BLOCK_TOKENS * layout->head_size * layout->value_bytes;
 }
 
 size_t kv_layout_bytes_per_block(const struct kv_layout *layout)
