@@ -71,9 +71,9 @@ struct work {
 
 enum { MAX_ROWS = 512, MAX_ROUNDS = 101 };
 
-static void work_init(struct work *work, int bits, bool has_mins, size_t k, size_t n)
+static void work_init(struct work *work, int bits, size_t group, bool has_mins, size_t k, size_t n)
 {
-    size_t n_tiles = packed_n_tiles(n), n_scales = n_tiles * (k / 32) * 64;
+    size_t n_tiles = packed_n_tiles(n), n_scales = n_tiles * (k / group) * 64;
     size_t n_bytes = n_tiles * packed_tile_bytes(bits, k);
 
     work->data = try_new_aligned(n_bytes, 1);
@@ -82,9 +82,9 @@ static void work_init(struct work *work, int bits, bool has_mins, size_t k, size
     work->x = try_new_aligned(MAX_ROWS * k, sizeof(float));
     work->y = try_new_aligned(MAX_ROWS * n, sizeof(float));
     work->rows.q = try_new_aligned(MAX_ROWS, k);
-    work->rows.scales = try_new_aligned(MAX_ROWS * (k / 32), 4);
-    work->rows.starts = try_new_aligned(MAX_ROWS * (k / 32), 4);
-    work->rows.sums = try_new_aligned(MAX_ROWS * (k / 32), 4);
+    work->rows.scales = try_new_aligned(MAX_ROWS * (k / group), 4);
+    work->rows.starts = try_new_aligned(MAX_ROWS * (k / group), 4);
+    work->rows.sums = try_new_aligned(MAX_ROWS * (k / group), 4);
     if (!work->data || !work->scales || (has_mins && !work->mins) || !work->x || !work->y ||
         !work->rows.q || !work->rows.scales || !work->rows.starts || !work->rows.sums)
         abort();
@@ -97,7 +97,7 @@ static void work_init(struct work *work, int bits, bool has_mins, size_t k, size
     }
     for (size_t i = 0; i < MAX_ROWS * k; i++)
         work->x[i] = (float)(i * 2654435761u >> 16 & 1023) - 511.5f;
-    work->w = (struct packed_weight){bits, n, k, work->data, work->scales, work->mins, NULL};
+    work->w = (struct packed_weight){bits, n, k, group, work->data, work->scales, work->mins, NULL};
 }
 
 static void work_clear(struct work *work)
@@ -114,16 +114,16 @@ static void work_clear(struct work *work)
 }
 
 /* One line: shape, then for each M the rate and its share of the peak. */
-static void measure(const struct linear_kernels *linear, int bits, bool has_mins, size_t k,
-                    size_t n, size_t n_rounds)
+static void measure(const struct linear_kernels *linear, int bits, size_t group, bool has_mins,
+                    size_t k, size_t n, size_t n_rounds)
 {
     static const size_t row_counts[] = {1, 4, 8, 32, 128, 512};
     int32_t zero_point = bits == 8 ? 128 : has_mins ? 0 : 8;
-    double bytes = (double)k * (double)n * (bits + (has_mins ? 1.0 : 0.5)) / 8;
+    double bytes = (double)k * (double)n * (bits + (has_mins ? 32.0 : 16.0) / (double)group) / 8;
     struct work work;
 
-    work_init(&work, bits, has_mins, k, n);
-    printf("%5zu x %-5zu %d bit%s", k, n, bits, has_mins ? "+m" : "  ");
+    work_init(&work, bits, group, has_mins, k, n);
+    printf("%5zu x %-5zu %d bit/%zu%s", k, n, bits, group, has_mins ? "+m" : "  ");
     for (size_t i = 0; i < sizeof row_counts / sizeof row_counts[0]; i++) {
         size_t m = row_counts[i], n_calls;
         double operations = 2.0 * (double)m * (double)k * (double)n;
@@ -137,7 +137,7 @@ static void measure(const struct linear_kernels *linear, int bits, bool has_mins
 
             peaks[round] = peak_rate();
             begin = now();
-            linear->quantize_rows(work.x, 0, m, k, zero_point, &work.rows);
+            linear->quantize_rows(work.x, 0, m, k, group, zero_point, &work.rows);
             middle = now();
             quantize[round] = (double)(m * k) / (middle - begin) * 1e-9;
             middle = now();
@@ -181,9 +181,13 @@ int main(int argc, char **argv)
         if (strcmp(sets[s]->name, argc > 1 ? argv[1] : sets[0]->name) != 0)
             continue;
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-            measure(sets[s]->linear, shapes[i].bits, false, shapes[i].k, shapes[i].n, n_rounds);
-            if (shapes[i].bits == 4)
-                measure(sets[s]->linear, 4, true, shapes[i].k, shapes[i].n, n_rounds);
+            const struct linear_kernels *linear = sets[s]->linear;
+
+            measure(linear, shapes[i].bits, 32, false, shapes[i].k, shapes[i].n, n_rounds);
+            if (shapes[i].bits == 4) {
+                measure(linear, 4, 32, true, shapes[i].k, shapes[i].n, n_rounds);
+                measure(linear, 4, 64, false, shapes[i].k, shapes[i].n, n_rounds);
+            }
         }
     }
     return 0;

@@ -291,6 +291,8 @@ typedef struct kvern_convert_options {
     const char *source;  /* a .gguf file, a .safetensors file, or a directory with config.json */
     const char *target;  /* the model directory to make; must not exist unless `overwrite` */
     const char *weights; /* NULL: keep what the source has, else q8; or "q4", "q8", "f32" */
+    const char *table;   /* the embedding table and output layer. NULL: as weights, but under q4
+                            what the source has, else q8; or "q4", "q8", "f32" */
     const char *name;    /* NULL: the target's last part */
     bool overwrite;
     kvern_progress_fn on_progress; /* may be NULL */
@@ -304,6 +306,7 @@ KVERN_API kvern_status kvern_convert(const kvern_convert_options *options, kvern
 typedef struct kvern_pull_options {
     const char *name;     /* "smollm2", "owner/repository", or a directory of another tool */
     const char *weights;  /* as in kvern_convert_options */
+    const char *table;    /* likewise */
     const char *revision; /* NULL: main */
     bool overwrite;
     kvern_progress_fn on_progress;

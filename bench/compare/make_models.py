@@ -11,7 +11,7 @@ the output folder:
   NAME/gguf      f16.gguf and q4_0.gguf                              llama.cpp
   NAME/genai     int4, groups of 32, accuracy level 4                onnxruntime-genai's model builder
   NAME/openvino  int4, groups of 64, and OpenVINO's tokenizer        optimum-intel
-  NAME/kvern     Q4_1 as it is in the GGUF; the other with --weights q4   kvern convert
+  NAME/kvern     Q4_1 as it is in the GGUF; the other with --weights q4 --table q4 (symmetric, groups of 64)   kvern convert
 
 The embedding table, which is the output layer too, decides much of decode. SmolLM2's has 8 bit in kvern's
 GGUF, and so has it in the forms of llama.cpp and OpenVINO, whose default this is; the builder of
@@ -168,7 +168,7 @@ def make(name, base, kvern):
             "1.0", "--sym", *([] if is_smollm2 else ["--all-layers"]), folder)
 
     def kvern_model(folder):
-        source = [GGUF] if is_smollm2 else [hf, "--weights", "q4"]
+        source = [GGUF] if is_smollm2 else [hf, "--weights", "q4", "--table", "q4"]
         run(kvern, "convert", *source, "-o", folder, "--name", name, "--quiet")
 
     for form, make_form in (("hf", lambda folder: make_hf(name, folder)), ("gguf", gguf),

@@ -81,6 +81,8 @@ int cmd_convert(int argc, char **argv)
         {"output", 'o', OPTION_STRING, &output, "DIR", "the model directory to make"},
         {"weights", 'w', OPTION_STRING, &convert.weights, "TYPE",
          "q4, q8 or f32 (keep what the source has, else q8)"},
+        {"table", 0, OPTION_STRING, &convert.table, "TYPE",
+         "of the embedding table and output layer (as --weights; q8 beside q4)"},
         {"name", 0, OPTION_STRING, &convert.name, "NAME", "the model's name"},
         {"overwrite", 0, OPTION_FLAG, &convert.overwrite, NULL,
          "replace a directory that is there"},
@@ -140,6 +142,8 @@ int cmd_pull(int argc, char **argv)
     const struct option options[] = {
         {"weights", 'w', OPTION_STRING, &pull.weights, "TYPE",
          "q4, q8 or f32 (keep what the source has, else q8)"},
+        {"table", 0, OPTION_STRING, &pull.table, "TYPE",
+         "of the embedding table and output layer (as --weights; q8 beside q4)"},
         {"revision", 0, OPTION_STRING, &pull.revision, "REV", "branch or commit on the hub (main)"},
         {"overwrite", 0, OPTION_FLAG, &pull.overwrite, NULL, "make it again if it is there"},
         {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object: the directory"},

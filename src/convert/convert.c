@@ -47,14 +47,14 @@ void kvern_convert_options_init(kvern_convert_options *options)
     *options = (kvern_convert_options){0};
 }
 
-static kvern_status choose_weights(const char *name, enum weights_choice *choice, kvern_error *err)
+static kvern_status choose_weights(const char *what, const char *name, enum weights_choice *choice,
+                                   kvern_error *err)
 {
     static const struct {
         const char *name;
         enum weights_choice choice;
     } choices[] = {{"q4", WEIGHTS_Q4}, {"q8", WEIGHTS_Q8}, {"f32", WEIGHTS_F32}};
 
-    *choice = WEIGHTS_KEEP;
     if (!name)
         return KVERN_OK;
     for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
@@ -63,7 +63,7 @@ static kvern_status choose_weights(const char *name, enum weights_choice *choice
             return KVERN_OK;
         }
     }
-    return fail(err, KVERN_INVALID, "weights \"%s\" are not q4, q8 or f32", name);
+    return fail(err, KVERN_INVALID, "%s \"%s\" is not q4, q8 or f32", what, name);
 }
 
 /* A name for the manifest: not empty, UTF-8, and short enough. */
@@ -332,12 +332,17 @@ static void conversion_clear(struct conversion *c, kvern_status status)
 kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *err)
 {
     struct conversion c = {.options = options, .err = err};
-    enum weights_choice choice;
+    enum weights_choice weights = WEIGHTS_KEEP;
+    enum weights_choice table;
     kvern_status status;
 
     if (!options->source || !options->target || !options->target[0])
         return fail(err, KVERN_INVALID, "a conversion needs a source and a target");
-    status = choose_weights(options->weights, &choice, err);
+    status = choose_weights("weights", options->weights, &weights, err);
+    /* a small model loses more by a 4-bit table than by all its other matrices */
+    table = weights == WEIGHTS_Q4 ? WEIGHTS_KEEP : weights;
+    if (status == KVERN_OK)
+        status = choose_weights("table", options->table, &table, err);
     if (status == KVERN_OK)
         status = set_paths(&c);
     if (status == KVERN_OK)
@@ -345,7 +350,7 @@ kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *er
     if (status == KVERN_OK)
         status = checkpoint_open(&c.checkpoint, options->source, err);
     if (status == KVERN_OK)
-        status = name_source(&c, decoder_plan_make(&c.plan, &c.checkpoint, choice, err));
+        status = name_source(&c, decoder_plan_make(&c.plan, &c.checkpoint, weights, table, err));
     if (status == KVERN_OK)
         status = make_parent(&c);
     if (status == KVERN_OK)

@@ -23,7 +23,8 @@ struct part {
 struct planner {
     struct decoder_plan *plan;
     const struct checkpoint *checkpoint;
-    enum weights_choice choice;
+    enum weights_choice weights; /* of the layers */
+    enum weights_choice table;   /* of the embedding table and the output layer */
     size_t layer;
     bool has_bits[33]; /* which widths are in use */
     bool *is_used;     /* [checkpoint->n_tensors], owned */
@@ -53,9 +54,9 @@ static kvern_status require_in_layer(struct planner *planner, const char *part, 
 }
 
 static kvern_status plan_matrix(struct planner *planner, const struct tensor *const *parts,
-                                size_t n_parts, struct pack_plan *out)
+                                size_t n_parts, enum weights_choice choice, struct pack_plan *out)
 {
-    kvern_status status = pack_plan_make(out, parts, n_parts, planner->choice, planner->err);
+    kvern_status status = pack_plan_make(out, parts, n_parts, choice, planner->err);
     size_t n_bytes;
 
     if (status != KVERN_OK)
@@ -80,7 +81,7 @@ static kvern_status plan_linear(struct planner *planner, const struct part *part
                 require_in_layer(planner, parts[i].name, "bias", 1, parts[i].n, &out->biases[i]);
     }
     if (status == KVERN_OK)
-        status = plan_matrix(planner, tensors, n_parts, &out->weight);
+        status = plan_matrix(planner, tensors, n_parts, planner->weights, &out->weight);
     return status;
 }
 
@@ -166,7 +167,7 @@ static kvern_status plan_all(struct planner *planner)
     status = require(planner, "model.embed_tokens.weight", config->vocab_size, config->hidden_size,
                      &table);
     if (status == KVERN_OK)
-        status = plan_matrix(planner, &table, 1, &plan->embedding);
+        status = plan_matrix(planner, &table, 1, planner->table, &plan->embedding);
     for (; planner->layer < config->n_layers && status == KVERN_OK; planner->layer++)
         status = plan_layer(planner, &plan->layers[planner->layer]);
     if (status == KVERN_OK)
@@ -175,17 +176,19 @@ static kvern_status plan_all(struct planner *planner)
         status =
             require(planner, "lm_head.weight", config->vocab_size, config->hidden_size, &table);
     if (status == KVERN_OK && !config->is_tied)
-        status = plan_matrix(planner, &table, 1, &plan->lm_head);
+        status = plan_matrix(planner, &table, 1, planner->table, &plan->lm_head);
     if (status == KVERN_OK)
         status = check_all_used(planner);
     return status;
 }
 
 kvern_status decoder_plan_make(struct decoder_plan *plan, const struct checkpoint *checkpoint,
-                               enum weights_choice choice, kvern_error *err)
+                               enum weights_choice weights, enum weights_choice table,
+                               kvern_error *err)
 {
     size_t n_layers = checkpoint->config.n_layers;
-    struct planner planner = {.plan = plan, .checkpoint = checkpoint, .choice = choice, .err = err};
+    struct planner planner = {
+        .plan = plan, .checkpoint = checkpoint, .weights = weights, .table = table, .err = err};
     kvern_status status;
 
     *plan = (struct decoder_plan){.checkpoint = checkpoint};

@@ -45,7 +45,8 @@ struct decoder_plan {
 /* Fails on a missing tensor, wrong dims, a matrix that cannot be packed as chosen, or a tensor that
  * the graph has no place for. */
 kvern_status decoder_plan_make(struct decoder_plan *plan, const struct checkpoint *checkpoint,
-                               enum weights_choice choice, kvern_error *err);
+                               enum weights_choice weights, enum weights_choice table,
+                               kvern_error *err);
 void decoder_plan_clear(struct decoder_plan *plan);
 
 #endif

@@ -133,7 +133,7 @@ static kvern_status put_tiles(struct writer *writer, const struct pack_plan *pla
 static kvern_status put_halves(struct writer *writer, const struct pack_plan *plan,
                                const char *name, const uint16_t *halves)
 {
-    const int64_t dims[] = {(int64_t)plan->n_tiles, (int64_t)(plan->k / PACKED_GROUP), PACKED_TILE};
+    const int64_t dims[] = {(int64_t)plan->n_tiles, (int64_t)(plan->k / plan->group), PACKED_TILE};
     kvern_status status =
         onnx_file_begin_tensor(writer->file, name, ONNX_F16, dims, 3, writer->err);
 
@@ -192,6 +192,7 @@ static void add_weight_attributes(struct onnx_node *node, const struct pack_plan
     onnx_node_int(node, "K", (int64_t)plan->k);
     onnx_node_int(node, "N", (int64_t)plan->n);
     onnx_node_int(node, "bits", plan->bits);
+    onnx_node_int(node, "group", (int64_t)plan->group);
 }
 
 /* A Linear node `name` on packed weights `weight` that are in the file already. */
@@ -206,7 +207,6 @@ static void add_linear(struct writer *writer, const char *name, const char *weig
     onnx_node_input(node, bias);
     onnx_node_output(node, output);
     add_weight_attributes(node, plan);
-    onnx_node_int(node, "group", PACKED_GROUP);
 }
 
 /* Weights, bias and node of one Linear called `name`; its output is NAME.out. */

@@ -40,7 +40,8 @@ static kvern_status check_parts(const struct tensor *const *parts, size_t n_part
 kvern_status pack_plan_make(struct pack_plan *plan, const struct tensor *const *parts,
                             size_t n_parts, enum weights_choice choice, kvern_error *err)
 {
-    struct pack_plan made = {.n_parts = n_parts, .bits = 4};
+    struct pack_plan made = {.n_parts = n_parts, .bits = 4, .group = PACKED_GROUP};
+    bool has_4_bit = false;
     size_t n_scales;
 
     if (n_parts < 1 || n_parts > PACK_MAX_PARTS)
@@ -55,12 +56,18 @@ kvern_status pack_plan_make(struct pack_plan *plan, const struct tensor *const *
         made.has_mins = made.has_mins || parts[i]->type != TENSOR_Q4_0;
         if (own_bits(parts[i]->type) == 8)
             made.bits = 8;
+        else
+            has_4_bit = true;
         if (!add_sizes(made.n, parts[i]->dims[0], &made.n))
             return fail(err, KVERN_LIMIT, "%s and what is stacked with it is too large",
                         parts[0]->name);
     }
     if (choice != WEIGHTS_KEEP)
         made.bits = choice == WEIGHTS_Q4 ? 4 : choice == WEIGHTS_Q8 ? 8 : 32;
+    if (made.bits == 4 && !has_4_bit && made.k % PACKED_WIDE_GROUP == 0) {
+        made.group = PACKED_WIDE_GROUP;
+        made.has_mins = false;
+    }
     made.has_mins = made.has_mins && made.bits == 4;
     if (made.n == 0 || made.k == 0)
         return fail(err, KVERN_FORMAT, "%s is empty", parts[0]->name);
@@ -74,7 +81,7 @@ kvern_status pack_plan_make(struct pack_plan *plan, const struct tensor *const *
                     made.n, made.k);
     made.tile_bytes = packed_tile_bytes(made.bits, made.k);
     made.data_bytes = made.tile_bytes * made.n_tiles;
-    made.tile_scales = made.bits == 32 ? 0 : made.k / PACKED_GROUP * PACKED_TILE;
+    made.tile_scales = made.bits == 32 ? 0 : made.k / made.group * PACKED_TILE;
     n_scales = made.tile_scales * made.n_tiles;
     made.scales_bytes = n_scales * sizeof(uint16_t);
     *plan = made;
@@ -85,7 +92,7 @@ kvern_status pack_plan_make(struct pack_plan *plan, const struct tensor *const *
 struct column {
     float *values;    /* [k] */
     uint8_t *q;       /* [k] */
-    uint16_t *scales; /* [k / 32] */
+    uint16_t *scales; /* [k / group], room for k / 32 */
     uint16_t *mins;   /* [k / 32] */
 };
 
@@ -114,6 +121,8 @@ static bool read_column(const struct pack_plan *plan, const struct tensor *part,
     tensor_read_row(part, row, column->values);
     if (plan->bits == 8)
         return quantize_row_q8(column->values, plan->k, column->q, column->scales);
+    if (plan->group == PACKED_WIDE_GROUP)
+        return quantize_row_q4_symmetric(column->values, plan->k, column->q, column->scales);
     return quantize_row_q4(column->values, plan->k, column->q, column->scales, column->mins);
 }
 
@@ -186,7 +195,7 @@ static kvern_status write_column(const struct pack_plan *plan, size_t n, struct 
         scatter_q8(column->q, plan->k, at, data);
     else
         scatter_q4(column->q, plan->k, at, data);
-    for (size_t g = 0; g < plan->k / PACKED_GROUP; g++) {
+    for (size_t g = 0; g < plan->k / plan->group; g++) {
         scales[g * PACKED_TILE + at] = column->scales[g];
         if (plan->has_mins)
             mins[g * PACKED_TILE + at] = column->mins[g];

@@ -12,14 +12,14 @@
 
 enum { GROUP = PACKED_GROUP, MAX_Q4 = 15, N_CANDIDATES = 8 };
 
-/* Smallest and largest of 32 values; false if one is not finite. */
-static bool find_range(const float *x, float *min, float *max)
+/* Smallest and largest of n values; false if one is not finite. */
+static bool find_range(const float *x, int n, float *min, float *max)
 {
     float low = x[0];
     float high = x[0];
     float zero = 0; /* stays 0 for finite values: inf * 0 and nan * 0 are nan */
 
-    for (int i = 0; i < GROUP; i++) {
+    for (int i = 0; i < n; i++) {
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
         zero += x[i] * 0;
@@ -34,7 +34,7 @@ bool quantize_row_q8(const float *row, size_t k, uint8_t *q, uint16_t *scales)
     for (size_t g = 0; g < k / GROUP; g++, row += GROUP, q += GROUP) {
         float min, max;
 
-        if (!find_range(row, &min, &max))
+        if (!find_range(row, GROUP, &min, &max))
             return false;
         float largest = -min > max ? -min : max;
         scales[g] = half_from_float(largest / 127);
@@ -158,7 +158,7 @@ bool quantize_row_q4(const float *row, size_t k, uint8_t *q, uint16_t *scales, u
         float min, max;
 
         best.error = -1;
-        if (!find_range(row, &min, &max))
+        if (!find_range(row, GROUP, &min, &max))
             return false;
         consider(row, (max - min) / MAX_Q4, min, &best);
         for (int i = 0; i < N_CANDIDATES && best.error > 0; i++) {
@@ -178,6 +178,86 @@ bool quantize_row_q4(const float *row, size_t k, uint8_t *q, uint16_t *scales, u
         mins[g] = best.min;
         for (int i = 0; i < GROUP; i++)
             q[i] = (uint8_t)best.q[i];
+    }
+    return true;
+}
+
+enum { WIDE_GROUP = PACKED_WIDE_GROUP, ZERO = 8, N_SYMMETRIC = 19 };
+
+/* The nearest q in [-8, 7] of each value for a scale, and the error that leaves. An error counts as
+ * much as the square of its value: see quantize.h. */
+static float assign_symmetric(const float *x, float scale, float *q)
+{
+    float inverse = scale != 0 ? 1 / scale : 0;
+    const float4 zero = {0};
+    const float4 top = zero + MAX_Q4;
+    float4 error = zero;
+
+    for (int i = 0; i < WIDE_GROUP; i += 4) {
+        float4 value = load4(x + i);
+        float4 step = value * inverse + (ZERO + 0.5f);
+
+        step = choose(step > zero, step, zero);
+        step = choose(step < top, step, top);
+        step = __builtin_convertvector(__builtin_convertvector(step, int4), float4) - ZERO;
+        memcpy(q + i, &step, sizeof step);
+        float4 difference = (scale * step - value) * value;
+        error += difference * difference;
+    }
+    return sum_lanes(error);
+}
+
+/* Least squares under the same weights: the scale that brings scale * q closest to x. */
+static float fit_slope(const float *x, const float *q)
+{
+    float4 lanes_qx = {0};
+    float4 lanes_qq = {0};
+
+    for (int i = 0; i < WIDE_GROUP; i += 4) {
+        float4 value = load4(x + i);
+        float4 step = load4(q + i) * value;
+
+        lanes_qx += step * value * value;
+        lanes_qq += step * step;
+    }
+    float sum_qq = sum_lanes(lanes_qq);
+    return sum_qq > 0 ? sum_lanes(lanes_qx) / sum_qq : 0;
+}
+
+bool quantize_row_q4_symmetric(const float *row, size_t k, uint8_t *q, uint16_t *scales)
+{
+    for (size_t g = 0; g < k / WIDE_GROUP; g++, row += WIDE_GROUP, q += WIDE_GROUP) {
+        float x[WIDE_GROUP];
+        float best[WIDE_GROUP];
+        float trial[WIDE_GROUP];
+        float best_error = -1;
+        float min, max;
+
+        if (!find_range(row, WIDE_GROUP, &min, &max))
+            return false;
+        /* the larger side takes the -8, of which there is no +8; x is scaled so that squares of
+         * squares neither vanish nor overflow */
+        float extreme = -min > max ? min : max;
+        for (int i = 0; i < WIDE_GROUP; i++)
+            x[i] = extreme != 0 ? row[i] / extreme : 0;
+        for (int i = 0; i < N_SYMMETRIC; i++) {
+            /* that value at -9.5 (clipped) to -5 steps, then the best slope for those integers */
+            assign_symmetric(x, 1 / (-9.5f + 0.25f * (float)i), trial);
+            uint16_t half = half_from_float(fit_slope(x, trial) * extreme);
+            if (!half_is_finite(half))
+                continue;
+            float error =
+                assign_symmetric(x, extreme != 0 ? half_to_float(half) / extreme : 0, trial);
+            if (best_error >= 0 && error >= best_error)
+                continue;
+            best_error = error;
+            scales[g] = half;
+            memcpy(best, trial, sizeof best);
+        }
+        if (best_error < 0)
+            return false;
+        for (int i = 0; i < WIDE_GROUP; i++)
+            q[i] = (uint8_t)(best[i] + ZERO);
     }
     return true;
 }

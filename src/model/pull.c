@@ -110,6 +110,7 @@ static kvern_status convert(struct pull *pull, kvern_error *err)
     options.source = pull->source;
     options.target = pull->target;
     options.weights = pull->options->weights;
+    options.table = pull->options->table;
     options.name = pull->name;
     options.overwrite = pull->options->overwrite;
     options.on_progress = pull->options->on_progress;

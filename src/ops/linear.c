@@ -65,7 +65,8 @@ static void quantize_unit(void *data, size_t i)
     if (end > run->n_rows)
         end = run->n_rows;
     run->self->kernel.kernels->linear->quantize_rows(run->x, begin, end, run->self->weight.k,
-                                                     run->self->zero_point, &run->quantized);
+                                                     run->self->weight.group, run->self->zero_point,
+                                                     &run->quantized);
 }
 
 static void multiply_unit(void *data, size_t i)
@@ -116,7 +117,8 @@ static kvern_status quantize(struct linear_run *run, OrtKernelContext *context, 
 {
     const struct op_kernel *kernel = &run->self->kernel;
     size_t k = run->self->weight.k;
-    size_t n_groups = run->n_rows * (k / PACKED_GROUP);
+    size_t group = run->self->weight.group;
+    size_t n_groups = run->n_rows * (k / group);
     size_t q_bytes = (run->n_rows * k + 63) / 64 * 64;
     size_t group_bytes = (n_groups * 4 + 63) / 64 * 64;
     void *memory;
@@ -130,8 +132,8 @@ static kvern_status quantize(struct linear_run *run, OrtKernelContext *context, 
     run->quantized.starts = (int32_t *)(base + q_bytes + group_bytes);
     run->quantized.sums = (float *)(base + q_bytes + 2 * group_bytes);
     if (run->n_rows < MIN_ROWS_TO_QUANTIZE_IN_PARALLEL) {
-        kernel->kernels->linear->quantize_rows(run->x, 0, run->n_rows, k, run->self->zero_point,
-                                               &run->quantized);
+        kernel->kernels->linear->quantize_rows(run->x, 0, run->n_rows, k, group,
+                                               run->self->zero_point, &run->quantized);
         return KVERN_OK;
     }
     size_t n_units = (run->n_rows + ROWS_PER_QUANTIZE_UNIT - 1) / ROWS_PER_QUANTIZE_UNIT;

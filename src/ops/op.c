@@ -25,6 +25,19 @@ kvern_status op_attribute_int(const struct op_kernel *kernel, const OrtKernelInf
     return status;
 }
 
+kvern_status op_attribute_int_or(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                 const char *name, int64_t absent, int64_t low, int64_t high,
+                                 int64_t *value, kvern_error *err)
+{
+    OrtStatus *status = kernel->api->KernelInfoGetAttribute_int64(info, name, value);
+
+    if (!status)
+        return op_attribute_int(kernel, info, name, low, high, value, err);
+    kernel->api->ReleaseStatus(status);
+    *value = absent;
+    return KVERN_OK;
+}
+
 kvern_status op_attribute_float(const struct op_kernel *kernel, const OrtKernelInfo *info,
                                 const char *name, float *value, kvern_error *err)
 {

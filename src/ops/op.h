@@ -61,6 +61,10 @@ struct op_tensor {
 kvern_status op_attribute_int(const struct op_kernel *kernel, const OrtKernelInfo *info,
                               const char *name, int64_t low, int64_t high, int64_t *value,
                               kvern_error *err);
+/* The same for an attribute that may be absent. */
+kvern_status op_attribute_int_or(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                 const char *name, int64_t absent, int64_t low, int64_t high,
+                                 int64_t *value, kvern_error *err);
 kvern_status op_attribute_float(const struct op_kernel *kernel, const OrtKernelInfo *info,
                                 const char *name, float *value, kvern_error *err);
 kvern_status op_attribute_string(const struct op_kernel *kernel, const OrtKernelInfo *info,

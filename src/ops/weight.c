@@ -32,12 +32,16 @@ kvern_status weight_open(const struct op_kernel *kernel, const OrtKernelInfo *in
     int64_t k;
     int64_t n;
     int64_t bits;
+    int64_t group;
     kvern_status status = op_attribute_int(kernel, info, "K", 1, MAX_SIZE, &k, err);
 
     if (status == KVERN_OK)
         status = op_attribute_int(kernel, info, "N", 1, MAX_SIZE, &n, err);
     if (status == KVERN_OK)
         status = op_attribute_int(kernel, info, "bits", 4, 32, &bits, err);
+    if (status == KVERN_OK)
+        status = op_attribute_int_or(kernel, info, "group", PACKED_GROUP, PACKED_GROUP,
+                                     PACKED_WIDE_GROUP, &group, err);
     if (status == KVERN_OK)
         status = op_constant(kernel, info, first_input, &data, err);
     if (status == KVERN_OK)
@@ -49,13 +53,17 @@ kvern_status weight_open(const struct op_kernel *kernel, const OrtKernelInfo *in
     if (bits != 4 && bits != 8 && bits != 32)
         return fail(err, KVERN_FORMAT, "%s: bits is %lld, not 4, 8 or 32", kernel->definition->name,
                     (long long)bits);
-    if (bits != 32 && k % PACKED_GROUP != 0)
-        return fail(err, KVERN_FORMAT, "%s: K is %lld, not a multiple of %d",
-                    kernel->definition->name, (long long)k, PACKED_GROUP);
+    if (group != PACKED_GROUP && (group != PACKED_WIDE_GROUP || bits != 4 || mins.data))
+        return fail(err, KVERN_FORMAT,
+                    "%s: group is %lld; it can be %d, or %d for 4 bit without mins",
+                    kernel->definition->name, (long long)group, PACKED_GROUP, PACKED_WIDE_GROUP);
+    if (bits != 32 && k % group != 0)
+        return fail(err, KVERN_FORMAT, "%s: K is %lld, not a multiple of %lld",
+                    kernel->definition->name, (long long)k, (long long)group);
 
     size_t n_tiles = packed_n_tiles((size_t)n);
     size_t n_bytes = n_tiles * packed_tile_bytes((int)bits, (size_t)k);
-    size_t n_scales = n_tiles * ((size_t)k / PACKED_GROUP) * PACKED_TILE;
+    size_t n_scales = n_tiles * (size_t)(k / group) * PACKED_TILE;
     if (bits == 32) {
         status = check_elements(kernel, &data, "weight", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
                                 n_bytes / sizeof(float), err);
@@ -76,6 +84,7 @@ kvern_status weight_open(const struct op_kernel *kernel, const OrtKernelInfo *in
         .bits = (int)bits,
         .n = (size_t)n,
         .k = (size_t)k,
+        .group = bits == 32 ? 0 : (size_t)group,
         .data = data.data,
         .scales = bits == 32 ? NULL : scales.data,
         .mins = bits == 32 ? NULL : mins.data,

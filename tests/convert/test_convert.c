@@ -113,8 +113,11 @@ static void test_whole_directory(void **state)
 {
     static const struct {
         const char *weights;
+        const char *table;
         const char *expected;
-    } cases[] = {{NULL, "q8"}, {"q4", "q4"}, {"q8", "q8"}, {"f32", "f32"}};
+    } cases[] = {{NULL, NULL, "q8"}, {"q4", NULL, "mixed"},  {"q4", "q4", "q4"},
+                 {"q8", NULL, "q8"}, {"q8", "f32", "mixed"}, {"f32", NULL, "f32"},
+                 {NULL, "q8", "q8"}, {"f32", "f32", "f32"}};
     char *with_slash = path_join(place, "model//");
 
     (void)state;
@@ -123,6 +126,7 @@ static void test_whole_directory(void **state)
         struct manifest manifest;
 
         options.weights = cases[i].weights;
+        options.table = cases[i].table;
         options.overwrite = true;
         options.target = with_slash;
         convert_or_fail(&options);

@@ -52,7 +52,7 @@ static kvern_status build(const struct tiny_options *options, enum weights_choic
     tiny_checkpoint_write(source, options);
     status = checkpoint_open(checkpoint, source, err);
     if (status == KVERN_OK)
-        status = decoder_plan_make(plan, checkpoint, choice, err);
+        status = decoder_plan_make(plan, checkpoint, choice, choice, err);
     if (status != KVERN_OK)
         return status;
     file = onnx_file_new("tiny");

@@ -90,7 +90,7 @@ static float unpack(const struct packed *packed, size_t n, size_t k)
 {
     const struct pack_plan *plan = &packed->plan;
     size_t tile = n / 64, column = n % 64;
-    size_t group = (tile * (plan->k / 32) + k / 32) * 64 + column;
+    size_t group = (tile * (plan->k / plan->group) + k / plan->group) * 64 + column;
     const uint8_t *data = packed->data + tile * packed_tile_bytes(plan->bits, plan->k);
 
     if (plan->bits == 32) {
@@ -119,23 +119,25 @@ static void stored_formats_come_back(void **state)
         enum weights_choice choice;
         int bits;
         bool has_mins;
+        size_t group;
         float max_steps; /* error allowed, in scales; 0: exact */
     } cases[] = {
-        {{TENSOR_Q4_0}, 1, WEIGHTS_KEEP, 4, false, 0},
-        {{TENSOR_Q4_1}, 1, WEIGHTS_KEEP, 4, true, 0},
-        {{TENSOR_Q8_0}, 1, WEIGHTS_KEEP, 8, false, 0},
-        {{TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q4_0}, 3, WEIGHTS_KEEP, 4, true, 0},
-        {{TENSOR_Q4_0, TENSOR_Q4_0}, 2, WEIGHTS_Q4, 4, false, 0},
-        {{TENSOR_Q8_0, TENSOR_Q8_0}, 2, WEIGHTS_Q8, 8, false, 0},
-        {{TENSOR_Q4_1, TENSOR_Q8_0}, 2, WEIGHTS_KEEP, 8, false, 0.51f},
-        {{TENSOR_F32}, 1, WEIGHTS_KEEP, 8, false, 0.51f},
-        {{TENSOR_F16}, 1, WEIGHTS_KEEP, 8, false, 0.51f},
-        {{TENSOR_BF16}, 1, WEIGHTS_F32, 32, false, 0},
-        {{TENSOR_Q5_0}, 1, WEIGHTS_KEEP, 8, false, 0.51f},
-        {{TENSOR_Q6_K}, 1, WEIGHTS_KEEP, 8, false, 0.51f},
-        {{TENSOR_Q4_K, TENSOR_Q6_K}, 2, WEIGHTS_KEEP, 8, false, 0.51f},
-        {{TENSOR_Q4_K}, 1, WEIGHTS_F32, 32, false, 0},
-        {{TENSOR_F32}, 1, WEIGHTS_Q4, 4, true, 1.5f},
+        {{TENSOR_Q4_0}, 1, WEIGHTS_KEEP, 4, false, 32, 0},
+        {{TENSOR_Q4_1}, 1, WEIGHTS_KEEP, 4, true, 32, 0},
+        {{TENSOR_Q8_0}, 1, WEIGHTS_KEEP, 8, false, 32, 0},
+        {{TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q4_0}, 3, WEIGHTS_KEEP, 4, true, 32, 0},
+        {{TENSOR_Q4_0, TENSOR_Q4_0}, 2, WEIGHTS_Q4, 4, false, 32, 0},
+        {{TENSOR_Q8_0, TENSOR_Q8_0}, 2, WEIGHTS_Q8, 8, false, 32, 0},
+        {{TENSOR_Q4_1, TENSOR_Q8_0}, 2, WEIGHTS_KEEP, 8, false, 32, 0.51f},
+        {{TENSOR_F32}, 1, WEIGHTS_KEEP, 8, false, 32, 0.51f},
+        {{TENSOR_F16}, 1, WEIGHTS_KEEP, 8, false, 32, 0.51f},
+        {{TENSOR_BF16}, 1, WEIGHTS_F32, 32, false, 32, 0},
+        {{TENSOR_Q5_0}, 1, WEIGHTS_KEEP, 8, false, 32, 0.51f},
+        {{TENSOR_Q6_K}, 1, WEIGHTS_KEEP, 8, false, 32, 0.51f},
+        {{TENSOR_Q4_K, TENSOR_Q6_K}, 2, WEIGHTS_KEEP, 8, false, 32, 0.51f},
+        {{TENSOR_Q4_K}, 1, WEIGHTS_F32, 32, false, 32, 0},
+        {{TENSOR_F32}, 1, WEIGHTS_Q4, 4, false, 64, 2.0f},
+        {{TENSOR_Q4_0, TENSOR_F32}, 2, WEIGHTS_Q4, 4, true, 32, 1.5f}, /* as Q4_0 is kept */
     };
     enum { K = 256 };
     const size_t n_rows[3] = {70, 33, 130}; /* tiles cross from part to part, and one is padded */
@@ -158,6 +160,7 @@ static void stored_formats_come_back(void **state)
         struct packed packed = pack(parts, cases[i].n_parts, cases[i].choice);
         assert_int_equal(packed.plan.bits, cases[i].bits);
         assert_int_equal(packed.plan.has_mins, cases[i].has_mins);
+        assert_int_equal(packed.plan.group, cases[i].group);
         for (size_t p = 0; p < cases[i].n_parts; p++) {
             for (size_t r = 0; r < n_rows[p]; r++, n++) {
                 tensor_read_row(parts[p], r, row);
@@ -167,7 +170,9 @@ static void stored_formats_come_back(void **state)
 
                     if (packed.scales)
                         scale = half_to_float(
-                            packed.scales[(n / 64 * (K / 32) + k / 32) * 64 + n % 64]);
+                            packed
+                                .scales[(n / 64 * (K / cases[i].group) + k / cases[i].group) * 64 +
+                                        n % 64]);
                     if (!(fabsf(value - row[k]) <=
                           cases[i].max_steps * fabsf(scale) +
                               (cases[i].max_steps > 0 ? fabsf(row[k]) * 0x1p-10f : 0)))

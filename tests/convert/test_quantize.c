@@ -176,6 +176,40 @@ static void q4_search_beats_extremes(void **state)
         assert_true(q[i] <= 15);
 }
 
+/* Against the plain way: the extreme at -8, all else rounded. */
+static void q4_symmetric_search_beats_extremes(void **state)
+{
+    enum { K = 4096 };
+    static float row[K];
+    static uint8_t q[K];
+    static uint16_t scales[K / 64];
+    double searched = 0, plain = 0;
+    uint64_t seed = 11;
+    (void)state;
+
+    for (int i = 0; i < K; i++)
+        row[i] = next_value(&seed);
+    assert_true(quantize_row_q4_symmetric(row, K, q, scales));
+    for (int g = 0; g < K / 64; g++) {
+        float extreme = 0;
+
+        for (int i = g * 64; i < g * 64 + 64; i++)
+            extreme = fabsf(row[i]) > fabsf(extreme) ? row[i] : extreme;
+        for (int i = g * 64; i < g * 64 + 64; i++) {
+            float scale = half_to_float(half_from_float(extreme / -8));
+            float step = fminf(fmaxf(roundf(row[i] / scale), -8), 7);
+            float value = half_to_float(scales[g]) * (float)(q[i] - 8);
+
+            assert_true(q[i] <= 15);
+            /* what counts is the error weighted with the square of the value */
+            plain += pow(row[i] * (scale * step - row[i]), 2);
+            searched += pow(row[i] * (value - row[i]), 2);
+        }
+    }
+    if (!(searched < 0.85 * plain))
+        fail_msg("squared error %g, from the extremes alone %g", searched, plain);
+}
+
 static void q8_is_within_half_a_step(void **state)
 {
     enum { K = 1024 };
@@ -220,11 +254,11 @@ static void edge_rows(void **state)
     (void)state;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        float row[32];
-        uint8_t q[32];
+        float row[64];
+        uint8_t q[64];
         uint16_t scale, min;
 
-        for (int j = 0; j < 32; j++)
+        for (int j = 0; j < 64; j++)
             row[j] = cases[i].fill;
         row[0] = cases[i].first;
         if (quantize_row_q8(row, 32, q, &scale) != cases[i].fits_q8)
@@ -235,6 +269,11 @@ static void edge_rows(void **state)
             for (int j = 0; j < 32; j++)
                 assert_true(fabsf(half_to_float(scale) * (float)q[j] + half_to_float(min) -
                                   row[j]) <= fabsf(cases[i].first) * 0x1p-10f + 0x1p-24f);
+        if (quantize_row_q4_symmetric(row, 64, q, &scale) != cases[i].fits_q4)
+            fail_msg("symmetric q4 %s", cases[i].name);
+        for (int j = 0; j < 64 && cases[i].fits_q4; j++)
+            assert_true(fabsf(half_to_float(scale) * (float)(q[j] - 8) - row[j]) <=
+                        fabsf(cases[i].first) * 0x1p-10f + 0x1p-24f);
     }
 }
 
@@ -245,6 +284,7 @@ int main(void)
         cmocka_unit_test(q4_k_groups_lose_only_f16_rounding),
         cmocka_unit_test(half_round_trips),
         cmocka_unit_test(q4_search_beats_extremes),
+        cmocka_unit_test(q4_symmetric_search_beats_extremes),
         cmocka_unit_test(q8_is_within_half_a_step),
         cmocka_unit_test(edge_rows),
     };

@@ -49,6 +49,21 @@ static double half_value(uint16_t half)
     return half & 0x8000 ? -value : value;
 }
 
+/* A form of weight. */
+struct form {
+    int bits;
+    size_t group; /* 32 where bits is 32: only for how x is made */
+    bool has_mins, has_bias;
+};
+
+static const struct form forms[] = {
+    {4, 32, false, false},  {4, 32, false, true},  {4, 64, false, false}, {4, 64, false, true},
+    {4, 32, true, false},   {4, 32, true, true},   {8, 32, false, false}, {8, 32, false, true},
+    {32, 32, false, false}, {32, 32, false, true},
+};
+
+enum { N_FORMS = sizeof forms / sizeof forms[0] };
+
 struct problem {
     struct packed_weight w;
     size_t n_rows;
@@ -66,7 +81,7 @@ static double put_weight(struct problem *p, size_t n, size_t k)
     const struct packed_weight *w = &p->w;
     size_t tile = n / 64, column = n % 64;
     uint8_t *data = p->data + tile * packed_tile_bytes(w->bits, w->k);
-    size_t at = (tile * (w->k / 32) + k / 32) * 64 + column;
+    size_t at = w->bits == 32 ? 0 : (tile * (w->k / w->group) + k / w->group) * 64 + column;
 
     if (w->bits == 32) {
         float value = random_value();
@@ -93,7 +108,7 @@ static int32_t zero_point_of(const struct packed_weight *w)
     return w->bits == 8 ? 128 : w->mins ? 0 : 8;
 }
 
-static void fill_x(struct problem *p)
+static void fill_x(struct problem *p, size_t group)
 {
     for (size_t i = 0; i < p->n_rows * p->w.k; i++)
         p->x[i] = random_value();
@@ -101,16 +116,18 @@ static void fill_x(struct problem *p)
         float *x = p->x + row * p->w.k;
 
         if (row % 3 == 1 && p->w.bits != 32) /* a group of zeros, one whose sums are the largest */
-            memset(x, 0, 32 * sizeof *x);
-        for (size_t i = 0; i < 32 && row % 3 == 2; i++)
-            x[p->w.k - 32 + i] = row % 2 ? -3.0f : 3.0f;
+            memset(x, 0, group * sizeof *x);
+        for (size_t i = 0; i < group && row % 3 == 2; i++)
+            x[p->w.k - group + i] = row % 2 ? -3.0f : 3.0f;
     }
 }
 
-static void problem_init(struct problem *p, int bits, bool has_mins, bool has_bias, size_t n,
-                         size_t k, size_t n_rows)
+static void problem_init(struct problem *p, const struct form *form, size_t n, size_t k,
+                         size_t n_rows)
 {
-    size_t n_tiles = packed_n_tiles(n), n_scales = n_tiles * (k / 32) * 64;
+    int bits = form->bits;
+    size_t n_groups = k / form->group;
+    size_t n_tiles = packed_n_tiles(n), n_scales = n_tiles * n_groups * 64;
 
     memset(p, 0, sizeof *p);
     p->n_rows = n_rows;
@@ -120,29 +137,30 @@ static void problem_init(struct problem *p, int bits, bool has_mins, bool has_bi
     assert_true(p->data && p->values && p->x);
     if (bits != 32) {
         p->scales = try_new(n_scales, sizeof *p->scales);
-        p->mins = has_mins ? try_new(n_scales, sizeof *p->mins) : NULL;
+        p->mins = form->has_mins ? try_new(n_scales, sizeof *p->mins) : NULL;
         for (size_t i = 0; i < n_scales; i++) {
-            bool is_padding = i / (k / 32 * 64) * 64 + i % 64 >= n;
+            bool is_padding = i / (n_groups * 64) * 64 + i % 64 >= n;
 
             p->scales[i] = is_padding ? 0 : random_half(false);
             if (p->mins)
                 p->mins[i] = is_padding ? 0 : random_half(true);
         }
     }
-    if (has_bias) {
+    if (form->has_bias) {
         p->bias = try_new(n, sizeof *p->bias);
         for (size_t i = 0; i < n; i++)
             p->bias[i] = random_value();
     }
-    p->w = (struct packed_weight){bits, n, k, p->data, p->scales, p->mins, p->bias};
+    p->w = (struct packed_weight){bits,    n,         k,       bits == 32 ? 0 : form->group,
+                                  p->data, p->scales, p->mins, p->bias};
     for (size_t column = 0; column < n; column++)
         for (size_t i = 0; i < k; i++)
             p->values[column * k + i] = put_weight(p, column, i);
-    fill_x(p);
+    fill_x(p, form->group);
     p->rows.q = try_new_aligned(n_rows, k);
-    p->rows.scales = try_new(n_rows * (k / 32), sizeof(float));
-    p->rows.starts = try_new(n_rows * (k / 32), sizeof(int32_t));
-    p->rows.sums = try_new(n_rows * (k / 32), sizeof(float));
+    p->rows.scales = try_new(n_rows * n_groups, sizeof(float));
+    p->rows.starts = try_new(n_rows * n_groups, sizeof(int32_t));
+    p->rows.sums = try_new(n_rows * n_groups, sizeof(float));
 }
 
 static void problem_clear(struct problem *p)
@@ -179,7 +197,7 @@ static void check_values(const char *isa, const struct problem *p, const float *
 
             for (size_t i = 0; i < k; i++) {
                 double x = p->w.bits == 32 ? (double)p->x[row * k + i]
-                                           : (double)p->rows.scales[(row * k + i) / 32] *
+                                           : (double)p->rows.scales[(row * k + i) / p->w.group] *
                                                  p->rows.q[row * k + i];
 
                 sum += x * p->values[n * k + i];
@@ -243,7 +261,8 @@ static void check_problem(const struct kernels *set, struct problem *p)
     float *whole = try_new(n_bytes + 64, 1), *pieces = try_new(n_bytes + 64, 1);
 
     if (p->w.bits != 32)
-        set->linear->quantize_rows(p->x, 0, p->n_rows, p->w.k, zero_point_of(&p->w), &p->rows);
+        set->linear->quantize_rows(p->x, 0, p->n_rows, p->w.k, p->w.group, zero_point_of(&p->w),
+                                   &p->rows);
     memset(whole, 0xee, n_bytes + 64);
     run(set->linear, p, 0, p->n_rows, 0, (p->w.n + 15) / 16, whole);
     check_values(set->name, p, whole);
@@ -264,15 +283,7 @@ static const struct {
     size_t max_rows; /* 1 to this many rows are run, in uneven steps */
 } shapes[] = {
     {64, 32, 19},   {100, 96, 19},   {16, 96, 7},    {5, 32, 7},
-    {205, 576, 13}, {112, 1536, 13}, {64, 2080, 37},
-};
-
-static const struct {
-    int bits;
-    bool has_mins, has_bias;
-} weights[] = {
-    {4, false, false}, {4, false, true}, {4, true, false},   {4, true, true},
-    {8, false, false}, {8, false, true}, {32, false, false}, {32, false, true},
+    {205, 576, 13}, {112, 1536, 13}, {64, 2080, 37}, {37, 64, 19},
 };
 
 static void test_multiply(void **state)
@@ -283,14 +294,13 @@ static void test_multiply(void **state)
     (void)state;
     assert_true(n_sets >= 1);
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
-        for (size_t i = 0; i < sizeof weights / sizeof weights[0]; i++) {
-            for (size_t rows = 1; rows <= shapes[s].max_rows;
+        for (size_t i = 0; i < N_FORMS; i++) {
+            for (size_t rows = 1; rows <= shapes[s].max_rows && shapes[s].k % forms[i].group == 0;
                  rows += shapes[s].k < 100 ? 1 : 1 + rows / 2) {
                 struct problem p;
 
                 random_state = (uint32_t)(s * 1000 + i * 100 + rows);
-                problem_init(&p, weights[i].bits, weights[i].has_mins, weights[i].has_bias,
-                             shapes[s].n, shapes[s].k, rows);
+                problem_init(&p, &forms[i], shapes[s].n, shapes[s].k, rows);
                 for (size_t set = 0; set < n_sets; set++)
                     check_problem(sets[set], &p);
                 problem_clear(&p);
@@ -306,18 +316,18 @@ static void test_row_alone_is_row_among_many(void **state)
     size_t n_sets = kernels_list(sets, 8);
 
     (void)state;
-    for (size_t i = 0; i < sizeof weights / sizeof weights[0]; i++) {
+    for (size_t i = 0; i < N_FORMS; i++) {
         struct problem p;
         size_t n = 72, n_rows = 131;
         float *all = try_new(n_rows * n, sizeof *all), *one = try_new(n_rows * n, sizeof *one);
 
         random_state = 77;
-        problem_init(&p, weights[i].bits, weights[i].has_mins, weights[i].has_bias, n, 1120,
-                     n_rows);
+        problem_init(&p, &forms[i], n, 1152, n_rows);
         for (size_t set = 0; set < n_sets; set++) {
             const struct linear_kernels *linear = sets[set]->linear;
 
-            linear->quantize_rows(p.x, 0, n_rows, p.w.k, zero_point_of(&p.w), &p.rows);
+            linear->quantize_rows(p.x, 0, n_rows, p.w.k, forms[i].group, zero_point_of(&p.w),
+                                  &p.rows);
             run(linear, &p, 0, n_rows, 0, 5, all);
             for (size_t row = 0; row < n_rows; row++)
                 run(linear, &p, row, row + 1, 0, 5, one);
@@ -329,17 +339,17 @@ static void test_row_alone_is_row_among_many(void **state)
     }
 }
 
-static void check_group(const char *isa, const float *x, int32_t zero_point, const int8_t *q,
-                        float scale, int32_t start, float sum)
+static void check_group(const char *isa, const float *x, size_t group, int32_t zero_point,
+                        const int8_t *q, float scale, int32_t start, float sum)
 {
     float largest = 0;
     int32_t total = 0;
 
-    for (size_t i = 0; i < 32; i++)
+    for (size_t i = 0; i < group; i++)
         largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
     if (scale != largest / 127.0f)
         fail_msg("%s: scale %.9g, not %.9g", isa, scale, largest / 127.0f);
-    for (size_t i = 0; i < 32; i++) {
+    for (size_t i = 0; i < group; i++) {
         double want = largest > 0 ? x[i] * 127.0 / largest : 0;
 
         if (fabs(q[i] - want) > 0.5 + 1e-4)
@@ -354,9 +364,9 @@ static void test_quantize(void **state)
 {
     const struct kernels *sets[8];
     size_t n_sets = kernels_list(sets, 8);
-    enum { K = 96, ROWS = 5 };
-    float x[ROWS * K], scales[ROWS * 3], sums[ROWS * 3];
-    int32_t starts[ROWS * 3];
+    enum { K = 192, ROWS = 5 };
+    float x[ROWS * K], scales[ROWS * 6], sums[ROWS * 6];
+    int32_t starts[ROWS * 6];
     int8_t q[ROWS * K];
     struct quantized_rows out = {q, scales, starts, sums};
     static const int32_t zero_points[] = {0, 8, 128};
@@ -365,21 +375,25 @@ static void test_quantize(void **state)
     random_state = 5;
     for (size_t i = 0; i < ROWS * K; i++)
         x[i] = random_value() * ldexpf(1, (int)random_below(40) - 20);
-    memset(x + 2 * 32, 0, 32 * sizeof *x);
+    memset(x + 64, 0, 64 * sizeof *x);
     for (int i = 0; i < 32; i++) /* halves: 127 makes the scale 1 */
         x[32 + i] = i ? (float)i - 16.5f : 127.0f;
-    x[5 * 32] = 3e38f;
+    x[8 * 32] = 3e38f;
     for (size_t set = 0; set < n_sets; set++) {
-        for (size_t z = 0; z < 3; z++) {
+        for (size_t z = 0; z < 6; z++) {
+            const struct linear_kernels *linear = sets[set]->linear;
+            size_t group = z < 3 ? 32 : 64, n_groups = ROWS * K / group;
+            int32_t zero_point = zero_points[z % 3];
+
             memset(q, 99, sizeof q);
-            sets[set]->linear->quantize_rows(x, 0, 2, K, zero_points[z], &out);
-            sets[set]->linear->quantize_rows(x, 2, ROWS, K, zero_points[z], &out);
-            for (size_t g = 0; g < ROWS * 3; g++)
-                check_group(sets[set]->name, x + g * 32, zero_points[z], q + g * 32, scales[g],
-                            starts[g], sums[g]);
-            for (int i = 1; i < 32; i++)
+            linear->quantize_rows(x, 0, 2, K, group, zero_point, &out);
+            linear->quantize_rows(x, 2, ROWS, K, group, zero_point, &out);
+            for (size_t g = 0; g < n_groups; g++)
+                check_group(sets[set]->name, x + g * group, group, zero_point, q + g * group,
+                            scales[g], starts[g], sums[g]);
+            for (int i = 1; i < 32 && group == 32; i++)
                 assert_int_equal(q[32 + i], (int)rint(i - 16.5));
-            assert_true(scales[2] == 0 && sums[2] == 0);
+            assert_true(scales[64 / group] == 0 && sums[64 / group] == 0);
         }
     }
 }
@@ -393,15 +407,16 @@ static void test_not_finite(void **state)
 
     (void)state;
     for (size_t set = 0; set < n_sets; set++) {
-        for (size_t i = 0; i < sizeof weights / sizeof weights[0]; i++) {
+        for (size_t i = 0; i < N_FORMS; i++) {
             struct problem p;
             float y[8 * 20];
 
             random_state = 3;
-            problem_init(&p, weights[i].bits, weights[i].has_mins, weights[i].has_bias, 20, 64, 8);
+            problem_init(&p, &forms[i], 20, 64, 8);
             for (size_t b = 0; b < 4; b++)
                 p.x[(2 * b + 1) * 64 + b * 17] = bad[b];
-            sets[set]->linear->quantize_rows(p.x, 0, 8, 64, zero_point_of(&p.w), &p.rows);
+            sets[set]->linear->quantize_rows(p.x, 0, 8, 64, forms[i].group, zero_point_of(&p.w),
+                                             &p.rows);
             run(sets[set]->linear, &p, 0, 8, 0, 2, y);
             for (size_t at = 0; at < 8 * 20; at++)
                 assert_int_equal(!isfinite(y[at]), at / 20 % 2);
@@ -421,10 +436,10 @@ static void test_subnormal_input(void **state)
         struct problem p;
 
         random_state = 9;
-        problem_init(&p, 4, true, false, 16, 32, 1);
+        problem_init(&p, &(struct form){4, 32, true, false}, 16, 32, 1);
         for (size_t i = 0; i < 32; i++)
             p.x[i] = 1e-40f * (float)i;
-        sets[set]->linear->quantize_rows(p.x, 0, 1, 32, 0, &p.rows);
+        sets[set]->linear->quantize_rows(p.x, 0, 1, 32, 32, 0, &p.rows);
         assert_true(p.rows.scales[0] == 0 && p.rows.sums[0] == 0 && p.rows.q[31] == 0);
         problem_clear(&p);
     }
@@ -436,17 +451,17 @@ static void test_unpack_column(void **state)
     size_t n_sets = kernels_list(sets, 8);
 
     (void)state;
-    for (size_t i = 0; i < sizeof weights / sizeof weights[0]; i++) {
+    for (size_t i = 0; i < N_FORMS; i++) {
         struct problem p;
-        float out[96];
+        float out[192];
 
         random_state = 21;
-        problem_init(&p, weights[i].bits, weights[i].has_mins, false, 130, 96, 1);
+        problem_init(&p, &forms[i], 130, 192, 1);
         for (size_t set = 0; set < n_sets; set++) {
             for (size_t n = 0; n < 130; n++) {
                 sets[set]->linear->unpack_column(&p.w, n, out);
-                for (size_t k = 0; k < 96; k++) {
-                    double want = p.values[n * 96 + k];
+                for (size_t k = 0; k < 192; k++) {
+                    double want = p.values[n * 192 + k];
 
                     if (!(fabs(out[k] - want) <= 2e-6))
                         fail_msg("%s %d bit: W[%zu, %zu] is %.9g, not %.9g", sets[set]->name,

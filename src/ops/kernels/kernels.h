@@ -20,23 +20,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Activations of Linear as int8, symmetric, one scale per 32 consecutive k (PACKED_GROUP). One
- * scale per row was measured too: it costs 3.4 % of perplexity on SmolLM2, groups of 32 cost 0.5 %.
- */
+/* Activations of Linear as int8, symmetric, one scale for each group of the weights. One scale per
+ * row was measured too: docs/quantisation.md. */
 struct quantized_rows {
     int8_t *q;       /* [rows, k], 64-byte aligned */
-    float *scales;   /* [rows, k / 32] */
-    int32_t *starts; /* [rows, k / 32]: -zero_point * sum of q over the group */
-    float *sums;     /* [rows, k / 32]: scale * sum of q over the group (for mins) */
+    float *scales;   /* [rows, k / group] */
+    int32_t *starts; /* [rows, k / group]: -zero_point * sum of q over the group */
+    float *sums;     /* [rows, k / group]: scale * sum of q over the group (for mins) */
 };
 
 /* ---- Linear: linear_<isa>.c ---- */
 struct linear_kernels {
-    /* Quantises rows [row_begin, row_end) of x [rows, k]; k % 32 == 0. */
-    void (*quantize_rows)(const float *x, size_t row_begin, size_t row_end, size_t k,
+    /* Quantises rows [row_begin, row_end) of x [rows, k] in groups of 32 or 64 that divide k. */
+    void (*quantize_rows)(const float *x, size_t row_begin, size_t row_end, size_t k, size_t group,
                           int32_t zero_point, struct quantized_rows *out);
     /* y[row, column] for rows [row_begin, row_end) and columns [16 * strip_begin, 16 * strip_end),
-     * clipped to w->n; y is [rows, w->n]. Adds w->bias. bits 4 or 8. */
+     * clipped to w->n; y is [rows, w->n]. Adds w->bias. bits 4 or 8; x in groups of w->group. */
     void (*multiply_quantized)(const struct packed_weight *w, const struct quantized_rows *x,
                                size_t row_begin, size_t row_end, size_t strip_begin,
                                size_t strip_end, float *y);

@@ -2,8 +2,8 @@
  *
  * Linear with AVX2, FMA and F16C. A block is 1 to 4 rows of one strip (16 columns, two vectors);
  * all heights do the same operations on an output in the same order, group by group: dot = 32
- * products (exact), f = fma(dot, weight scale * row scale, f), f = fma(min, row sum, f). The sums f
- * of a block live in memory between groups: 16 registers hold the integer sums only.
+ * products or 64 (exact), f = fma(dot, weight scale * row scale, f), f = fma(min, row sum, f). The
+ * sums f of a block live in memory between groups: 16 registers hold the integer sums only.
  */
 #include "ops/kernels/linear_common.h"
 
@@ -29,10 +29,10 @@ struct rows {
     const float *sums;
 };
 
-static void quantize_rows(const float *x, size_t row_begin, size_t row_end, size_t k,
+static void quantize_rows(const float *x, size_t row_begin, size_t row_end, size_t k, size_t group,
                           int32_t zero_point, struct quantized_rows *out)
 {
-    quantize_rows_here(x, row_begin, row_end, k, zero_point, out);
+    quantize_rows_here(x, row_begin, row_end, k, group, zero_point, out);
 }
 
 INLINE __m256i broadcast4(const int8_t *q)
@@ -48,15 +48,16 @@ INLINE __m256 halves(const uint16_t *h)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)h));
 }
 
-/* dot[r][v] of one group. 15 * 127 * 2 * 8 steps = 30,480: the pair sums of a group fit int16. */
-INLINE void dot_nibbles(const uint8_t *data, const int8_t *q, size_t k, const int32_t *starts,
-                        size_t n_groups, const size_t n_rows, __m256i dot[][2])
+/* dot[r][v] += 32 products. 15 * 127 * 2 * 8 steps = 30,480: their pair sums fit int16. */
+INLINE void dot_nibbles(const uint8_t *data, const int8_t *q, size_t k, const size_t n_rows,
+                        __m256i dot[][2])
 {
     const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+    __m256i pairs[MOST_ROWS][2];
 
 #pragma GCC unroll 4
     for (size_t r = 0; r < n_rows; r++)
-        dot[r][0] = dot[r][1] = _mm256_setzero_si256();
+        pairs[r][0] = pairs[r][1] = _mm256_setzero_si256();
 #pragma GCC unroll 8
     for (size_t step = 0; step < 8; step++) {
         __m256i w[2];
@@ -74,15 +75,14 @@ INLINE void dot_nibbles(const uint8_t *data, const int8_t *q, size_t k, const in
 
 #pragma GCC unroll 2
             for (size_t v = 0; v < 2; v++)
-                dot[r][v] = _mm256_add_epi16(dot[r][v], _mm256_maddubs_epi16(w[v], x));
+                pairs[r][v] = _mm256_add_epi16(pairs[r][v], _mm256_maddubs_epi16(w[v], x));
         }
     }
 #pragma GCC unroll 4
     for (size_t r = 0; r < n_rows; r++)
 #pragma GCC unroll 2
         for (size_t v = 0; v < 2; v++)
-            dot[r][v] = _mm256_add_epi32(_mm256_madd_epi16(dot[r][v], ones),
-                                         _mm256_set1_epi32(starts[r * n_groups]));
+            dot[r][v] = _mm256_add_epi32(dot[r][v], _mm256_madd_epi16(pairs[r][v], ones));
 }
 
 /* The same for 8 bit. u8 * s8 pairs would overflow int16, so q = u8 - 128 gives its sign to x: then
@@ -92,9 +92,6 @@ INLINE void dot_bytes(const uint8_t *data, const int8_t *q, size_t k, const size
 {
     const __m256i offset = _mm256_set1_epi8(-128), ones = _mm256_set1_epi16(1);
 
-#pragma GCC unroll 4
-    for (size_t r = 0; r < n_rows; r++)
-        dot[r][0] = dot[r][1] = _mm256_setzero_si256();
 #pragma GCC unroll 2
     for (size_t step = 0; step < 8; step++) {
 #pragma GCC unroll 2
@@ -116,20 +113,28 @@ INLINE void dot_bytes(const uint8_t *data, const int8_t *q, size_t k, const size
 
 /* f[n_rows][16] of one strip; bits, has_mins and n_rows are constants. */
 INLINE void multiply_block(const struct cut *cut, const struct rows *rows, const int bits,
-                           const bool has_mins, const size_t n_rows, float f[][STRIP])
+                           const bool has_mins, const size_t k_group, const size_t n_rows,
+                           float f[][STRIP])
 {
-    const size_t n_groups = cut->n_groups, k = n_groups * PACKED_GROUP;
+    const size_t n_groups = cut->n_groups, k = n_groups * k_group;
 
     memset(f, 0, n_rows * sizeof *f);
     for (size_t group = 0; group < n_groups; group++) {
-        const int8_t *q = rows->q + group * PACKED_GROUP;
+        const int8_t *q = rows->q + group * k_group;
         __m256i dot[MOST_ROWS][2];
 
-        if (bits == 4)
-            dot_nibbles(cut->data + group * 1024, q, k, rows->starts + group, n_groups, n_rows,
-                        dot);
-        else
-            dot_bytes(cut->data + group * 2048, q, k, n_rows, dot);
+#pragma GCC unroll 4
+        for (size_t r = 0; r < n_rows; r++)
+            dot[r][0] = dot[r][1] =
+                _mm256_set1_epi32(bits == 4 ? rows->starts[r * n_groups + group] : 0);
+#pragma GCC unroll 2
+        for (size_t part = 0; part < k_group / 32; part++) {
+            if (bits == 4)
+                dot_nibbles(cut->data + (group * k_group + part * 32) * 32, q + part * 32, k,
+                            n_rows, dot);
+            else
+                dot_bytes(cut->data + group * 2048, q, k, n_rows, dot);
+        }
 #pragma GCC unroll 2
         for (size_t v = 0; v < 2; v++) {
             __m256 scale = halves(cut->scales + group * PACKED_TILE + v * 8);
@@ -154,28 +159,29 @@ INLINE void multiply_block(const struct cut *cut, const struct rows *rows, const
 
 typedef void block_function(const struct cut *cut, const struct rows *rows, float f[][STRIP]);
 
-#define BLOCK(name, bits, has_mins, n_rows)                                                        \
+#define BLOCK(name, bits, has_mins, k_group, n_rows)                                               \
     static void name(const struct cut *cut, const struct rows *rows, float f[][STRIP])             \
     {                                                                                              \
-        multiply_block(cut, rows, bits, has_mins, n_rows, f);                                      \
+        multiply_block(cut, rows, bits, has_mins, k_group, n_rows, f);                             \
     }
-#define BLOCKS(kind, bits, has_mins)                                                               \
-    BLOCK(kind##_1, bits, has_mins, 1)                                                             \
-    BLOCK(kind##_2, bits, has_mins, 2)                                                             \
-    BLOCK(kind##_3, bits, has_mins, 3)                                                             \
-    BLOCK(kind##_4, bits, has_mins, 4)
+#define BLOCKS(kind, bits, has_mins, k_group)                                                      \
+    BLOCK(kind##_1, bits, has_mins, k_group, 1)                                                    \
+    BLOCK(kind##_2, bits, has_mins, k_group, 2)                                                    \
+    BLOCK(kind##_3, bits, has_mins, k_group, 3)                                                    \
+    BLOCK(kind##_4, bits, has_mins, k_group, 4)
 
-BLOCKS(nibbles, 4, false)
-BLOCKS(nibbles_mins, 4, true)
-BLOCKS(bytes, 8, false)
-
-enum { KIND_NIBBLES, KIND_NIBBLES_MINS, KIND_BYTES };
+BLOCKS(nibbles, 4, false, PACKED_GROUP)
+BLOCKS(nibbles_wide_group, 4, false, PACKED_WIDE_GROUP)
+BLOCKS(nibbles_mins, 4, true, PACKED_GROUP)
+BLOCKS(bytes, 8, false, PACKED_GROUP)
 
 /* [kind][rows - 1] */
-static block_function *const blocks[3][MOST_ROWS] = {
-    {nibbles_1, nibbles_2, nibbles_3, nibbles_4},
-    {nibbles_mins_1, nibbles_mins_2, nibbles_mins_3, nibbles_mins_4},
-    {bytes_1, bytes_2, bytes_3, bytes_4},
+static block_function *const blocks[N_WEIGHT_KINDS][MOST_ROWS] = {
+    [NIBBLES] = {nibbles_1, nibbles_2, nibbles_3, nibbles_4},
+    [NIBBLES_WIDE_GROUP] = {nibbles_wide_group_1, nibbles_wide_group_2, nibbles_wide_group_3,
+                            nibbles_wide_group_4},
+    [NIBBLES_MINS] = {nibbles_mins_1, nibbles_mins_2, nibbles_mins_3, nibbles_mins_4},
+    [BYTES] = {bytes_1, bytes_2, bytes_3, bytes_4},
 };
 
 static void put_strip(const struct packed_weight *w, size_t row, size_t strip, const float *f,
@@ -191,8 +197,8 @@ static void multiply_quantized(const struct packed_weight *w, const struct quant
                                size_t row_begin, size_t row_end, size_t strip_begin,
                                size_t strip_end, float *y)
 {
-    int kind = w->bits == 8 ? KIND_BYTES : w->mins ? KIND_NIBBLES_MINS : KIND_NIBBLES;
-    size_t n_groups = w->k / PACKED_GROUP;
+    enum weight_kind kind = weight_kind(w);
+    size_t n_groups = w->k / w->group;
     float f[MOST_ROWS][STRIP];
 
     strip_end = smaller(strip_end, (w->n + STRIP - 1) / STRIP);

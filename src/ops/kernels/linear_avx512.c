@@ -2,7 +2,7 @@
  *
  * Linear with AVX-512 VNNI. One kernel body, instantiated for 1 to 6 rows x 32 columns and 1 to 3
  * rows x 64 columns; all instances do the same operations on an output in the same order, group by
- * group: dot = start + 32 products (int32); f = fma(dot, weight scale * row scale, f);
+ * group: dot = start + 32 or 64 products (int32); f = fma(dot, weight scale * row scale, f);
  * f = fma(min, row sum, f). 4-bit weights are unpacked in registers: on the pipes that vpdpbusd
  * does not use it costs nothing once a few rows share it.
  */
@@ -34,43 +34,59 @@ struct rows {
     float *y; /* at the first row and column */
 };
 
-/* One group: what quantize_group() does, bit for bit, in vectors. */
-INLINE void quantize_vectors(const float *x, int32_t zero_point, int8_t *q, float *scale,
-                             int32_t *start, float *sum)
+/* One group of 32 or 64: what quantize_group() does, bit for bit, in vectors. */
+INLINE void quantize_vectors(const float *x, const size_t group, int32_t zero_point, int8_t *q,
+                             float *scale, int32_t *start, float *sum)
 {
     const __m512i no_sign = _mm512_set1_epi32(0x7fffffff);
-    __m512 first = _mm512_loadu_ps(x), second = _mm512_loadu_ps(x + 16);
-    __m512i q_first, q_second;
-    uint32_t largest_bits = _mm512_reduce_max_epu32(
-        _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(first), no_sign),
-                         _mm512_and_si512(_mm512_castps_si512(second), no_sign)));
+    const size_t n_vectors = group / 16;
+    __m512i largest_lanes = _mm512_setzero_si512(), total_lanes = _mm512_setzero_si512();
+    uint32_t largest_bits;
     float largest, inverse;
     int32_t total;
 
+#pragma GCC unroll 4
+    for (size_t i = 0; i < n_vectors; i++) {
+        __m512i bits = _mm512_castps_si512(_mm512_loadu_ps(x + i * 16));
+
+        largest_lanes = _mm512_max_epu32(largest_lanes, _mm512_and_si512(bits, no_sign));
+    }
+    largest_bits = _mm512_reduce_max_epu32(largest_lanes);
     memcpy(&largest, &largest_bits, sizeof largest);
     if (largest_bits >= 0x7f800000 || largest < QUANTIZE_SMALLEST) {
-        quantize_group(x, zero_point, q, scale, start, sum);
+        quantize_group(x, group, zero_point, q, scale, start, sum);
         return;
     }
     *scale = largest / 127.0f;
     inverse = 127.0f / largest;
-    q_first = _mm512_cvtps_epi32(_mm512_mul_ps(first, _mm512_set1_ps(inverse)));
-    q_second = _mm512_cvtps_epi32(_mm512_mul_ps(second, _mm512_set1_ps(inverse)));
-    _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(q_first));
-    _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(q_second));
-    total = _mm512_reduce_add_epi32(_mm512_add_epi32(q_first, q_second));
+#pragma GCC unroll 4
+    for (size_t i = 0; i < n_vectors; i++) {
+        __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + i * 16), _mm512_set1_ps(inverse));
+        __m512i values = _mm512_cvtps_epi32(scaled);
+
+        _mm_storeu_si128((__m128i *)(q + i * 16), _mm512_cvtepi32_epi8(values));
+        total_lanes = _mm512_add_epi32(total_lanes, values);
+    }
+    total = _mm512_reduce_add_epi32(total_lanes);
     *start = -zero_point * total;
     *sum = *scale * (float)total;
 }
 
-static void quantize_rows(const float *x, size_t row_begin, size_t row_end, size_t k,
+static void quantize_rows(const float *x, size_t row_begin, size_t row_end, size_t k, size_t group,
                           int32_t zero_point, struct quantized_rows *out)
 {
-    size_t n_groups = k / PACKED_GROUP;
+    size_t begin = row_begin * (k / group), end = row_end * (k / group);
 
-    for (size_t i = row_begin * n_groups; i < row_end * n_groups; i++)
-        quantize_vectors(x + i * PACKED_GROUP, zero_point, out->q + i * PACKED_GROUP,
-                         &out->scales[i], &out->starts[i], &out->sums[i]);
+    if (group == PACKED_GROUP)
+        for (size_t i = begin; i < end; i++)
+            quantize_vectors(x + i * PACKED_GROUP, PACKED_GROUP, zero_point,
+                             out->q + i * PACKED_GROUP, &out->scales[i], &out->starts[i],
+                             &out->sums[i]);
+    else
+        for (size_t i = begin; i < end; i++)
+            quantize_vectors(x + i * PACKED_WIDE_GROUP, PACKED_WIDE_GROUP, zero_point,
+                             out->q + i * PACKED_WIDE_GROUP, &out->scales[i], &out->starts[i],
+                             &out->sums[i]);
 }
 
 /* acc += the 4 products of each lane. Not the intrinsic: gcc 12 copies registers around it. */
@@ -111,24 +127,26 @@ INLINE void store_rows(const struct cut *cut, const struct rows *rows, const siz
 
 /* One group of what comes next, while the last rows of this cut are computed from the cache:
  * without it memory would idle then. */
-INLINE void prefetch_group(const struct cut *cut, size_t group)
+INLINE void prefetch_next(const struct cut *cut, size_t group, const size_t n_bytes)
 {
-    const uint8_t *data = cut->next_data + group * 1024;
+    const char *data = (const char *)cut->next_data + group * n_bytes;
 
-#pragma GCC unroll 4
-    for (size_t at = 0; at < 1024; at += 256) {
-        _mm_prefetch((const char *)data + at, _MM_HINT_T1);
-        _mm_prefetch((const char *)data + at + 64, _MM_HINT_T1);
+#pragma GCC unroll 8
+    for (size_t at = 0; at < n_bytes; at += 256) {
+        _mm_prefetch(data + at, _MM_HINT_T1);
+        _mm_prefetch(data + at + 64, _MM_HINT_T1);
     }
     _mm_prefetch((const char *)(cut->next_scales + group * PACKED_TILE), _MM_HINT_T1);
 }
 
 /* The body: everything but `cut` and `rows` is a constant. */
 INLINE void multiply_block(const struct cut *cut, const struct rows *rows, const int bits,
-                           const bool has_mins, const size_t n_rows, const size_t n_vectors)
+                           const bool has_mins, const size_t k_group, const size_t n_rows,
+                           const size_t n_vectors)
 {
     const __m512i low = _mm512_set1_epi8(15);
-    const size_t n_groups = cut->n_groups, k = n_groups * PACKED_GROUP;
+    const size_t n_groups = cut->n_groups, k = n_groups * k_group;
+    const size_t group_bytes = k_group * PACKED_TILE * (size_t)bits / 8;
     const uint8_t *data = cut->data;
     __m512 f[6][4];
 
@@ -139,15 +157,15 @@ INLINE void multiply_block(const struct cut *cut, const struct rows *rows, const
             f[r][v] = _mm512_setzero_ps();
     for (size_t group = 0; group < n_groups; group++) {
         __m512i acc[6][4];
-        const int8_t *q = rows->q + group * PACKED_GROUP;
+        const int8_t *q = rows->q + group * k_group;
 
 #pragma GCC unroll 6
         for (size_t r = 0; r < n_rows; r++)
 #pragma GCC unroll 4
             for (size_t v = 0; v < n_vectors; v++)
                 acc[r][v] = _mm512_set1_epi32(rows->starts[r * n_groups + group]);
-#pragma GCC unroll 8
-        for (size_t step = 0; step < 8; step++) {
+#pragma GCC unroll 16
+        for (size_t step = 0; step < k_group / 4; step++) {
             __m512i w[4];
 
 #pragma GCC unroll 4
@@ -190,49 +208,52 @@ INLINE void multiply_block(const struct cut *cut, const struct rows *rows, const
             }
         }
         if (n_vectors == 2)
-            prefetch_group(cut, group);
-        data += bits == 4 ? 1024 : 2048;
+            prefetch_next(cut, group, group_bytes);
+        data += group_bytes;
     }
     store_rows(cut, rows, n_rows, n_vectors, f);
 }
 
 typedef void block_function(const struct cut *cut, const struct rows *rows);
 
-#define BLOCK(name, bits, has_mins, n_rows, n_vectors)                                             \
+#define BLOCK(name, bits, has_mins, k_group, n_rows, n_vectors)                                    \
     static void name(const struct cut *cut, const struct rows *rows)                               \
     {                                                                                              \
-        multiply_block(cut, rows, bits, has_mins, n_rows, n_vectors);                              \
+        multiply_block(cut, rows, bits, has_mins, k_group, n_rows, n_vectors);                     \
     }
-#define WIDE_BLOCKS(kind, bits, has_mins)                                                          \
-    BLOCK(kind##_1x4, bits, has_mins, 1, 4)                                                        \
-    BLOCK(kind##_2x4, bits, has_mins, 2, 4)                                                        \
-    BLOCK(kind##_3x4, bits, has_mins, 3, 4)
-#define NARROW_BLOCKS(kind, bits, has_mins)                                                        \
-    BLOCK(kind##_1x2, bits, has_mins, 1, 2)                                                        \
-    BLOCK(kind##_2x2, bits, has_mins, 2, 2)                                                        \
-    BLOCK(kind##_3x2, bits, has_mins, 3, 2)                                                        \
-    BLOCK(kind##_4x2, bits, has_mins, 4, 2)                                                        \
-    BLOCK(kind##_5x2, bits, has_mins, 5, 2)                                                        \
-    BLOCK(kind##_6x2, bits, has_mins, 6, 2)
+#define WIDE_BLOCKS(kind, bits, has_mins, k_group)                                                 \
+    BLOCK(kind##_1x4, bits, has_mins, k_group, 1, 4)                                               \
+    BLOCK(kind##_2x4, bits, has_mins, k_group, 2, 4)                                               \
+    BLOCK(kind##_3x4, bits, has_mins, k_group, 3, 4)
+#define NARROW_BLOCKS(kind, bits, has_mins, k_group)                                               \
+    BLOCK(kind##_1x2, bits, has_mins, k_group, 1, 2)                                               \
+    BLOCK(kind##_2x2, bits, has_mins, k_group, 2, 2)                                               \
+    BLOCK(kind##_3x2, bits, has_mins, k_group, 3, 2)                                               \
+    BLOCK(kind##_4x2, bits, has_mins, k_group, 4, 2)                                               \
+    BLOCK(kind##_5x2, bits, has_mins, k_group, 5, 2)                                               \
+    BLOCK(kind##_6x2, bits, has_mins, k_group, 6, 2)
 
-WIDE_BLOCKS(nibbles, 4, false)
-NARROW_BLOCKS(nibbles, 4, false)
-WIDE_BLOCKS(nibbles_mins, 4, true)
-NARROW_BLOCKS(nibbles_mins, 4, true)
-WIDE_BLOCKS(bytes, 8, false)
-
-enum { KIND_NIBBLES, KIND_NIBBLES_MINS, KIND_BYTES };
+WIDE_BLOCKS(nibbles, 4, false, PACKED_GROUP)
+NARROW_BLOCKS(nibbles, 4, false, PACKED_GROUP)
+WIDE_BLOCKS(nibbles_wide_group, 4, false, PACKED_WIDE_GROUP)
+NARROW_BLOCKS(nibbles_wide_group, 4, false, PACKED_WIDE_GROUP)
+WIDE_BLOCKS(nibbles_mins, 4, true, PACKED_GROUP)
+NARROW_BLOCKS(nibbles_mins, 4, true, PACKED_GROUP)
+WIDE_BLOCKS(bytes, 8, false, PACKED_GROUP)
 
 /* [kind][rows - 1] of 64 columns, and of 32 columns */
-static block_function *const wide_blocks[3][3] = {
-    {nibbles_1x4, nibbles_2x4, nibbles_3x4},
-    {nibbles_mins_1x4, nibbles_mins_2x4, nibbles_mins_3x4},
-    {bytes_1x4, bytes_2x4, bytes_3x4},
+static block_function *const wide_blocks[N_WEIGHT_KINDS][3] = {
+    [NIBBLES] = {nibbles_1x4, nibbles_2x4, nibbles_3x4},
+    [NIBBLES_WIDE_GROUP] = {nibbles_wide_group_1x4, nibbles_wide_group_2x4, nibbles_wide_group_3x4},
+    [NIBBLES_MINS] = {nibbles_mins_1x4, nibbles_mins_2x4, nibbles_mins_3x4},
+    [BYTES] = {bytes_1x4, bytes_2x4, bytes_3x4},
 };
-static block_function *const narrow_blocks[2][6] = {
-    {nibbles_1x2, nibbles_2x2, nibbles_3x2, nibbles_4x2, nibbles_5x2, nibbles_6x2},
-    {nibbles_mins_1x2, nibbles_mins_2x2, nibbles_mins_3x2, nibbles_mins_4x2, nibbles_mins_5x2,
-     nibbles_mins_6x2},
+static block_function *const narrow_blocks[BYTES][6] = {
+    [NIBBLES] = {nibbles_1x2, nibbles_2x2, nibbles_3x2, nibbles_4x2, nibbles_5x2, nibbles_6x2},
+    [NIBBLES_WIDE_GROUP] = {nibbles_wide_group_1x2, nibbles_wide_group_2x2, nibbles_wide_group_3x2,
+                            nibbles_wide_group_4x2, nibbles_wide_group_5x2, nibbles_wide_group_6x2},
+    [NIBBLES_MINS] = {nibbles_mins_1x2, nibbles_mins_2x2, nibbles_mins_3x2, nibbles_mins_4x2,
+                      nibbles_mins_5x2, nibbles_mins_6x2},
 };
 
 /* Which of the columns of `strip` are both asked for and there. */
@@ -263,8 +284,8 @@ static void multiply_quantized(const struct packed_weight *w, const struct quant
                                size_t row_begin, size_t row_end, size_t strip_begin,
                                size_t strip_end, float *y)
 {
-    int kind = w->bits == 8 ? KIND_BYTES : w->mins ? KIND_NIBBLES_MINS : KIND_NIBBLES;
-    size_t n_groups = w->k / PACKED_GROUP, n_rows = row_end - row_begin;
+    enum weight_kind kind = weight_kind(w);
+    size_t n_groups = w->k / w->group, n_rows = row_end - row_begin;
     size_t wide = w->bits == 8 || n_rows <= 3 ? 4 : 2; /* strips at once */
 
     strip_end = smaller(strip_end, (w->n + STRIP - 1) / STRIP);
@@ -283,6 +304,7 @@ static void multiply_quantized(const struct packed_weight *w, const struct quant
 
         cut.next_data = cut.data;
         cut.next_scales = cut.scales;
+
         for (size_t v = 0; v < wide; v++)
             cut.masks[v] = strip_mask(strip + v, strip_begin, strip_end, w->n);
         for (size_t row = row_begin; row < row_end;) {

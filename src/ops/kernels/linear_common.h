@@ -34,29 +34,29 @@ static inline float f16_value(uint16_t half)
 /* Below this largest value 127 / largest would overflow: the group is taken as zeros. */
 #define QUANTIZE_SMALLEST 1e-36f
 
-/* One group of 32 values. Largest and finite are decided on the bits, so that NaN and infinity
- * need no ordered comparison; such a group gets a NaN scale, which reaches the output. */
-static inline void quantize_group(const float *x, int32_t zero_point, int8_t *q, float *scale,
-                                  int32_t *start, float *sum)
+/* One group of 32 or 64 values. Largest and finite are decided on the bits, so that NaN and
+ * infinity need no ordered comparison; such a group gets a NaN scale, which reaches the output. */
+static inline void quantize_group(const float *x, size_t group, int32_t zero_point, int8_t *q,
+                                  float *scale, int32_t *start, float *sum)
 {
-    uint32_t bits[PACKED_GROUP], largest_bits = 0;
+    uint32_t bits[PACKED_WIDE_GROUP], largest_bits = 0;
     float largest, inverse;
     int32_t total = 0;
 
-    memcpy(bits, x, sizeof bits);
-    for (size_t i = 0; i < PACKED_GROUP; i++) {
+    memcpy(bits, x, group * sizeof *bits);
+    for (size_t i = 0; i < group; i++) {
         uint32_t magnitude = bits[i] & 0x7fffffff;
 
         largest_bits = magnitude > largest_bits ? magnitude : largest_bits;
     }
     memcpy(&largest, &largest_bits, sizeof largest);
     if (largest_bits >= 0x7f800000 || largest < QUANTIZE_SMALLEST) {
-        memset(q, 0, PACKED_GROUP);
+        memset(q, 0, group);
         *scale = largest_bits >= 0x7f800000 ? NAN : 0.0f;
     } else {
         *scale = largest / 127.0f;
         inverse = 127.0f / largest;
-        for (size_t i = 0; i < PACKED_GROUP; i++) {
+        for (size_t i = 0; i < group; i++) {
             /* adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits */
             float shifted = x[i] * inverse + 0x1.8p23f;
             int32_t value;
@@ -72,12 +72,12 @@ static inline void quantize_group(const float *x, int32_t zero_point, int8_t *q,
 }
 
 static inline void quantize_rows_here(const float *x, size_t row_begin, size_t row_end, size_t k,
-                                      int32_t zero_point, struct quantized_rows *out)
+                                      size_t group, int32_t zero_point, struct quantized_rows *out)
 {
-    size_t n_groups = k / PACKED_GROUP;
+    size_t n_groups = k / group;
 
     for (size_t i = row_begin * n_groups; i < row_end * n_groups; i++)
-        quantize_group(x + i * PACKED_GROUP, zero_point, out->q + i * PACKED_GROUP, &out->scales[i],
+        quantize_group(x + i * group, group, zero_point, out->q + i * group, &out->scales[i],
                        &out->starts[i], &out->sums[i]);
 }
 
@@ -88,6 +88,18 @@ static inline size_t rows_of_block(size_t left, size_t most)
     size_t n_blocks = (left + most - 1) / most;
 
     return (left + n_blocks - 1) / n_blocks;
+}
+
+/* The forms of weight that have a kernel of their own; BYTES is last. */
+enum weight_kind { NIBBLES, NIBBLES_WIDE_GROUP, NIBBLES_MINS, BYTES, N_WEIGHT_KINDS };
+
+static inline enum weight_kind weight_kind(const struct packed_weight *w)
+{
+    if (w->bits == 8)
+        return BYTES;
+    if (w->mins)
+        return NIBBLES_MINS;
+    return w->group == PACKED_WIDE_GROUP ? NIBBLES_WIDE_GROUP : NIBBLES;
 }
 
 static inline size_t smaller(size_t a, size_t b)

@@ -6,15 +6,15 @@
  */
 #include "ops/kernels/linear_common.h"
 
-static void quantize_rows(const float *x, size_t row_begin, size_t row_end, size_t k,
+static void quantize_rows(const float *x, size_t row_begin, size_t row_end, size_t k, size_t group,
                           int32_t zero_point, struct quantized_rows *out)
 {
-    quantize_rows_here(x, row_begin, row_end, k, zero_point, out);
+    quantize_rows_here(x, row_begin, row_end, k, group, zero_point, out);
 }
 
 /* One group of one strip: weights as small integers without their zero point, k after k. */
 struct strip_group {
-    int16_t w[PACKED_GROUP][STRIP];
+    int16_t w[PACKED_WIDE_GROUP][STRIP]; /* the first w->group of them */
     float scales[STRIP];
     float mins[STRIP];
 };
@@ -25,11 +25,11 @@ static void unpack_group(const struct packed_weight *w, size_t strip, size_t gro
     size_t tile = strip / 4, inner = strip % 4;
     const uint8_t *data =
         (const uint8_t *)w->data + tile * packed_tile_bytes(w->bits, w->k) + inner * 64;
-    size_t first_scale = (tile * (w->k / PACKED_GROUP) + group) * PACKED_TILE + inner * STRIP;
+    size_t first_scale = (tile * (w->k / w->group) + group) * PACKED_TILE + inner * STRIP;
     int zero_point = w->mins ? 0 : 8;
 
-    for (size_t k = 0; k < PACKED_GROUP; k++) {
-        size_t all_k = group * PACKED_GROUP + k;
+    for (size_t k = 0; k < w->group; k++) {
+        size_t all_k = group * w->group + k;
 
         for (size_t column = 0; column < STRIP; column++) {
             if (w->bits == 8) {
@@ -47,12 +47,12 @@ static void unpack_group(const struct packed_weight *w, size_t strip, size_t gro
     }
 }
 
-static void add_group(const struct strip_group *weights, const int8_t *q, float scale, float sum,
-                      bool has_mins, float *restrict f)
+static void add_group(const struct strip_group *weights, size_t n_k, const int8_t *q, float scale,
+                      float sum, bool has_mins, float *restrict f)
 {
     int32_t total[STRIP] = {0};
 
-    for (size_t k = 0; k < PACKED_GROUP; k++) {
+    for (size_t k = 0; k < n_k; k++) {
         int16_t value = q[k];
 
         for (size_t column = 0; column < STRIP; column++)
@@ -78,7 +78,7 @@ static void multiply_quantized(const struct packed_weight *w, const struct quant
                                size_t strip_end, float *y)
 {
     enum { ROWS = 16 }; /* share one unpacking */
-    size_t n_groups = w->k / PACKED_GROUP;
+    size_t n_groups = w->k / w->group;
     struct strip_group weights;
     float f[ROWS][STRIP];
 
@@ -93,7 +93,7 @@ static void multiply_quantized(const struct packed_weight *w, const struct quant
                 for (size_t r = 0; r < n_rows; r++) {
                     size_t i = (row + r) * n_groups + group;
 
-                    add_group(&weights, x->q + i * PACKED_GROUP, x->scales[i], x->sums[i],
+                    add_group(&weights, w->group, x->q + i * w->group, x->scales[i], x->sums[i],
                               w->mins != NULL, f[r]);
                 }
             }
@@ -127,7 +127,7 @@ static void multiply_f32(const struct packed_weight *w, const float *x, size_t r
 
 void linear_unpack_column(const struct packed_weight *w, size_t n, float *out)
 {
-    size_t tile = n / PACKED_TILE, column = n % PACKED_TILE, n_groups = w->k / PACKED_GROUP;
+    size_t tile = n / PACKED_TILE, column = n % PACKED_TILE, n_groups;
     const uint8_t *data = (const uint8_t *)w->data + tile * packed_tile_bytes(w->bits, w->k);
 
     if (w->bits == 32) {
@@ -135,11 +135,12 @@ void linear_unpack_column(const struct packed_weight *w, size_t n, float *out)
             out[k] = ((const float *)data)[k * PACKED_TILE + column];
         return;
     }
+    n_groups = w->k / w->group;
     for (size_t group = 0; group < n_groups; group++) {
         size_t at = (tile * n_groups + group) * PACKED_TILE + column;
         float scale = f16_value(w->scales[at]), min = w->mins ? f16_value(w->mins[at]) : 0.0f;
 
-        for (size_t k = group * PACKED_GROUP; k < (group + 1) * PACKED_GROUP; k++) {
+        for (size_t k = group * w->group; k < (group + 1) * w->group; k++) {
             int value;
 
             if (w->bits == 8) {
