@@ -364,7 +364,7 @@ static void test_quantize(void **state)
 {
     const struct kernels *sets[8];
     size_t n_sets = kernels_list(sets, 8);
-    enum { K = 192, ROWS = 5 };
+    enum { K = 192, ROWS = 12 };
     float x[ROWS * K], scales[ROWS * 6], sums[ROWS * 6];
     int32_t starts[ROWS * 6];
     int8_t q[ROWS * K];

@@ -6,11 +6,7 @@
  * f = fma(min, row sum, f). 4-bit weights are unpacked in registers: on the pipes that vpdpbusd
  * does not use it costs nothing once a few rows share it.
  */
-#include "ops/kernels/linear_common.h"
-
-#include <immintrin.h>
-
-#define INLINE static inline __attribute__((always_inline))
+#include "ops/kernels/quantize_avx512.h"
 
 /* The weights and outputs of one call of a kernel: `n_vectors` strips of one tile. */
 struct cut {
@@ -33,61 +29,6 @@ struct rows {
     const float *sums;
     float *y; /* at the first row and column */
 };
-
-/* One group of 32 or 64: what quantize_group() does, bit for bit, in vectors. */
-INLINE void quantize_vectors(const float *x, const size_t group, int32_t zero_point, int8_t *q,
-                             float *scale, int32_t *start, float *sum)
-{
-    const __m512i no_sign = _mm512_set1_epi32(0x7fffffff);
-    const size_t n_vectors = group / 16;
-    __m512i largest_lanes = _mm512_setzero_si512(), total_lanes = _mm512_setzero_si512();
-    uint32_t largest_bits;
-    float largest, inverse;
-    int32_t total;
-
-#pragma GCC unroll 4
-    for (size_t i = 0; i < n_vectors; i++) {
-        __m512i bits = _mm512_castps_si512(_mm512_loadu_ps(x + i * 16));
-
-        largest_lanes = _mm512_max_epu32(largest_lanes, _mm512_and_si512(bits, no_sign));
-    }
-    largest_bits = _mm512_reduce_max_epu32(largest_lanes);
-    memcpy(&largest, &largest_bits, sizeof largest);
-    if (largest_bits >= 0x7f800000 || largest < QUANTIZE_SMALLEST) {
-        quantize_group(x, group, zero_point, q, scale, start, sum);
-        return;
-    }
-    *scale = largest / 127.0f;
-    inverse = 127.0f / largest;
-#pragma GCC unroll 4
-    for (size_t i = 0; i < n_vectors; i++) {
-        __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + i * 16), _mm512_set1_ps(inverse));
-        __m512i values = _mm512_cvtps_epi32(scaled);
-
-        _mm_storeu_si128((__m128i *)(q + i * 16), _mm512_cvtepi32_epi8(values));
-        total_lanes = _mm512_add_epi32(total_lanes, values);
-    }
-    total = _mm512_reduce_add_epi32(total_lanes);
-    *start = -zero_point * total;
-    *sum = *scale * (float)total;
-}
-
-static void quantize_rows(const float *x, size_t row_begin, size_t row_end, size_t k, size_t group,
-                          int32_t zero_point, struct quantized_rows *out)
-{
-    size_t begin = row_begin * (k / group), end = row_end * (k / group);
-
-    if (group == PACKED_GROUP)
-        for (size_t i = begin; i < end; i++)
-            quantize_vectors(x + i * PACKED_GROUP, PACKED_GROUP, zero_point,
-                             out->q + i * PACKED_GROUP, &out->scales[i], &out->starts[i],
-                             &out->sums[i]);
-    else
-        for (size_t i = begin; i < end; i++)
-            quantize_vectors(x + i * PACKED_WIDE_GROUP, PACKED_WIDE_GROUP, zero_point,
-                             out->q + i * PACKED_WIDE_GROUP, &out->scales[i], &out->starts[i],
-                             &out->sums[i]);
-}
 
 /* acc += the 4 products of each lane. Not the intrinsic: gcc 12 copies registers around it. */
 INLINE void dot(__m512i *acc, __m512i w, __m512i x)
