@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reference-counted KV blocks with a free list in least-recently-used order, and the tables that
- * hold them. A promise is only a count: which block it becomes is settled when it is taken.
+ * Reference-counted KV blocks with a stack of free ones, and the tables that hold them. A promise
+ * is only a count: which block it becomes is settled when it is taken.
  */
 #include "engine/kv_blocks.h"
 
@@ -15,7 +15,7 @@ enum { NO_BLOCK = -1 };
 
 kvern_status kv_blocks_init(struct kv_blocks *kv, size_t n_blocks, kvern_error *err)
 {
-    *kv = (struct kv_blocks){.oldest_free = NO_BLOCK, .newest_free = NO_BLOCK};
+    *kv = (struct kv_blocks){.first_free = NO_BLOCK};
     if (n_blocks == 0 || n_blocks > INT32_MAX)
         return fail(err, KVERN_INVALID, "the KV cache has %zu blocks; it needs 1 to %d", n_blocks,
                     INT32_MAX);
@@ -24,8 +24,7 @@ kvern_status kv_blocks_init(struct kv_blocks *kv, size_t n_blocks, kvern_error *
         return fail(err, KVERN_MEMORY, "no memory for the counts of %zu KV blocks", n_blocks);
     kv->n_blocks = n_blocks;
     kv->n_free = n_blocks;
-    kv->oldest_free = 0;
-    kv->newest_free = (int32_t)n_blocks - 1;
+    kv->first_free = 0;
     for (size_t i = 0; i < n_blocks; i++)
         kv->blocks[i].next_free = i + 1 < n_blocks ? (int32_t)i + 1 : NO_BLOCK;
     return KVERN_OK;
@@ -73,14 +72,12 @@ bool kv_blocks_promise(struct kv_blocks *kv, struct kv_table *table, size_t n_bl
     return true;
 }
 
-static int32_t take_oldest(struct kv_blocks *kv)
+static int32_t take_first(struct kv_blocks *kv)
 {
-    int32_t index = kv->oldest_free;
+    int32_t index = kv->first_free;
     struct kv_block *block = &kv->blocks[index];
 
-    kv->oldest_free = block->next_free;
-    if (kv->oldest_free == NO_BLOCK)
-        kv->newest_free = NO_BLOCK;
+    kv->first_free = block->next_free;
     block->next_free = NO_BLOCK;
     block->n_references = 1;
     kv->n_free--;
@@ -94,12 +91,8 @@ static void drop_reference(struct kv_blocks *kv, int32_t index)
     assert(block->n_references > 0);
     if (--block->n_references > 0)
         return;
-    block->next_free = NO_BLOCK;
-    if (kv->newest_free == NO_BLOCK)
-        kv->oldest_free = index;
-    else
-        kv->blocks[kv->newest_free].next_free = index;
-    kv->newest_free = index;
+    block->next_free = kv->first_free;
+    kv->first_free = index;
     kv->n_free++;
 }
 
@@ -111,7 +104,7 @@ void kv_blocks_extend(struct kv_blocks *kv, struct kv_table *table, size_t n_tok
         assert(table->n_promised > 0 && table->n_blocks < table->capacity);
         table->n_promised--;
         kv->n_promised--;
-        table->blocks[table->n_blocks++] = take_oldest(kv);
+        table->blocks[table->n_blocks++] = take_first(kv);
     }
 }
 
@@ -130,8 +123,7 @@ void kv_blocks_forgo(struct kv_blocks *kv, struct kv_table *table)
 
 void kv_blocks_release(struct kv_blocks *kv, struct kv_table *table)
 {
-    /* The last block first, so that the head of a prompt, which others are likelier to share, is
-     * the youngest of the free ones. */
+    /* The last block first: the next table takes them in the same order as this one did. */
     while (table->n_blocks > 0)
         drop_reference(kv, table->blocks[--table->n_blocks]);
     kv_blocks_forgo(kv, table);
@@ -141,9 +133,8 @@ void kv_blocks_release(struct kv_blocks *kv, struct kv_table *table)
 static kvern_status check_free_list(const struct kv_blocks *kv, kvern_error *err)
 {
     size_t n_seen = 0;
-    int32_t last = NO_BLOCK;
 
-    for (int32_t i = kv->oldest_free; i != NO_BLOCK; i = kv->blocks[i].next_free) {
+    for (int32_t i = kv->first_free; i != NO_BLOCK; i = kv->blocks[i].next_free) {
         if (i < 0 || (size_t)i >= kv->n_blocks)
             return fail(err, KVERN_RUNTIME, "the free list holds block %d of %zu", i, kv->n_blocks);
         if (kv->blocks[i].n_references != 0)
@@ -151,9 +142,8 @@ static kvern_status check_free_list(const struct kv_blocks *kv, kvern_error *err
                         kv->blocks[i].n_references);
         if (++n_seen > kv->n_free)
             break;
-        last = i;
     }
-    if (n_seen != kv->n_free || (n_seen > 0 && last != kv->newest_free))
+    if (n_seen != kv->n_free)
         return fail(err, KVERN_RUNTIME, "the free list has %zu KV blocks or more, counted are %zu",
                     n_seen, kv->n_free);
     return KVERN_OK;

@@ -95,16 +95,19 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Few rows: every weight is read once whatever the cut, so a few long runs of columns, in whole
- * tiles of 4 strips. Many rows: rectangles whose weights stay in the cache while the rows pass (48
- * x 256 was the best of those tried), and enough of them that the last one is short. */
+/* Few rows: every weight is read once whatever the cut, so long runs of columns, in whole tiles of
+ * 4 strips; fewer and longer ones for up to 3 rows, which live on the hardware's own prefetching.
+ * Many rows: rectangles whose weights stay in the cache while the rows pass (48 x 256 was the best
+ * of those tried), and enough of them that the last one is short. */
 static void choose_units(struct linear_run *run)
 {
     run->n_strips = (run->self->weight.n + STRIP - 1) / STRIP;
     run->row_step = run->n_rows;
-    if (run->n_rows <= 8)
-        run->strip_step = smaller(((run->n_strips + 7) / 8 + 3) / 4 * 4, 256);
-    else if (run->n_rows < 64)
+    if (run->n_rows <= 8) {
+        size_t n_units = run->n_rows <= 3 ? 8 : 16;
+
+        run->strip_step = smaller(((run->n_strips + n_units - 1) / n_units + 3) / 4 * 4, 256);
+    } else if (run->n_rows < 64)
         run->strip_step = run->n_strips >= 64 ? 8 : 4;
     else {
         run->row_step = 48;

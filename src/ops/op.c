@@ -165,6 +165,6 @@ kvern_status op_parallel_for(const struct op_kernel *kernel, OrtKernelContext *c
     }
     if (n == 0)
         return KVERN_OK;
-    return ort_check(kernel->api, kernel->api->KernelContext_ParallelFor(context, fn, n, 0, data),
+    return ort_check(kernel->api, kernel->api->KernelContext_ParallelFor(context, fn, n, n, data),
                      kernel->definition->name, err);
 }

@@ -84,8 +84,8 @@ static void test_random_operations(void **state)
     kv_blocks_clear(&kv);
 }
 
-/* A block given back is the last to be taken again. */
-static void test_least_recently_used_first(void **state)
+/* A block given back is the first to be taken again. */
+static void test_last_given_back_first(void **state)
 {
     struct kv_blocks kv;
     struct kv_table a;
@@ -103,7 +103,7 @@ static void test_least_recently_used_first(void **state)
     assert_true(kv_blocks_promise(&kv, &b, 4));
     assert_false(kv_blocks_promise(&kv, &a, 1));
     kv_blocks_extend(&kv, &b, 64);
-    const int32_t expected[] = {2, 3, 1, 0};
+    const int32_t expected[] = {0, 1, 2, 3};
     assert_memory_equal(b.blocks, expected, sizeof expected);
     kv_blocks_release(&kv, &b);
     kv_table_clear(&a);
@@ -143,7 +143,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_operations),
-        cmocka_unit_test(test_least_recently_used_first),
+        cmocka_unit_test(test_last_given_back_first),
         cmocka_unit_test(test_checker_sees_damage),
     };
 

@@ -229,7 +229,9 @@ static void multiply_quantized(const struct packed_weight *w, const struct quant
     size_t n_groups = w->k / w->group, n_rows = row_end - row_begin;
     size_t wide = w->bits == 8 || n_rows <= 3 ? 4 : 2; /* strips at once */
 
-    strip_end = smaller(strip_end, (w->n + STRIP - 1) / STRIP);
+    size_t n_strips = (w->n + STRIP - 1) / STRIP;
+
+    strip_end = smaller(strip_end, n_strips);
     /* whole pairs (or tiles) are computed; the masks keep what lies outside from being written */
     for (size_t strip = strip_begin / wide * wide; strip < strip_end; strip += wide) {
         size_t tile = strip / 4, column = strip % 4 * STRIP;
@@ -258,7 +260,7 @@ static void multiply_quantized(const struct packed_weight *w, const struct quant
                 .y = y + row * w->n + strip * STRIP,
             };
 
-            if (row + n_block == row_end && strip + wide < strip_end)
+            if (row + n_block == row_end && strip + wide < n_strips)
                 set_next(&cut, w, strip + wide);
             if (wide == 4)
                 wide_blocks[kind][n_block - 1](&cut, &rows);
