@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "support/tiny_checkpoint.h"
 #include "system/support_files.h"
+#include "system/support_small.h"
 
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -18,18 +19,12 @@ static char *directory, *gguf, *model;
 
 static int set_up(void **state)
 {
-    kvern_convert_options options;
-
     (void)state;
     directory = make_directory();
     gguf = path_join(directory, "small.gguf");
     model = path_join(directory, "small");
-    write_small_gguf(gguf);
-    kvern_convert_options_init(&options);
-    options.source = gguf;
-    options.target = model;
-    options.weights = "q8";
-    return kvern_convert(&options, NULL) == KVERN_OK ? 0 : -1;
+    make_small_model(gguf, model);
+    return 0;
 }
 
 static int tear_down(void **state)
@@ -42,38 +37,6 @@ static int tear_down(void **state)
     return 0;
 }
 
-static kvern_status generate(const kvern_model *opened, kvern_error *err)
-{
-    static const int32_t prompt[] = {2, 3, 4};
-    kvern_engine_options engine_options;
-    kvern_request_options options;
-    kvern_engine *engine = NULL;
-    kvern_request *request = NULL;
-    kvern_event event = {0};
-    kvern_status status;
-
-    kvern_engine_options_init(&engine_options);
-    engine_options.n_threads = 1;
-    engine_options.max_sequences = 1;
-    status = kvern_engine_open(&engine, opened, &engine_options, err);
-    if (status != KVERN_OK)
-        return status;
-    kvern_request_options_init(&options);
-    options.prompt = prompt;
-    options.n_prompt = COUNT(prompt);
-    options.max_tokens = 3;
-    status = kvern_submit(engine, &options, &request, err);
-    while (status == KVERN_OK && event.finish == KVERN_FINISH_NONE)
-        status = kvern_request_next(request, -1, &event, err);
-    if (status == KVERN_OK && event.finish == KVERN_FINISH_ERROR) {
-        *err = event.error;
-        status = err->status;
-    }
-    kvern_request_free(request);
-    kvern_engine_close(engine);
-    return status;
-}
-
 static void test_every_allocation_fails(void **state)
 {
     enum { N_CALLS = 400 };
@@ -84,11 +47,12 @@ static void test_every_allocation_fails(void **state)
         kvern_status status;
         kvern_error err = {0};
         kvern_model *opened = NULL;
+        struct small_answer answer;
 
         memory_fail_after(i);
         status = kvern_model_open(&opened, model, &err);
         if (status == KVERN_OK)
-            status = generate(opened, &err);
+            status = run_small_model(opened, &answer, &err);
         memory_fail_after(-1);
         kvern_model_close(opened);
         if (status == KVERN_OK)
