@@ -31,12 +31,12 @@ static void keep(struct small_answer *answer, const kvern_event *event)
         memcpy(answer->text + n_text, event->text, event->n_text < n_room ? event->n_text : n_room);
 }
 
-kvern_status run_small_model(const kvern_model *opened, struct small_answer *answer,
-                             kvern_error *err)
+kvern_status run_small_model(const kvern_model *opened, const kvern_request_options *options,
+                             struct small_answer *answer, kvern_error *err)
 {
     static const int32_t prompt[] = {2, 3, 4};
     kvern_engine_options engine_options;
-    kvern_request_options options;
+    kvern_request_options ours;
     kvern_engine *engine = NULL;
     kvern_request *request = NULL;
     kvern_event event = {0};
@@ -49,11 +49,13 @@ kvern_status run_small_model(const kvern_model *opened, struct small_answer *ans
     status = kvern_engine_open(&engine, opened, &engine_options, err);
     if (status != KVERN_OK)
         return status;
-    kvern_request_options_init(&options);
-    options.prompt = prompt;
-    options.n_prompt = COUNT(prompt);
-    options.max_tokens = SMALL_TOKENS;
-    status = kvern_submit(engine, &options, &request, err);
+    kvern_request_options_init(&ours);
+    if (options)
+        ours = *options;
+    ours.prompt = prompt;
+    ours.n_prompt = COUNT(prompt);
+    ours.max_tokens = SMALL_TOKENS;
+    status = kvern_submit(engine, &ours, &request, err);
     while (status == KVERN_OK && event.finish == KVERN_FINISH_NONE) {
         status = kvern_request_next(request, -1, &event, err);
         if (status == KVERN_OK)

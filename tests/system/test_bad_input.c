@@ -93,7 +93,7 @@ static kvern_status open_and_run(const char *path, bool has_text, kvern_error *e
     if (status == KVERN_OK && has_text)
         status = use_text(opened, err);
     if (status == KVERN_OK)
-        status = run_small_model(opened, &answer, err);
+        status = run_small_model(opened, NULL, &answer, err);
     kvern_model_close(opened);
     return status;
 }

@@ -33,7 +33,7 @@ static int set_up(void **state)
     make_small_model(gguf, model);
     if (manifest_read(&manifest, model, &err) != KVERN_OK ||
         kvern_model_open(&opened, model, &err) != KVERN_OK ||
-        run_small_model(opened, &expected, &err) != KVERN_OK)
+        run_small_model(opened, NULL, &expected, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     kvern_model_close(opened);
     return 0;
@@ -74,7 +74,7 @@ static void assert_runs(const char *path)
     kvern_error err = {0};
 
     if (kvern_model_open(&opened, path, &err) != KVERN_OK ||
-        run_small_model(opened, &answer, &err) != KVERN_OK)
+        run_small_model(opened, NULL, &answer, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     kvern_model_close(opened);
     assert_memory_equal(&answer, &expected, sizeof answer);
