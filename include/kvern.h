@@ -180,7 +180,7 @@ typedef struct kvern_engine_options {
 } kvern_engine_options;
 
 KVERN_API void kvern_engine_options_init(kvern_engine_options *options);
-/* The model must outlive the engine. Starts one thread. */
+/* The model must outlive the engine. options NULL: the defaults. Starts one thread. */
 KVERN_API kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
                                          const kvern_engine_options *options, kvern_error *err);
 /* Cancels what runs and joins the thread. All requests must have been freed. */

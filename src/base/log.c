@@ -29,5 +29,9 @@ void log_warning(const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    for (char *c = line; *c; c++) { /* names and messages of others may hold anything */
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
+    }
     receiver(line, receiver_data);
 }

@@ -6,6 +6,7 @@
 #ifndef KVERN_BASE_LOG_H
 #define KVERN_BASE_LOG_H
 
+/* One line: control bytes are shown as '?', and what is over 511 bytes is cut. */
 void log_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -13,9 +13,9 @@
 
 static _Atomic int64_t calls_until_failure = -1;
 
-void memory_fail_after(int64_t n_calls)
+bool memory_fail_after(int64_t n_calls)
 {
-    calls_until_failure = n_calls;
+    return atomic_exchange(&calls_until_failure, n_calls) < 0;
 }
 
 static bool must_fail_now(void)

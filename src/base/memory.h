@@ -33,7 +33,8 @@ void memory_unmap(void *pages, size_t n_bytes);
 bool multiply_sizes(size_t a, size_t b, size_t *product);
 bool add_sizes(size_t a, size_t b, size_t *sum);
 
-/* Tests only: let the n-th try_* call from now fail (0 = the next one); -1 turns it off. */
-void memory_fail_after(int64_t n_calls);
+/* Tests only: let the n-th try_* call from now fail (0 = the next one); -1 turns it off. Returns
+ * whether the failure asked for before has come. */
+bool memory_fail_after(int64_t n_calls);
 
 #endif

@@ -61,6 +61,17 @@ static void format_time_left(char *text, size_t n_bytes, double seconds)
         snprintf(text, n_bytes, "%d:%02d h left", (int)seconds / 3600, (int)seconds / 60 % 60);
 }
 
+/* Slow work shows that it moves: "0.4", not "0". */
+static void format_rate(char *text, size_t n_bytes, double rate, enum progress_unit unit)
+{
+    if (unit == PROGRESS_BYTES || rate <= 0 || rate >= 0.95)
+        format_amount(text, n_bytes, rate, unit);
+    else if (rate < 0.05)
+        snprintf(text, n_bytes, "<0.1");
+    else
+        snprintf(text, n_bytes, "%.1f", rate);
+}
+
 static int terminal_width(void)
 {
     struct winsize size;
@@ -89,7 +100,7 @@ void progress_show(struct progress *progress, const char *what, int64_t done, in
         return;
     progress->drawn = now;
     progress->has_drawn = true;
-    format_amount(amount, sizeof amount, rate, progress->unit);
+    format_rate(amount, sizeof amount, rate, progress->unit);
     if (total > 0 && rate > 0 && done > 0)
         format_time_left(left, sizeof left, (double)(total - done) / rate);
     for (int i = 0; i < BAR_WIDTH; i++)

@@ -30,6 +30,28 @@ static const char *const unsupported[] = {
     "typical_p",
 };
 
+enum { SHOWN_BYTES = 48 };
+
+/* The value as JSON for an error message, cut to fit. */
+static const char *show(const json_t *value, char shown[SHOWN_BYTES])
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    size_t n = text ? strlen(text) : 0;
+
+    if (n >= SHOWN_BYTES) {
+        n = SHOWN_BYTES - sizeof "...";
+        while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
+            n--; /* never in the middle of a character */
+        memcpy(shown + n, "...", sizeof "...");
+    } else {
+        shown[n] = '\0';
+    }
+    if (n > 0)
+        memcpy(shown, text, n);
+    free(text);
+    return shown;
+}
+
 static struct prompt *add(struct prompts *prompts, const struct prompt_settings *settings)
 {
     if (prompts->n == prompts->capacity) {
@@ -66,9 +88,13 @@ static kvern_status read_messages(struct prompt *prompt, const kvern_model *mode
                                   const json_t *list, kvern_error *err)
 {
     size_t n = json_array_size(list);
+    char shown[SHOWN_BYTES];
 
-    if (n == 0 || n > MAX_MESSAGES)
-        return fail(err, KVERN_INVALID, "\"messages\" must be a list of 1 to %d messages",
+    if (n == 0)
+        return fail(err, KVERN_INVALID, "\"messages\" must be a list of 1 to %d messages, not %s",
+                    MAX_MESSAGES, show(list, shown));
+    if (n > MAX_MESSAGES)
+        return fail(err, KVERN_LIMIT, "\"messages\" has %zu messages, over the limit of %d", n,
                     MAX_MESSAGES);
 
     kvern_message *messages = new_or_abort(n * sizeof *messages);
@@ -80,7 +106,8 @@ static kvern_status read_messages(struct prompt *prompt, const kvern_model *mode
         messages[i].content = json_string_value(json_object_get(item, "content"));
         if (!messages[i].role || !messages[i].content)
             status = fail(err, KVERN_INVALID,
-                          "message %zu needs the strings \"role\" and \"content\"", i);
+                          "message %zu needs the strings \"role\" and \"content\"; it is %s", i,
+                          show(item, shown));
     }
     if (status == KVERN_OK)
         status = kvern_chat_tokenize(model, messages, n, true, &prompt->tokens, err);
@@ -94,11 +121,13 @@ static kvern_status read_float(const json_t *fields, const char *name, double lo
 {
     const json_t *field = json_object_get(fields, name);
     double number = json_number_value(field);
+    char shown[SHOWN_BYTES];
 
     if (!field)
         return KVERN_OK;
     if (!json_is_number(field) || !(number >= low && number <= high))
-        return fail(err, KVERN_INVALID, "\"%s\" must be a number from %g to %g", name, low, high);
+        return fail(err, KVERN_INVALID, "\"%s\" must be a number from %g to %g, not %s", name, low,
+                    high, show(field, shown));
     *value = (float)number;
     return KVERN_OK;
 }
@@ -107,13 +136,14 @@ static kvern_status read_integer(const json_t *fields, const char *name, json_in
                                  json_int_t *value, kvern_error *err)
 {
     const json_t *field = json_object_get(fields, name);
+    char shown[SHOWN_BYTES];
 
     if (!field)
         return KVERN_OK;
     if (!json_is_integer(field) || json_integer_value(field) < 0 ||
         json_integer_value(field) > high)
-        return fail(err, KVERN_INVALID, "\"%s\" must be a whole number from 0 to %lld", name,
-                    (long long)high);
+        return fail(err, KVERN_INVALID, "\"%s\" must be a whole number from 0 to %lld, not %s",
+                    name, (long long)high, show(field, shown));
     *value = json_integer_value(field);
     return KVERN_OK;
 }
@@ -121,16 +151,19 @@ static kvern_status read_integer(const json_t *fields, const char *name, json_in
 static kvern_status read_stops(struct prompt *prompt, const json_t *stop, kvern_error *err)
 {
     size_t n = json_is_string(stop) ? 1 : json_array_size(stop);
+    char shown[SHOWN_BYTES];
 
     if (!stop)
         return KVERN_OK;
     if (n == 0 || n > MAX_STOPS)
-        return fail(err, KVERN_INVALID, "\"stop\" must be a string or 1 to %d strings", MAX_STOPS);
+        return fail(err, KVERN_INVALID, "\"stop\" must be a string or 1 to %d strings, not %s",
+                    MAX_STOPS, show(stop, shown));
     prompt->stop = new_or_abort(n * sizeof *prompt->stop);
     for (size_t i = 0; i < n; i++) {
         prompt->stop[i] = json_string_value(json_is_string(stop) ? stop : json_array_get(stop, i));
         if (!prompt->stop[i])
-            return fail(err, KVERN_INVALID, "\"stop\" must hold strings only");
+            return fail(err, KVERN_INVALID, "\"stop\" must hold strings only, not %s",
+                        show(json_array_get(stop, i), shown));
     }
     prompt->request.stop = prompt->stop;
     prompt->request.n_stop = n;
@@ -146,7 +179,7 @@ static kvern_status read_sampling(struct prompt *prompt, const json_t *fields, k
         float *value;
     } floats[] = {
         {"temperature", 0, 100, &sampling->temperature},
-        {"top_p", 0, 1, &sampling->top_p},
+        {"top_p", 1e-6, 1, &sampling->top_p}, /* 0 would leave no token */
         {"min_p", 0, 1, &sampling->min_p},
         {"repetition_penalty", 0.01, 100, &sampling->repetition_penalty},
     };
@@ -154,6 +187,7 @@ static kvern_status read_sampling(struct prompt *prompt, const json_t *fields, k
     json_int_t max_tokens = prompt->request.max_tokens;
     json_int_t seed = (json_int_t)sampling->seed;
     const json_t *ignore_eos = json_object_get(fields, "ignore_eos");
+    char shown[SHOWN_BYTES];
     kvern_status status = KVERN_OK;
 
     for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++) {
@@ -171,7 +205,8 @@ static kvern_status read_sampling(struct prompt *prompt, const json_t *fields, k
     if (status == KVERN_OK)
         status = read_integer(fields, "seed", (json_int_t)MAX_SEED, &seed, err);
     if (status == KVERN_OK && ignore_eos && !json_is_boolean(ignore_eos))
-        status = fail(err, KVERN_INVALID, "\"ignore_eos\" must be true or false");
+        status = fail(err, KVERN_INVALID, "\"ignore_eos\" must be true or false, not %s",
+                      show(ignore_eos, shown));
     if (status != KVERN_OK)
         return status;
     sampling->top_k = (int32_t)top_k;
@@ -187,6 +222,7 @@ static kvern_status add_line(struct prompts *prompts, const kvern_model *model,
                              size_t n_bytes, kvern_error *err)
 {
     json_error_t problem;
+    char shown[SHOWN_BYTES];
     json_t *fields = json_loadb(line, n_bytes, JSON_REJECT_DUPLICATES, &problem);
 
     if (!fields)
@@ -195,15 +231,16 @@ static kvern_status add_line(struct prompts *prompts, const kvern_model *model,
     struct prompt *prompt = add(prompts, settings);
     prompt->fields = fields;
     if (!json_is_object(fields))
-        return fail(err, KVERN_FORMAT, "not a JSON object");
+        return fail(err, KVERN_FORMAT, "not a JSON object: %s", show(fields, shown));
 
     const json_t *text = json_object_get(fields, "prompt");
     const json_t *messages = json_object_get(fields, "messages");
     json_t *id = json_object_get(fields, "id");
     if (!text == !messages)
-        return fail(err, KVERN_INVALID, "needs either \"prompt\" or \"messages\"");
+        return fail(err, KVERN_INVALID, "needs either \"prompt\" or \"messages\", %s",
+                    text ? "not both" : "and has none");
     if (text && !json_is_string(text))
-        return fail(err, KVERN_INVALID, "\"prompt\" must be a string");
+        return fail(err, KVERN_INVALID, "\"prompt\" must be a string, not %s", show(text, shown));
     if (id) {
         json_decref(prompt->id);
         prompt->id = json_incref(id);

@@ -81,8 +81,10 @@ kvern_status checkpoint_require(const struct checkpoint *checkpoint, const char 
 
     if (!found)
         return fail(err, KVERN_FORMAT, "the checkpoint has no tensor %s", name);
-    if (found->n_dims < 1 || found->n_dims > 2 || tensor_n_rows(found) != n_rows ||
-        tensor_row_values(found) != k)
+    if (found->n_dims < 1 || found->n_dims > 2)
+        return fail(err, KVERN_FORMAT, "%s has %zu dims where the config asks for [%zu, %zu]", name,
+                    found->n_dims, n_rows, k);
+    if (tensor_n_rows(found) != n_rows || tensor_row_values(found) != k)
         return fail(err, KVERN_FORMAT, "%s is [%zu, %zu] where the config asks for [%zu, %zu]",
                     name, tensor_n_rows(found), tensor_row_values(found), n_rows, k);
     *tensor = found;
@@ -220,7 +222,9 @@ static kvern_status open_sharded(struct checkpoint *checkpoint, const char *dire
         return status;
     index = json_loads(text, JSON_REJECT_DUPLICATES, &where);
     const json_t *weight_map = json_object_get(index, "weight_map");
-    if (!json_is_object(weight_map))
+    if (!index)
+        status = fail(err, KVERN_FORMAT, "%s is not JSON: %s", path_base(index_path), where.text);
+    else if (!json_is_object(weight_map))
         status = fail(err, KVERN_FORMAT, "%s has no object weight_map", path_base(index_path));
     else
         status = add_shards(checkpoint, directory, weight_map, err);

@@ -119,8 +119,13 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
     const struct kernels *kernels = kernels_get();
     struct runner *runner = NULL;
     size_t n_blocks = 0;
-    kvern_status status = check_options(options, err);
+    kvern_engine_options defaults;
+    kvern_status status;
 
+    kvern_engine_options_init(&defaults);
+    if (!options)
+        options = &defaults;
+    status = check_options(options, err);
     if (status != KVERN_OK)
         return status;
     if (!kernels)

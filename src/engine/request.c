@@ -335,7 +335,9 @@ kvern_status kvern_request_next(kvern_request *request, int timeout_ms, kvern_ev
         buffer_clear(&request->text);
         request->is_over = event->finish != KVERN_FINISH_NONE;
         request->last = (kvern_event){.text = "", .finish = KVERN_FINISH_ERROR};
-        return fail(err, KVERN_MEMORY, "no memory for the request's events; it was cancelled");
+        fail(&request->last.error, KVERN_MEMORY,
+             "no memory for the request's events; it was cancelled");
+        return fail(err, KVERN_MEMORY, "%s", request->last.error.message);
     }
     finish_event(request, event);
     return KVERN_OK;

@@ -52,8 +52,9 @@ struct manifest {
 kvern_status manifest_parse(struct manifest *manifest, const char *text, size_t n_bytes,
                             kvern_error *err);
 kvern_status manifest_format(const struct manifest *manifest, char **text, kvern_error *err);
-/* From DIRECTORY/kvern.json, and checks that every file named is there, is a regular file, no
- * symbolic link and not also called otherwise (a hard link), and has the size stated. */
+/* From DIRECTORY/kvern.json, which may be no symbolic link, and checks that every file named is
+ * there, is a regular file, no symbolic link and not also called otherwise (a hard link), and has
+ * the size stated. */
 kvern_status manifest_read(struct manifest *manifest, const char *directory, kvern_error *err);
 /* Writes DIRECTORY/kvern.json by rename. */
 kvern_status manifest_write(const struct manifest *manifest, const char *directory,

@@ -44,8 +44,13 @@ kvern_status manifest_read(struct manifest *manifest, const char *directory, kve
     char *path = path_join(directory, MANIFEST_FILE);
     char *text = NULL;
     size_t n_bytes;
-    kvern_status status = file_read(path, MAX_MANIFEST_BYTES, &text, &n_bytes, err);
+    struct stat info;
+    kvern_status status = KVERN_OK;
 
+    if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode))
+        status = fail(err, KVERN_FORMAT, "%s is not a regular file", path);
+    if (status == KVERN_OK)
+        status = file_read(path, MAX_MANIFEST_BYTES, &text, &n_bytes, err);
     if (status == KVERN_OK) {
         status = manifest_parse(manifest, text, n_bytes, err);
         if (status != KVERN_OK)

@@ -66,34 +66,62 @@ kvern_status model_find(const char *name_or_directory, char **directory, kvern_e
                 name_or_directory, name_or_directory);
 }
 
-static kvern_status open_text(kvern_model *model, kvern_error *err)
+static bool is_named(const struct manifest *manifest, const char *name)
+{
+    for (size_t i = 0; i < manifest->n_files; i++) {
+        if (!strcmp(manifest->files[i].name, name))
+            return true;
+    }
+    return false;
+}
+
+/* A file that a model may have; *text stays NULL without. One that the manifest does not name has
+ * not been checked, and may be a link. */
+static kvern_status read_text(const kvern_model *model, const char *name, const char *path,
+                              size_t max_bytes, char **text, size_t *n_bytes, kvern_error *err)
+{
+    if (is_named(&model->manifest, name))
+        return file_read(path, max_bytes, text, n_bytes, err);
+    if (file_exists(path))
+        return fail(err, KVERN_FORMAT,
+                    "%s is there, but " MANIFEST_FILE " does not name it; remove it, or convert "
+                    "the model again",
+                    path);
+    return KVERN_OK;
+}
+
+static kvern_status open_tokenizer(kvern_model *model, kvern_error *err)
 {
     char *path = path_join(model->directory, TOKENIZER_FILE);
     char *text = NULL;
     size_t n_bytes = 0;
-    kvern_status status = KVERN_OK;
+    kvern_status status =
+        read_text(model, TOKENIZER_FILE, path, MAX_TOKENIZER_BYTES, &text, &n_bytes, err);
 
-    if (file_exists(path)) {
-        status = file_read(path, MAX_TOKENIZER_BYTES, &text, &n_bytes, err);
-        if (status == KVERN_OK) {
-            status = tokenizer_open_json(&model->tokenizer, text, n_bytes, err);
-            if (status != KVERN_OK)
-                status = fail_in(err, status, "%s", path);
-        }
-        free(text);
-        text = NULL;
+    if (status == KVERN_OK && text) {
+        status = tokenizer_open_json(&model->tokenizer, text, n_bytes, err);
+        if (status != KVERN_OK)
+            status = fail_in(err, status, "%s", path);
     }
+    free(text);
     free(path);
-    path = path_join(model->directory, TEMPLATE_FILE);
-    if (status == KVERN_OK && file_exists(path)) {
-        status = file_read(path, MAX_TEMPLATE_BYTES, &text, &n_bytes, err);
-        if (status == KVERN_OK) {
-            status = jinja_template_parse(&model->chat_template, text, n_bytes, err);
-            if (status != KVERN_OK)
-                status = fail_in(err, status, "%s", path);
-        }
-        free(text);
+    return status;
+}
+
+static kvern_status open_template(kvern_model *model, kvern_error *err)
+{
+    char *path = path_join(model->directory, TEMPLATE_FILE);
+    char *text = NULL;
+    size_t n_bytes = 0;
+    kvern_status status =
+        read_text(model, TEMPLATE_FILE, path, MAX_TEMPLATE_BYTES, &text, &n_bytes, err);
+
+    if (status == KVERN_OK && text) {
+        status = jinja_template_parse(&model->chat_template, text, n_bytes, err);
+        if (status != KVERN_OK)
+            status = fail_in(err, status, "%s", path);
     }
+    free(text);
     free(path);
     return status;
 }
@@ -130,7 +158,9 @@ kvern_status kvern_model_open(kvern_model **out, const char *name_or_directory, 
     if (status == KVERN_OK)
         status = contract_check_directory(&model->manifest, model->directory, err);
     if (status == KVERN_OK)
-        status = open_text(model, err);
+        status = open_tokenizer(model, err);
+    if (status == KVERN_OK)
+        status = open_template(model, err);
     if (status == KVERN_OK)
         status = check_vocabulary(model, err);
     if (status != KVERN_OK) {

@@ -73,6 +73,12 @@ static const struct bpe_merge *find_merge(const struct bpe *bpe, int32_t left, i
     return slot->left == -1 ? NULL : slot;
 }
 
+/* As much of a piece as an error message shows. */
+static int shown(size_t n_bytes)
+{
+    return n_bytes < 80 ? (int)n_bytes : 80;
+}
+
 kvern_status bpe_add_merge(struct bpe *bpe, const char *left, size_t n_left, const char *right,
                            size_t n_right, kvern_error *err)
 {
@@ -85,7 +91,7 @@ kvern_status bpe_add_merge(struct bpe *bpe, const char *left, size_t n_left, con
 
     if (left_id < 0 || right_id < 0)
         return fail(err, KVERN_FORMAT, "merge %zu is of \"%.*s\", which is not in the vocabulary",
-                    bpe->n_merges, left_id < 0 ? (int)(n_left % 80) : (int)(n_right % 80),
+                    bpe->n_merges, shown(left_id < 0 ? n_left : n_right),
                     left_id < 0 ? left : right);
     if (n_skip > n_right)
         n_skip = n_right;
@@ -97,13 +103,17 @@ kvern_status bpe_add_merge(struct bpe *bpe, const char *left, size_t n_left, con
         buffer_add(&joined, right + n_skip, n_right - n_skip);
         text = joined.data;
     }
-    int32_t id = text ? vocabulary_find(bpe->vocabulary, text, n_left + n_right - n_skip) : -1;
+    if (joined.has_failed) {
+        buffer_clear(&joined);
+        return fail(err, KVERN_MEMORY, "out of memory for merge %zu", bpe->n_merges);
+    }
+    int32_t id = vocabulary_find(bpe->vocabulary, text, n_left + n_right - n_skip);
     buffer_clear(&joined);
     if (id < 0)
         return fail(
             err, KVERN_FORMAT,
             "merge %zu of \"%.*s\" and \"%.*s\" gives a piece that is not in the vocabulary",
-            bpe->n_merges, (int)(n_left % 80), left, (int)(n_right % 80), right);
+            bpe->n_merges, shown(n_left), left, shown(n_right), right);
     *find_slot(bpe, left_id, right_id) =
         (struct bpe_merge){left_id, right_id, (int32_t)bpe->n_merges, id};
     bpe->n_merges++;
@@ -112,19 +122,25 @@ kvern_status bpe_add_merge(struct bpe *bpe, const char *left, size_t n_left, con
 
 /* ---- opening ---- */
 
-static void find_byte_pieces(struct bpe *bpe)
+/* false: out of memory. */
+static bool find_byte_pieces(struct bpe *bpe)
 {
-    for (int byte = 0; byte < 256; byte++) {
-        struct buffer spelled = {0};
+    struct buffer spelled = {0};
+    bool is_ok = true;
+
+    for (int byte = 0; byte < 256 && is_ok; byte++) {
         char name[8];
 
+        buffer_truncate(&spelled, 0);
         buffer_add_code_point(&spelled, byte_level_code_point((uint8_t)byte));
-        bpe->byte_ids[byte] =
-            spelled.data ? vocabulary_find(bpe->vocabulary, spelled.data, spelled.n_bytes) : -1;
-        buffer_clear(&spelled);
+        is_ok = !spelled.has_failed;
+        if (is_ok)
+            bpe->byte_ids[byte] = vocabulary_find(bpe->vocabulary, spelled.data, spelled.n_bytes);
         snprintf(name, sizeof name, "<0x%02X>", (unsigned)byte);
         bpe->fallback_ids[byte] = vocabulary_find(bpe->vocabulary, name, 6);
     }
+    buffer_clear(&spelled);
+    return is_ok;
 }
 
 static char *copy_affix(const char *text)
@@ -157,7 +173,10 @@ kvern_status bpe_open(struct bpe *bpe, const struct vocabulary *vocabulary,
     bpe->n_slots = n_slots;
     for (size_t i = 0; i < n_slots; i++)
         bpe->merges[i].left = -1;
-    find_byte_pieces(bpe);
+    if (!find_byte_pieces(bpe)) {
+        bpe_close(bpe);
+        return fail(err, KVERN_MEMORY, "out of memory for the pieces of bytes");
+    }
     if (options->unknown) {
         bpe->unknown_id = vocabulary_find(vocabulary, options->unknown, strlen(options->unknown));
         if (bpe->unknown_id < 0) {

@@ -109,42 +109,48 @@ static int fallback_byte(const struct buffer *piece)
     return value;
 }
 
-/* ---- after Fuse ---- */
+/* ---- on the joined text ---- */
 
-static void put_text(const struct decoder *decoder, struct decode_state *state, const char *text,
-                     size_t n_bytes, struct buffer *out)
+/* Takes characters off the start of the text. */
+static void strip_start(const struct decode_step *step, struct decode_state *state, size_t i,
+                        struct buffer *text)
 {
-    size_t n = decoder->strip_text ? strlen(decoder->strip_text) : 0;
+    size_t n = strlen(step->from);
+    size_t begin = 0;
 
-    while (!state->is_past_start && n > 0 && n_bytes > 0) {
-        if (state->n_stripped == decoder->n_strip || n_bytes < n ||
-            memcmp(text, decoder->strip_text, n) != 0) {
-            state->is_past_start = true;
+    while (!state->strips[i].is_past_start && begin < text->n_bytes) {
+        if (state->strips[i].n_stripped == step->n_start || text->n_bytes - begin < n ||
+            memcmp(text->data + begin, step->from, n) != 0) {
+            state->strips[i].is_past_start = true;
             break;
         }
-        state->n_stripped++;
-        text += n;
-        n_bytes -= n;
+        state->strips[i].n_stripped++;
+        begin += n;
     }
-    buffer_add(out, text, n_bytes);
+    if (begin > 0) {
+        memmove(text->data, text->data + begin, text->n_bytes - begin);
+        buffer_truncate(text, text->n_bytes - begin);
+    }
 }
 
-/* A run of byte fallback tokens has ended. */
-static void flush_run(const struct decoder *decoder, struct decode_state *state, struct buffer *out)
+/* `text` is whole characters; it and `spare` are changed. */
+static void put_text(const struct decoder *decoder, struct decode_state *state, struct buffer *text,
+                     struct buffer *spare, struct buffer *out)
 {
-    struct buffer *run = &state->pending;
+    for (size_t i = decoder->n_joined; i < decoder->n_steps && !text->has_failed; i++) {
+        const struct decode_step *step = &decoder->steps[i];
 
-    if (run->n_bytes == 0)
-        return;
-    if (utf8_is_valid(run->data, run->n_bytes)) {
-        put_text(decoder, state, run->data, run->n_bytes, out);
-    } else {
-        for (size_t i = 0; i < run->n_bytes; i++)
-            put_text(decoder, state, "\xef\xbf\xbd", 3, out);
+        if (step->kind == DECODE_STRIP)
+            strip_start(step, state, i - decoder->n_joined, text);
+        else if (step->kind == DECODE_REPLACE)
+            replace(text, spare, step->from, step->to);
+        else /* Metaspace: all the text is the first piece */
+            replace(text, spare, step->from, step->drops_first ? "" : " ");
     }
-    buffer_truncate(run, 0);
+    buffer_add(out, text->data ? text->data : "", text->n_bytes);
 }
 
+/* The first n_bytes of what ByteLevel has given. */
 static void put_lossy(const struct decoder *decoder, struct decode_state *state, size_t n_bytes,
                       struct buffer *out)
 {
@@ -154,23 +160,19 @@ static void put_lossy(const struct decoder *decoder, struct decode_state *state,
         return;
     buffer_truncate(&state->spare, 0);
     unicode_add_lossy(&state->spare, pending->data, n_bytes);
-    out->has_failed |= state->spare.has_failed;
-    put_text(decoder, state, state->spare.data, state->spare.n_bytes, out);
+    put_text(decoder, state, &state->spare, &state->piece, out);
     memmove(pending->data, pending->data + n_bytes, pending->n_bytes - n_bytes);
     buffer_truncate(pending, pending->n_bytes - n_bytes);
 }
 
-void decoder_add(const struct decoder *decoder, struct decode_state *state, const char *text,
-                 size_t n_bytes, struct buffer *out)
+/* ---- on tokens and pieces ---- */
+
+static void apply(const struct decoder *decoder, struct decode_state *state, size_t begin,
+                  size_t end, bool is_first)
 {
     struct buffer *piece = &state->piece;
-    int byte = -1;
 
-    buffer_truncate(piece, 0);
-    if (decoder->joins_with_space && state->n_tokens > 0)
-        buffer_add_byte(piece, ' ');
-    buffer_add(piece, text, n_bytes);
-    for (size_t i = 0; i < decoder->n_steps && byte < 0 && !piece->has_failed; i++) {
+    for (size_t i = begin; i < end && !piece->has_failed; i++) {
         const struct decode_step *step = &decoder->steps[i];
 
         switch (step->kind) {
@@ -178,7 +180,6 @@ void decoder_add(const struct decoder *decoder, struct decode_state *state, cons
             spell_bytes(piece, &state->spare);
             break;
         case DECODE_BYTE_FALLBACK:
-            byte = fallback_byte(piece);
             break;
         case DECODE_STRIP:
             strip(piece, &state->spare, step);
@@ -187,36 +188,95 @@ void decoder_add(const struct decoder *decoder, struct decode_state *state, cons
             replace(piece, &state->spare, step->from, step->to);
             break;
         case DECODE_METASPACE:
-            replace(piece, &state->spare, step->from,
-                    state->n_tokens == 0 && step->drops_first ? "" : " ");
+            replace(piece, &state->spare, step->from, is_first && step->drops_first ? "" : " ");
             break;
         }
     }
-    state->n_tokens++;
-    if (byte >= 0) {
-        buffer_add_byte(&state->pending, (char)byte);
-    } else if (decoder->is_byte_level) {
-        buffer_add(&state->pending, piece->data, piece->n_bytes);
+}
+
+/* state->piece, from after ByteFallback on. */
+static void put_piece(const struct decoder *decoder, struct decode_state *state, struct buffer *out)
+{
+    apply(decoder, state, decoder->fallback, decoder->n_joined, state->n_pieces == 0);
+    state->n_pieces++;
+    if (decoder->is_byte_level) {
+        buffer_add(&state->pending, state->piece.data ? state->piece.data : "",
+                   state->piece.n_bytes);
         put_lossy(decoder, state, utf8_complete_bytes(state->pending.data, state->pending.n_bytes),
                   out);
     } else {
-        flush_run(decoder, state, out);
-        put_text(decoder, state, piece->data, piece->n_bytes, out);
+        put_text(decoder, state, &state->piece, &state->spare, out);
     }
-    out->has_failed |= piece->has_failed || state->pending.has_failed || state->spare.has_failed;
+}
+
+/* A run of byte fallback tokens has ended: it is one piece if it is text, else one a byte. */
+static void flush_run(const struct decoder *decoder, struct decode_state *state, struct buffer *out)
+{
+    struct buffer *run = &state->run;
+
+    if (run->n_bytes == 0)
+        return;
+    bool is_text = utf8_is_valid(run->data, run->n_bytes);
+    size_t n_pieces = is_text ? 1 : run->n_bytes;
+    for (size_t i = 0; i < n_pieces; i++) {
+        buffer_truncate(&state->piece, 0);
+        if (is_text)
+            buffer_add(&state->piece, run->data, run->n_bytes);
+        else
+            buffer_add_string(&state->piece, "\xef\xbf\xbd");
+        put_piece(decoder, state, out);
+    }
+    buffer_truncate(run, 0);
+}
+
+static void note_failures(const struct decode_state *state, struct buffer *out)
+{
+    out->has_failed |= state->run.has_failed || state->pending.has_failed ||
+                       state->piece.has_failed || state->spare.has_failed;
+}
+
+static void start_piece(const struct decoder *decoder, struct decode_state *state, const char *text,
+                        size_t n_bytes)
+{
+    buffer_truncate(&state->piece, 0);
+    if (decoder->joins_with_space && state->n_tokens > 0)
+        buffer_add_byte(&state->piece, ' ');
+    buffer_add(&state->piece, text, n_bytes);
+    apply(decoder, state, 0, decoder->fallback, state->n_tokens == 0);
+}
+
+void decoder_add(const struct decoder *decoder, struct decode_state *state, const char *text,
+                 size_t n_bytes, struct buffer *out)
+{
+    bool has_fallback = decoder->fallback < decoder->n_joined;
+    int byte;
+
+    start_piece(decoder, state, text, n_bytes);
+    byte = has_fallback ? fallback_byte(&state->piece) : -1;
+    if (byte >= 0) {
+        buffer_add_byte(&state->run, (char)byte);
+    } else {
+        if (state->run.n_bytes > 0) { /* its pieces come first, and take the place of this one */
+            flush_run(decoder, state, out);
+            start_piece(decoder, state, text, n_bytes);
+        }
+        put_piece(decoder, state, out);
+    }
+    state->n_tokens++;
+    note_failures(state, out);
 }
 
 void decoder_finish(const struct decoder *decoder, struct decode_state *state, struct buffer *out)
 {
-    if (decoder->is_byte_level)
-        put_lossy(decoder, state, state->pending.n_bytes, out);
-    else
-        flush_run(decoder, state, out);
+    flush_run(decoder, state, out);
+    put_lossy(decoder, state, state->pending.n_bytes, out);
+    note_failures(state, out);
     decode_state_clear(state);
 }
 
 void decode_state_clear(struct decode_state *state)
 {
+    buffer_clear(&state->run);
     buffer_clear(&state->pending);
     buffer_clear(&state->piece);
     buffer_clear(&state->spare);
@@ -227,7 +287,8 @@ void decode_state_clear(struct decode_state *state)
 
 struct reading {
     struct decoder *decoder;
-    bool is_fused;
+    bool is_fused; /* by Fuse or ByteLevel: what follows sees the joined text */
+    bool has_fallback;
 };
 
 static kvern_status add_step(struct reading *reading, const json_t *json, int depth,
@@ -248,7 +309,15 @@ static kvern_status add_sequence(struct reading *reading, const json_t *json, in
     return status;
 }
 
-static kvern_status read_strip(struct reading *reading, struct decode_step *step,
+static bool is_character(const char *text)
+{
+    uint32_t code_point;
+    size_t n_bytes = strlen(text);
+
+    return n_bytes > 0 && utf8_decode(text, n_bytes, &code_point) == n_bytes;
+}
+
+static kvern_status read_strip(const struct reading *reading, struct decode_step *step,
                                const json_t *json, kvern_error *err)
 {
     const char *content = json_member_string(json, "content");
@@ -257,22 +326,17 @@ static kvern_status read_strip(struct reading *reading, struct decode_step *step
 
     if (!content || !*content || start < 0 || stop < 0)
         return fail(err, KVERN_FORMAT, "decoder Strip lacks content, or start or stop is negative");
-    if (!reading->is_fused) {
-        step->from = copy_string_or_abort(content);
-        step->n_start = (size_t)start;
-        step->n_stop = (size_t)stop;
-        return KVERN_OK;
-    }
-    if (stop > 0 || reading->decoder->strip_text)
+    if (reading->is_fused && stop > 0)
         return fail(err, KVERN_UNSUPPORTED,
-                    "decoder Strip of the end, or a second one, after Fuse is not supported");
-    reading->decoder->strip_text = copy_string_or_abort(content);
-    reading->decoder->n_strip = (size_t)start;
-    reading->decoder->n_steps--; /* it works on the joined text, not on tokens */
+                    "decoder Strip of the end after Fuse or ByteLevel is not supported");
+    step->from = copy_string_or_abort(content);
+    step->n_start = (size_t)start;
+    step->n_stop = (size_t)stop;
     return KVERN_OK;
 }
 
-static kvern_status read_replace(struct decode_step *step, const json_t *json, kvern_error *err)
+static kvern_status read_replace(const struct reading *reading, struct decode_step *step,
+                                 const json_t *json, kvern_error *err)
 {
     const char *from = json_member_string(json_object_get(json, "pattern"), "String");
     const char *to = json_member_string(json, "content");
@@ -281,6 +345,12 @@ static kvern_status read_replace(struct decode_step *step, const json_t *json, k
         return fail(err, KVERN_UNSUPPORTED,
                     "decoder Replace without {\"String\": ...} and content "
                     "is not supported");
+    if (reading->is_fused && !is_character(from))
+        return fail(
+            err, KVERN_UNSUPPORTED,
+            "decoder Replace of \"%.80s\" after Fuse or ByteLevel is not supported: it is not "
+            "one character",
+            from);
     step->from = copy_string_or_abort(from);
     step->to = copy_string_or_abort(to);
     return KVERN_OK;
@@ -321,25 +391,35 @@ static kvern_status add_step(struct reading *reading, const json_t *json, int de
         kind++;
     if (kind == sizeof types / sizeof types[0])
         return fail(err, KVERN_UNSUPPORTED, "decoder type \"%.80s\" is not supported", type);
-    if (decoder->n_steps == MAX_STEPS)
-        return fail(err, KVERN_LIMIT, "the decoder has over %d steps", MAX_STEPS);
-    if (decoder->is_byte_level || (decoder->has_byte_fallback && kind == DECODE_BYTE_LEVEL) ||
-        (reading->is_fused && kind != DECODE_STRIP))
+    if (decoder->n_steps == MAX_STEPS ||
+        (reading->is_fused && decoder->n_steps - decoder->n_joined == DECODE_MAX_TEXT_STEPS))
+        return fail(err, KVERN_LIMIT, "the decoder has over %d steps, or over %d after Fuse",
+                    MAX_STEPS, DECODE_MAX_TEXT_STEPS);
+    if ((reading->is_fused && (kind == DECODE_BYTE_LEVEL || kind == DECODE_BYTE_FALLBACK)) ||
+        (reading->has_fallback && kind == DECODE_BYTE_FALLBACK))
         return fail(err, KVERN_UNSUPPORTED, "decoder %s at this place is not supported", type);
 
     struct decode_step *step = &decoder->steps[decoder->n_steps++];
     step->kind = (enum decode_kind)kind;
+    if (kind == DECODE_BYTE_FALLBACK) {
+        reading->has_fallback = true;
+        decoder->fallback = decoder->n_steps - 1;
+    }
+    if (!reading->is_fused)
+        decoder->n_joined = decoder->n_steps;
+    if (!reading->has_fallback)
+        decoder->fallback = decoder->n_joined;
     switch (step->kind) {
     case DECODE_BYTE_LEVEL:
         decoder->is_byte_level = true;
+        reading->is_fused = true;
         break;
     case DECODE_BYTE_FALLBACK:
-        decoder->has_byte_fallback = true;
         break;
     case DECODE_STRIP:
         return read_strip(reading, step, json, err);
     case DECODE_REPLACE:
-        return read_replace(step, json, err);
+        return read_replace(reading, step, json, err);
     case DECODE_METASPACE:
         return read_metaspace(step, json, err);
     }
@@ -348,7 +428,7 @@ static kvern_status add_step(struct reading *reading, const json_t *json, int de
 
 kvern_status decoder_open(struct decoder *decoder, const json_t *json, kvern_error *err)
 {
-    struct reading reading = {decoder, false};
+    struct reading reading = {.decoder = decoder};
     kvern_status status;
 
     *decoder = (struct decoder){0};
@@ -372,6 +452,5 @@ void decoder_close(struct decoder *decoder)
         free(decoder->steps[i].to);
     }
     free(decoder->steps);
-    free(decoder->strip_text);
     *decoder = (struct decoder){0};
 }

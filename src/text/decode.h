@@ -2,7 +2,9 @@
  *
  * The "decoder" of a tokenizer.json, run token by token: what a stream has given so far is always a
  * prefix of what decoding all tokens at once gives. Decoders: ByteLevel, ByteFallback, Fuse, Strip,
- * Replace, Metaspace, Sequence; none joins pieces with spaces, as Hugging Face does.
+ * Replace, Metaspace, Sequence; none joins pieces with spaces, as Hugging Face does. An order that
+ * cannot be run so is refused: after Fuse, ByteLevel, ByteFallback, Strip of the end and Replace of
+ * more than a character need all the text.
  */
 #ifndef KVERN_TEXT_DECODE_H
 #define KVERN_TEXT_DECODE_H
@@ -14,7 +16,7 @@
 #include <stdbool.h>
 
 enum decode_kind {
-    DECODE_BYTE_LEVEL,
+    DECODE_BYTE_LEVEL, /* the last of the steps on a piece */
     DECODE_BYTE_FALLBACK,
     DECODE_STRIP,
     DECODE_REPLACE,
@@ -30,22 +32,29 @@ struct decode_step {
     bool drops_first; /* Metaspace: the first token's spaces go */
 };
 
+/* Three parts in a row: steps on a token, steps on a piece (a token, or what a run of byte fallback
+ * tokens spells), and steps on the text that the pieces make. */
 struct decoder {
-    struct decode_step *steps; /* [n_steps], before Fuse */
+    struct decode_step *steps; /* [n_steps] */
     size_t n_steps;
-    char *strip_text; /* after Fuse: what is stripped from the start; NULL: nothing */
-    size_t n_strip;
-    bool is_byte_level;
-    bool has_byte_fallback;
+    size_t fallback;       /* the step that is ByteFallback; n_joined if there is none */
+    size_t n_joined;       /* steps before Fuse or, with it, up to ByteLevel: the rest see text */
+    bool is_byte_level;    /* step n_joined - 1 is ByteLevel */
     bool joins_with_space; /* there is no decoder */
 };
+
+enum { DECODE_MAX_TEXT_STEPS = 4 };
 
 /* Where a decoding stands. Zeroed is the start. */
 struct decode_state {
     size_t n_tokens;
-    size_t n_stripped;     /* characters taken off the start after Fuse */
-    bool is_past_start;    /* something else than them came */
-    struct buffer pending; /* bytes not yet known to be text */
+    size_t n_pieces;
+    struct {
+        size_t n_stripped;  /* characters taken off the start */
+        bool is_past_start; /* something else than them came */
+    } strips[DECODE_MAX_TEXT_STEPS];
+    struct buffer run;     /* bytes of a run of byte fallback tokens */
+    struct buffer pending; /* bytes of ByteLevel that do not end a character */
     struct buffer piece;
     struct buffer spare;
 };

@@ -40,6 +40,7 @@ static struct jinja_chunk *add_chunk(struct jinja_arena *arena, size_t n_bytes)
         arena->chunks = chunk;
         arena->n_bytes += sizeof *chunk + capacity;
     }
+    arena->has_failed |= !chunk;
     return chunk;
 }
 

@@ -7,6 +7,7 @@
 #ifndef KVERN_TEXT_JINJA_ARENA_H
 #define KVERN_TEXT_JINJA_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct jinja_chunk;
@@ -15,6 +16,7 @@ struct jinja_arena {
     struct jinja_chunk *chunks; /* newest first */
     size_t n_bytes;             /* taken from the system so far */
     size_t max_bytes;           /* never more than this */
+    bool has_failed;            /* the system had no memory: a NULL was not for max_bytes */
 };
 
 /* Zeroed, aligned for any object; NULL over max_bytes or without memory. Set max_bytes first. */

@@ -59,7 +59,9 @@ void *jinja_new(struct jinja_run *run, size_t count, size_t item_bytes)
 {
     void *memory = run->status ? NULL : jinja_arena_take(&run->arena, count, item_bytes);
 
-    if (!memory)
+    if (!memory && run->arena.has_failed)
+        jinja_fail(run, KVERN_MEMORY, "no memory for its values");
+    else if (!memory)
         jinja_fail(run, KVERN_LIMIT, "its values need more than the limit of %zu bytes",
                    run->limits.max_memory_bytes);
     return memory;
@@ -147,7 +149,7 @@ void jinja_list_add(struct jinja_run *run, struct jinja_value value, struct jinj
         void *items = jinja_arena_grow(&run->arena, list->items, list->n * sizeof *list->items,
                                        capacity * sizeof *list->items);
         if (!items) {
-            jinja_new(run, SIZE_MAX, 1); /* reports the memory limit */
+            jinja_new(run, SIZE_MAX, 1); /* reports why */
             return;
         }
         list->items = items;

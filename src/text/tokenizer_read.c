@@ -102,6 +102,8 @@ static kvern_status read_merges(struct bpe *bpe, struct json_span merges, kvern_
             status =
                 fail(err, KVERN_FORMAT, "merges is not valid JSON after %zu merges", bpe->n_merges);
     }
+    if (scratch.has_failed) /* and not the file's fault */
+        status = fail(err, KVERN_MEMORY, "out of memory for merges");
     buffer_clear(&scratch);
     buffer_clear(&left);
     return status;

@@ -54,12 +54,18 @@ static void failures_can_be_injected(void **state)
     void *first = try_new(1, 1);
     void *second = try_new(1, 1);
     void *third = try_new(1, 1);
-    memory_fail_after(-1);
+    bool has_come = memory_fail_after(1);
+    void *fourth = try_new(1, 1);
+    bool has_come_again = memory_fail_after(-1);
     assert_non_null(first);
     assert_null(second);
     assert_non_null(third);
+    assert_non_null(fourth);
+    assert_true(has_come);
+    assert_false(has_come_again);
     free(first);
     free(third);
+    free(fourth);
 }
 
 int main(void)

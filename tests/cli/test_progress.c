@@ -35,8 +35,10 @@ static void amounts(void **state)
     }
 }
 
-/* What progress_show writes to stderr, `since` seconds after the last line. */
-static void shown(double since, bool is_quiet, int64_t done, int64_t total, char line[256])
+/* What progress_show writes to stderr, `elapsed` seconds after the start and `since` after the last
+ * line. */
+static void shown(double elapsed, double since, bool is_quiet, enum progress_unit unit,
+                  int64_t done, int64_t total, char line[256])
 {
     int pipes[2];
     int kept = dup(STDERR_FILENO);
@@ -44,8 +46,8 @@ static void shown(double since, bool is_quiet, int64_t done, int64_t total, char
 
     assert_int_equal(pipe(pipes), 0);
     assert_int_equal(dup2(pipes[1], STDERR_FILENO), STDERR_FILENO);
-    progress_begin(&progress, PROGRESS_ITEMS, is_quiet);
-    progress.started -= 10;
+    progress_begin(&progress, unit, is_quiet);
+    progress.started -= elapsed;
     progress.drawn -= since;
     progress_show(&progress, "packing", done, total, NULL);
     progress_end(&progress);
@@ -69,7 +71,7 @@ static void plain_lines_come_now_and_then(void **state)
     } cases[] = {
         {1, false, 5, 20, ""},
         {6, true, 5, 20, ""},
-        {6, false, 5, 20, "packing [######..................]  25 %  0/s  30 s left\n"},
+        {6, false, 5, 20, "packing [######..................]  25 %  0.5/s  30 s left\n"},
         {6, false, 30, 20, "packing [########################] 100 %  3/s  0 s left\n"},
         {6, false, 20, 0, "packing  2/s\n"},
         {6, false, 0, 20, "packing [........................]   0 %  0/s\n"},
@@ -79,7 +81,35 @@ static void plain_lines_come_now_and_then(void **state)
     for (size_t i = 0; i < COUNT(cases); i++) {
         char line[256];
 
-        shown(cases[i].since, cases[i].is_quiet, cases[i].done, cases[i].total, line);
+        shown(10, cases[i].since, cases[i].is_quiet, PROGRESS_ITEMS, cases[i].done, cases[i].total,
+              line);
+        assert_string_equal(line, cases[i].line);
+    }
+}
+
+static void slow_rates_are_not_zero(void **state)
+{
+    static const struct {
+        double elapsed;
+        enum progress_unit unit;
+        int64_t done;
+        int64_t total;
+        const char *line;
+    } cases[] = {
+        {10, PROGRESS_ITEMS, 4, 0, "packing  0.4/s\n"},
+        {10, PROGRESS_ITEMS, 9, 0, "packing  0.9/s\n"},
+        {10, PROGRESS_ITEMS, 10, 0, "packing  1/s\n"},
+        {10, PROGRESS_ITEMS, 1, 4, "packing [######..................]  25 %  0.1/s  30 s left\n"},
+        {10, PROGRESS_TOKENS, 4, 0, "packing  0.4 tokens/s\n"},
+        {100, PROGRESS_ITEMS, 1, 0, "packing  <0.1/s\n"},
+        {10, PROGRESS_BYTES, 4, 0, "packing  0 B/s\n"}, /* no one waits for bytes one by one */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char line[256];
+
+        shown(cases[i].elapsed, 6, false, cases[i].unit, cases[i].done, cases[i].total, line);
         assert_string_equal(line, cases[i].line);
     }
 }
@@ -89,6 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(amounts),
         cmocka_unit_test(plain_lines_come_now_and_then),
+        cmocka_unit_test(slow_rates_are_not_zero),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -446,6 +446,34 @@ static void test_close_while_running(void **state)
     fake_runner_destroy(rig.fake);
 }
 
+/* The reader runs out of memory: told at once, and again by every later call. */
+static void test_no_memory_for_events(void **state)
+{
+    static const int32_t prompt[] = {5, 6, 7};
+    struct rig rig = open_rig(32, (struct engine_limits){.max_sequences = 1});
+    const kvern_request_options options = options_for(prompt, 3, 4);
+    kvern_request *request = submit(rig.engine, &options);
+    struct answer after;
+    kvern_event event = {0};
+    kvern_error err = {0};
+    (void)state;
+
+    run(rig.engine, &options, &after); /* one at a time: all of the first has been delivered */
+    memory_fail_after(0);
+    assert_int_equal(kvern_request_next(request, -1, &event, &err), KVERN_MEMORY);
+    assert_true(memory_fail_after(-1));
+    assert_int_equal(err.status, KVERN_MEMORY);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(kvern_request_next(request, -1, &event, &err), KVERN_OK);
+        assert_int_equal(event.finish, KVERN_FINISH_ERROR);
+        assert_int_equal(event.error.status, KVERN_MEMORY);
+        assert_string_equal(event.error.message, err.message);
+        assert_int_equal(event.n_text, 0);
+    }
+    kvern_request_free(request);
+    close_rig(&rig);
+}
+
 struct client {
     kvern_engine *engine;
     unsigned seed;
@@ -512,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_scores_and_logits),
         cmocka_unit_test(test_close_while_running),
+        cmocka_unit_test(test_no_memory_for_events),
         cmocka_unit_test(test_many_threads),
     };
 

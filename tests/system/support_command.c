@@ -234,6 +234,36 @@ json_t *json_line(const char *text, size_t number)
     return value;
 }
 
+const char *result_text(const json_t *result)
+{
+    const char *text = json_string_value(json_object_get(result, "text"));
+
+    assert_non_null(text);
+    return text;
+}
+
+void assert_keys(const json_t *object, const char *keys)
+{
+    char name[64];
+    size_t n = 0;
+
+    for (const char *c = keys; *c; n++) {
+        size_t length = strcspn(c, " ");
+
+        snprintf(name, sizeof name, "%.*s", (int)length, c);
+        if (!json_object_get(object, name))
+            fail_msg("there is no \"%s\"", name);
+        c += length + strspn(c + length, " ");
+    }
+    assert_int_equal(json_object_size(object), n);
+}
+
+void assert_contains(const char *text, const char *part)
+{
+    if (!strstr(text, part))
+        fail_msg("'%s' is not in: %s", part, text);
+}
+
 /* A byte-level tokenizer: id = byte, and two control tokens after them. */
 static void write_tokenizer(const char *directory)
 {
@@ -302,4 +332,25 @@ const char *tiny_model(void)
              directory);
     free(command_output(command, NULL, 0));
     return directory;
+}
+
+const char *with_model(const char *name, const char *arguments)
+{
+    static char command[2048];
+
+    snprintf(command, sizeof command, "%s -m %s %s", name, tiny_model(), arguments);
+    return command;
+}
+
+int remove_tiny_model(void **state)
+{
+    char source[600];
+    kvern_error err;
+
+    (void)state;
+    snprintf(source, sizeof source, "%s/..", tiny_model());
+    char *real = realpath(source, NULL);
+    int status = real && directory_remove(real, &err) == KVERN_OK ? 0 : -1;
+    free(real);
+    return status;
 }

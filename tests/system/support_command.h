@@ -32,9 +32,18 @@ char *command_output(const char *command, const char *input, int status);
 /* Line `number` of `text` as JSON; fails the test if it is not. */
 json_t *json_line(const char *text, size_t number);
 size_t count_lines(const char *text);
+/* The "text" of a result; it must be there. */
+const char *result_text(const json_t *result);
+/* Every key of `keys` (blank-separated) is there, and nothing else. */
+void assert_keys(const json_t *object, const char *keys);
+void assert_contains(const char *text, const char *part);
 
 /* The directory of a converted model: 2 random layers, a byte-level tokenizer and a chat template.
  * Made once a process under KVERN_BUILD_DIR; static. */
 const char *tiny_model(void);
+/* "generate" and "a b" -> "generate -m <tiny model> a b", in a static buffer. */
+const char *with_model(const char *name, const char *arguments);
+/* A group's tear-down: what tiny_model made goes. */
+int remove_tiny_model(void **state);
 
 #endif

@@ -10,12 +10,13 @@
 #include "model/manifest.h"
 #include "support/tiny_checkpoint.h"
 #include "system/support_files.h"
+#include "system/support_small.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { N_MUTATIONS = 320, N_PROMPT = 3, N_GENERATED = 2 };
+enum { N_MUTATIONS = 320 };
 
 static char *directory;
 static char *gguf, *checkpoint, *place, *target; /* target lies in place */
@@ -25,7 +26,6 @@ static struct manifest manifest;                 /* of model, undamaged */
 static int set_up(void **state)
 {
     struct tiny_options tiny = tiny_options("qwen2");
-    kvern_convert_options options;
     kvern_error err = {0};
 
     (void)state;
@@ -36,15 +36,10 @@ static int set_up(void **state)
     place = path_join(directory, "place");
     target = path_join(place, "model");
     model = path_join(directory, "small");
-    write_small_gguf(gguf);
+    make_small_model(gguf, model);
     tiny_checkpoint_write(checkpoint, &tiny);
     assert_int_equal(directory_make(place, NULL), KVERN_OK);
-    kvern_convert_options_init(&options);
-    options.source = gguf;
-    options.target = model;
-    options.weights = "q8";
-    if (kvern_convert(&options, &err) != KVERN_OK ||
-        manifest_read(&manifest, model, &err) != KVERN_OK)
+    if (manifest_read(&manifest, model, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     return 0;
 }
@@ -65,39 +60,6 @@ static int tear_down(void **state)
     bool is_empty = directory_remove(directory, NULL) == KVERN_OK;
     free(directory);
     return is_empty ? 0 : -1;
-}
-
-/* Opens an engine on it and generates; KVERN_OK or what was said. */
-static kvern_status run_model(const kvern_model *opened, kvern_error *err)
-{
-    static const int32_t prompt[N_PROMPT] = {2, 3, 4};
-    kvern_engine_options engine_options;
-    kvern_request_options options;
-    kvern_engine *engine = NULL;
-    kvern_request *request = NULL;
-    kvern_event event = {0};
-    kvern_status status;
-
-    kvern_engine_options_init(&engine_options);
-    engine_options.n_threads = 1;
-    engine_options.max_sequences = 1;
-    status = kvern_engine_open(&engine, opened, &engine_options, err);
-    if (status != KVERN_OK)
-        return status;
-    kvern_request_options_init(&options);
-    options.prompt = prompt;
-    options.n_prompt = N_PROMPT;
-    options.max_tokens = N_GENERATED;
-    status = kvern_submit(engine, &options, &request, err);
-    while (status == KVERN_OK && event.finish == KVERN_FINISH_NONE)
-        status = kvern_request_next(request, -1, &event, err);
-    if (status == KVERN_OK && event.finish == KVERN_FINISH_ERROR) {
-        *err = event.error;
-        status = err->status;
-    }
-    kvern_request_free(request);
-    kvern_engine_close(engine);
-    return status;
 }
 
 /* Text in and out: whatever the tokenizer holds, it may not crash. */
@@ -124,13 +86,14 @@ static kvern_status use_text(const kvern_model *opened, kvern_error *err)
 
 static kvern_status open_and_run(const char *path, bool has_text, kvern_error *err)
 {
+    struct small_answer answer;
     kvern_model *opened = NULL;
     kvern_status status = kvern_model_open(&opened, path, err);
 
     if (status == KVERN_OK && has_text)
         status = use_text(opened, err);
     if (status == KVERN_OK)
-        status = run_model(opened, err);
+        status = run_small_model(opened, NULL, &answer, err);
     kvern_model_close(opened);
     return status;
 }
@@ -200,22 +163,6 @@ static void test_config(void **state)
     free(path);
 }
 
-/* Makes the manifest agree with the file as it is now, as an attacker would. */
-static void forge_manifest(const char *name)
-{
-    struct manifest forged = manifest;
-
-    for (size_t i = 0; i < forged.n_files; i++) {
-        if (strcmp(forged.files[i].name, name) != 0)
-            continue;
-        struct manifest one = {0};
-
-        assert_int_equal(manifest_add_file(&one, model, name, NULL), KVERN_OK);
-        forged.files[i] = one.files[0];
-    }
-    assert_int_equal(manifest_write(&forged, model, NULL), KVERN_OK);
-}
-
 /* Mutations of a file of the model directory; returns how many were refused. */
 static int open_mutations(const char *name, bool is_forged, bool has_text)
 {
@@ -233,7 +180,7 @@ static int open_mutations(const char *name, bool is_forged, bool has_text)
 
         write_whole(path, bad.data, bad.n_bytes);
         if (is_forged)
-            forge_manifest(name);
+            forge_manifest(&manifest, model, name);
         status = open_and_run(model, has_text, &err);
         if (status != KVERN_OK) {
             check_message(status, &err, has_text ? "" : name);

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvern_engine_open on a small model: what the defaults are, with and without options, what the
+ * options change, and how each value out of range is told.
+ */
+#include "test.h"
+
+#include "base/file.h"
+#include "system/support_files.h"
+#include "system/support_small.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MODEL_CONTEXT = 128, BLOCK_TOKENS = 16 };
+
+static char *directory;
+static kvern_model *model;
+
+static int set_up(void **state)
+{
+    char *gguf, *target;
+    kvern_error err = {0};
+
+    (void)state;
+    directory = make_directory();
+    gguf = path_join(directory, "small.gguf");
+    target = path_join(directory, "small");
+    make_small_model(gguf, target);
+    if (kvern_model_open(&model, target, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    free(target);
+    free(gguf);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    kvern_model_close(model);
+    bool is_gone = directory_remove(directory, NULL) == KVERN_OK;
+    free(directory);
+    return is_gone ? 0 : -1;
+}
+
+static kvern_engine_stats stats_of(const kvern_engine_options *options)
+{
+    kvern_engine *engine = NULL;
+    kvern_engine_stats stats;
+    kvern_error err = {0};
+
+    if (kvern_engine_open(&engine, model, options, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    kvern_engine_get_stats(engine, &stats);
+    kvern_engine_close(engine);
+    return stats;
+}
+
+static void no_options_are_the_defaults(void **state)
+{
+    kvern_engine_options options;
+    kvern_engine_stats with, without;
+
+    (void)state;
+    kvern_engine_options_init(&options);
+    with = stats_of(&options);
+    without = stats_of(NULL);
+    assert_int_equal(without.n_threads, kvern_default_threads());
+    assert_int_equal(without.max_context, MODEL_CONTEXT);
+    assert_int_equal(without.n_kv_blocks, 64 * 2048 / BLOCK_TOKENS);
+    assert_int_equal(without.n_kv_blocks_used, 0);
+    assert_int_equal(with.n_threads, without.n_threads);
+    assert_int_equal(with.max_context, without.max_context);
+    assert_int_equal(with.n_kv_blocks, without.n_kv_blocks);
+    assert_string_equal(with.isa, without.isa);
+
+    memset(&options, 0, sizeof options); /* zeros mean the defaults too */
+    with = stats_of(&options);
+    assert_int_equal(with.max_context, without.max_context);
+    assert_int_equal(with.n_kv_blocks, without.n_kv_blocks);
+}
+
+/* And an engine opened so answers as any other. */
+static void no_options_run(void **state)
+{
+    static const int32_t prompt[] = {2, 3, 4};
+    struct small_answer expected;
+    kvern_request_options options;
+    kvern_engine *engine = NULL;
+    kvern_request *request = NULL;
+    kvern_event event = {0};
+    kvern_error err = {0};
+    size_t n = 0;
+
+    (void)state;
+    assert_int_equal(run_small_model(model, NULL, &expected, &err), KVERN_OK);
+    assert_int_equal(kvern_engine_open(&engine, model, NULL, &err), KVERN_OK);
+    kvern_request_options_init(&options);
+    options.prompt = prompt;
+    options.n_prompt = COUNT(prompt);
+    options.max_tokens = SMALL_TOKENS;
+    assert_int_equal(kvern_submit(engine, &options, &request, &err), KVERN_OK);
+    while (event.finish == KVERN_FINISH_NONE) {
+        assert_int_equal(kvern_request_next(request, -1, &event, &err), KVERN_OK);
+        for (size_t i = 0; i < event.n_tokens; i++, n++) {
+            assert_in_range(n, 0, expected.n_tokens - 1);
+            assert_int_equal(event.tokens[i], expected.tokens[n]);
+        }
+    }
+    assert_int_equal(n, expected.n_tokens);
+    kvern_request_free(request);
+    kvern_engine_close(engine);
+}
+
+/* A block of the model's one layer, 1 KV head of 16, f16: 16 tokens of 32 values. */
+static void options_size_the_pool(void **state)
+{
+    enum { BLOCK_BYTES = 2 * 1 * 16 * BLOCK_TOKENS * 2 };
+    static const struct {
+        kvern_engine_options options;
+        int32_t max_context;
+        int32_t n_kv_blocks;
+    } cases[] = {
+        {{.max_sequences = 1}, MODEL_CONTEXT, 2048 / BLOCK_TOKENS},
+        {{.max_sequences = 3}, MODEL_CONTEXT, 3 * 2048 / BLOCK_TOKENS},
+        {{.max_sequences = 1, .max_context = 40}, 40, 2048 / BLOCK_TOKENS},
+        {{.max_context = 1000}, MODEL_CONTEXT, 64 * 2048 / BLOCK_TOKENS},
+        {{.kv_memory_bytes = 4 * BLOCK_BYTES}, 4 * BLOCK_TOKENS, 4},
+        {{.kv_memory_bytes = 5 * BLOCK_BYTES - 1}, 4 * BLOCK_TOKENS, 4},
+        {{.kv_memory_bytes = 8 * BLOCK_BYTES, .kv_type = "f32"}, 4 * BLOCK_TOKENS, 4},
+        {{.kv_memory_bytes = 100 * BLOCK_BYTES}, MODEL_CONTEXT, 100},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        kvern_engine_stats stats = stats_of(&cases[i].options);
+
+        if (stats.max_context != cases[i].max_context || stats.n_kv_blocks != cases[i].n_kv_blocks)
+            fail_msg("case %zu: context %d and %d blocks, not %d and %d", i, stats.max_context,
+                     stats.n_kv_blocks, cases[i].max_context, cases[i].n_kv_blocks);
+    }
+}
+
+static void values_out_of_range_are_named(void **state)
+{
+    static const struct {
+        kvern_engine_options options;
+        kvern_status status;
+        const char *says;
+    } cases[] = {
+        {{.n_threads = -1}, KVERN_INVALID, "n_threads is -1, outside 0 to 1024"},
+        {{.n_threads = 1025}, KVERN_INVALID, "n_threads is 1025, outside 0 to 1024"},
+        {{.step_tokens = 65537}, KVERN_INVALID, "step_tokens is 65537, outside 0 to 65536"},
+        {{.prefill_chunk = -7}, KVERN_INVALID, "prefill_chunk is -7, outside 0 to 65536"},
+        {{.max_sequences = 4097}, KVERN_INVALID, "max_sequences is 4097, outside 0 to 4096"},
+        {{.max_waiting = INT32_MIN}, KVERN_INVALID, "max_waiting is -2147483648, outside"},
+        {{.max_context = INT32_MAX}, KVERN_INVALID, "max_context is 2147483647, outside"},
+        {{.kv_type = "f8"}, KVERN_INVALID, "kv_type is 'f8', not f16 or f32"},
+        {{.kv_type = ""}, KVERN_INVALID, "kv_type is '', not f16 or f32"},
+        {{.kv_memory_bytes = 1},
+         KVERN_LIMIT,
+         "kv_memory of 1 bytes is less than one block of 16 tokens (1024 bytes)"},
+        {{.kv_memory_bytes = SIZE_MAX}, KVERN_LIMIT, "MiB of memory here"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        kvern_engine *engine = NULL;
+        kvern_error err = {0};
+        kvern_status status = kvern_engine_open(&engine, model, &cases[i].options, &err);
+
+        assert_null(engine);
+        assert_int_equal(status, cases[i].status);
+        check_message(status, &err, cases[i].says);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_options_are_the_defaults),
+        cmocka_unit_test(no_options_run),
+        cmocka_unit_test(options_size_the_pool),
+        cmocka_unit_test(values_out_of_range_are_named),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
