@@ -51,7 +51,7 @@ static struct decoder_plan make_plan(const struct checkpoint *checkpoint,
     struct decoder_plan plan;
     kvern_error err = {0};
 
-    if (decoder_plan_make(&plan, checkpoint, choice, &err) != KVERN_OK)
+    if (decoder_plan_make(&plan, checkpoint, choice, choice, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     return plan;
 }
@@ -208,7 +208,8 @@ static void every_missing_tensor_is_named(void **state)
             without = open_tiny(&options);
             snprintf(expected, sizeof expected, "the checkpoint has no tensor %s",
                      whole.tensors[i].name);
-            assert_int_equal(decoder_plan_make(&plan, &without, WEIGHTS_Q8, &err), KVERN_FORMAT);
+            assert_int_equal(decoder_plan_make(&plan, &without, WEIGHTS_Q8, WEIGHTS_Q8, &err),
+                             KVERN_FORMAT);
             assert_string_equal(err.message, expected);
             assert_null(plan.layers);
             checkpoint_close(&without);
@@ -255,7 +256,8 @@ static void dims_must_be_the_configs(void **state)
         config->intermediate_size = cases[i].intermediate_size;
         config->vocab_size = cases[i].vocab_size;
         config->n_layers = cases[i].n_layers;
-        assert_int_not_equal(decoder_plan_make(&plan, &checkpoint, WEIGHTS_Q8, &err), KVERN_OK);
+        assert_int_not_equal(decoder_plan_make(&plan, &checkpoint, WEIGHTS_Q8, WEIGHTS_Q8, &err),
+                             KVERN_OK);
         assert_string_equal(err.message, cases[i].says);
     }
     checkpoint_close(&checkpoint);
@@ -294,7 +296,7 @@ static void tensors_without_a_place(void **state)
         options.is_tied = cases[i].is_tied;
         options.extra = cases[i].extra;
         checkpoint = open_tiny(&options);
-        status = decoder_plan_make(&plan, &checkpoint, WEIGHTS_Q8, &err);
+        status = decoder_plan_make(&plan, &checkpoint, WEIGHTS_Q8, WEIGHTS_Q8, &err);
         snprintf(expected, sizeof expected,
                  "the checkpoint holds %s, for which a %s model of this config has no place",
                  cases[i].extra, cases[i].family);
