@@ -167,11 +167,27 @@ fetch_headers() {
     printf '%s\n' "$deb"
 }
 
-setup_runtime() {
+# Is there an ONNX Runtime that cmake/FindOnnxRuntime.cmake takes before ours? The one build/ has is kept.
+other_runtime() {
     [ -z "${ONNXRUNTIME_ROOT:-}" ] || return 0
-    ! pkg-config --exists 'libonnxruntime >= 1.20' 2>/dev/null || return 0
+    library=$(sed -n 's/^OnnxRuntime_LIBRARY:FILEPATH=//p' build/CMakeCache.txt 2>/dev/null)
+    case $library in
+    "$DEPS"/*) return 1 ;;
+    *) [ ! -f "$library" ] || return 0 ;;
+    esac
+    make_temporary
+    cat >"$temporary/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.25)
+project(probe LANGUAGES C)
+list(APPEND CMAKE_MODULE_PATH "$ROOT/cmake")
+find_package(OnnxRuntime 1.20 REQUIRED)
+END
+    cmake -G Ninja -S "$temporary" -B "$temporary/build" >/dev/null 2>&1
+}
+
+setup_runtime() {
     stamp="$ORT_VERSION $ORT_HEADERS_VERSION"
-    if [ "$(cat "$DEPS/onnxruntime/stamp" 2>/dev/null)" = "$stamp" ]; then
+    if [ "$(cat "$DEPS/onnxruntime/stamp" 2>/dev/null)" = "$stamp" ] || (other_runtime); then
         return 0
     fi
     case $(uname -m) in
@@ -213,9 +229,16 @@ setup_packages() {
 setup_build() {
     setup_packages
     setup_runtime
-    [ -f build/build.ninja ] || cmake -S . -B build -G Ninja >build.log 2>&1 ||
-        { cat build.log >&2; rm -f build.log; rm -rf build; die "cmake failed (see above)"; }
-    rm -f build.log
+    if [ ! -f build/build.ninja ] || [ -n "${ONNXRUNTIME_ROOT:-}" ]; then # which may be another than before
+        log=$(mktemp)
+        if ! cmake -S . -B build -G Ninja >"$log" 2>&1; then
+            cat "$log" >&2
+            rm -f "$log"
+            [ -f build/build.ninja ] || rm -rf build
+            die "cmake failed (see above)"
+        fi
+        rm -f "$log"
+    fi
     if [ -t 2 ]; then
         ninja -C build >&2
     else
