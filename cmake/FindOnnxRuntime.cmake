@@ -30,7 +30,7 @@ endmacro()
 
 if(_root)
     onnxruntime_search(HINTS ${_root} NO_DEFAULT_PATH)
-    set(_reason "ONNXRUNTIME_ROOT is ${_root}; it must be a folder with include/ and lib/")
+    set(_reason "ONNXRUNTIME_ROOT is ${_root} and must be a folder with include/ and lib/")
 else()
     find_package(PkgConfig QUIET)
     pkg_check_modules(PC_ORT QUIET libonnxruntime>=${OnnxRuntime_FIND_VERSION})
