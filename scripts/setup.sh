@@ -27,6 +27,7 @@ PACKAGES="gcc libc6-dev cmake ninja-build pkg-config ca-certificates python3 pyt
  libprotobuf-c-dev protobuf-c-compiler libonnx-dev libcmocka-dev"
 CHECK_PACKAGES="make clang clang-format clang-tidy"
 FUZZ_PACKAGES="clang libclang-rt-14-dev"
+BENCH_PACKAGES="g++ python3-venv"
 
 say() {
     printf '%s\n' "$*" >&2
@@ -252,8 +253,10 @@ packages) setup_packages ;;
 check-packages) setup_packages $CHECK_PACKAGES ;;
 # shellcheck disable=SC2086
 fuzz-packages) setup_packages $FUZZ_PACKAGES ;;
+# shellcheck disable=SC2086
+bench-packages) setup_packages $BENCH_PACKAGES ;;
 runtime) setup_packages; setup_runtime ;;
 model) setup_packages; setup_model ;;
 build) setup_build ;;
-*) die "unknown step '$1'; steps are packages, check-packages, fuzz-packages, runtime, model and build" ;;
+*) die "unknown step '$1'; steps are packages, check-packages, fuzz-packages, bench-packages, runtime, model and build" ;;
 esac

@@ -7,14 +7,9 @@
 set -eu
 cd "$(dirname "$0")/../.."
 peers=.deps/peers
-mkdir -p "$peers"
 
-for need in "python3 -c 'import ensurepip, venv'|python3-venv" "c++ --version|g++" "cmake --version|cmake"; do
-    if ! sh -c "${need%|*}" >/dev/null 2>&1; then
-        echo "setup.sh: the peers need the Debian package ${need#*|}" >&2
-        exit 1
-    fi
-done
+sh scripts/setup.sh bench-packages
+mkdir -p "$peers"
 
 # make_venv NAME PACKAGE...: the stamp is written last, so a broken install is made again.
 make_venv() {
