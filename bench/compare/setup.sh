@@ -29,7 +29,8 @@ make_venv() {
 }
 
 setup_llama() {
-    CMAKE_ARGS="-DGGML_NATIVE=ON -DMTMD_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=2 \
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DMTMD_BUILD=OFF" \
+        CMAKE_BUILD_PARALLEL_LEVEL="${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}" \
         make_venv llama llama-cpp-python==0.3.36 numpy==2.4.6 gguf==0.19.0
 }
 setup_genai() {
