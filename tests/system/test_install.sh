@@ -81,7 +81,7 @@ find_package(kvern 0.1 REQUIRED)
 add_executable(program program.c)
 target_link_libraries(program PRIVATE kvern::kvern)
 END
-quietly "cmake of the program" cmake -S "$WORK/user" -B "$WORK/user/build" -DCMAKE_PREFIX_PATH="$PREFIX"
+quietly "cmake of the program" cmake -G Ninja -S "$WORK/user" -B "$WORK/user/build" -DCMAKE_PREFIX_PATH="$PREFIX"
 quietly "the build of the program" cmake --build "$WORK/user/build"
 by_cmake=$("$WORK/user/build/program" "$WORK/model") || fail "the program by CMake says: $by_cmake"
 
