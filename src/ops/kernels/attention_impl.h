@@ -8,6 +8,10 @@
  * fixed by key position. A key a query does not see has weight 0 and is either skipped or added as
  * an exact +0, so neighbours in the tile never show in the bits. A value that is not finite would
  * break that (0 * NaN): a step that holds one is run row by row, touching only what the row sees.
+ *
+ * Where the set has products of bf16 pairs, an f16 cache is multiplied in these: queries, keys,
+ * weights and values are rounded to 8 bits of precision and summed in f32. Keys pair up by
+ * position, so a row meets the same pairs whatever the tile.
  */
 #ifndef KVERN_OPS_KERNELS_ATTENTION_IMPL_H
 #define KVERN_OPS_KERNELS_ATTENTION_IMPL_H
@@ -28,6 +32,12 @@ enum {
     ROWS_PER_CALL = 64,
 };
 
+#ifdef VECTOR_HAS_PAIRS
+enum { HAS_PAIRS = 1 };
+#else
+enum { HAS_PAIRS = 0 };
+#endif
+
 /* Scores are kept in units of log2, so that exp2 serves: q is scaled by this once. */
 static const float log2_e = 0x1.715476p0f;
 
@@ -40,11 +50,12 @@ struct attend {
     size_t kv_head;
     const char *pool;
     const int32_t *blocks;
-    float *queries; /* [m, head_size], scaled */
+    bool is_paired; /* queries, keys, weights and values are pairs of bf16 */
+    float *queries; /* [m, head_size], scaled; as pairs [m, head_size / 2] */
     float *sums;    /* [m, head_padded] of weight * value */
-    float *scores;  /* [m, STEP_KEYS]; then weights */
-    float *keys;    /* [head_size, STEP_KEYS]: the step in f32 */
-    float *values;  /* [STEP_KEYS, head_padded] */
+    float *scores;  /* [m, STEP_KEYS]; then weights, as pairs the first half of each row */
+    float *keys; /* [head_size, STEP_KEYS]: the step in f32; as pairs [head_size / 2, STEP_KEYS] */
+    float *values;  /* [STEP_KEYS, head_padded]; as pairs [STEP_KEYS / 2, head_padded] */
     float *totals;  /* [m, LANES]: sum of weights of keys with position % LANES = lane */
     float *largest; /* [m + LANES] */
     float *rescale; /* [m + LANES]: what the last rise of `largest` makes of older sums */
@@ -109,7 +120,7 @@ static void load_elements(const struct attention_shape *shape, const char *from,
 
 /* Keys and values of positions [begin, end), which lie in the step at `step`, as f32. Returns false
  * if a value is not finite. */
-static bool load_step(const struct attend *a, size_t step, size_t begin, size_t end)
+static bool load_step_f32(const struct attend *a, size_t step, size_t begin, size_t end)
 {
     const struct attention_shape *shape = a->shape;
     size_t head = shape->head_size;
@@ -134,23 +145,96 @@ static bool load_step(const struct attend *a, size_t step, size_t begin, size_t 
     return vector_sum(zeros) == 0.0F;
 }
 
+#ifdef VECTOR_HAS_PAIRS
+/* LANES f16 elements as f32, 0 from the n-th on. */
+static vector load_halves(const uint16_t *from, size_t n)
+{
+    uint16_t tail[LANES] = {0};
+
+    if (n >= LANES)
+        return vector_load_f16(from);
+    memcpy(tail, from, n * sizeof *tail);
+    return vector_load_f16(tail);
+}
+
+/* The same into pairs: of neighbours in the head for keys, of positions for values. What lies at
+ * positions outside [begin, end) does not matter. */
+static bool load_step_pairs(const struct attend *a, size_t step, size_t begin, size_t end)
+{
+    size_t head = a->shape->head_size;
+    vector zeros = vector_set(0.0F);
+
+    for (size_t block = begin / KV_BLOCK * KV_BLOCK; block < end; block += KV_BLOCK) {
+        const uint16_t *keys = (const uint16_t *)block_part(a, block, 0);
+        uint32_t *out = (uint32_t *)a->keys + (block - step);
+
+        for (size_t d = 0; d < head; d += 2, out += STEP_KEYS)
+            pairs_store(out, pairs_make(vector_load_f16(keys + d * KV_BLOCK),
+                                        vector_load_f16(keys + (d + 1) * KV_BLOCK)));
+    }
+    for (size_t position = begin / 2 * 2; position < end; position += 2) {
+        const uint16_t *values =
+            (const uint16_t *)block_part(a, position, 1) + position % KV_BLOCK * head;
+        uint32_t *out = (uint32_t *)a->values + (position - step) / 2 * a->head_padded;
+
+        for (size_t i = 0; i < head; i += LANES) {
+            vector first = load_halves(values + i, head - i);
+            vector second = load_halves(values + head + i, head - i);
+
+            pairs_store(out + i, pairs_make(first, second));
+            if (position >= begin)
+                zeros = vector_fma(first, vector_set(0.0F), zeros);
+            if (position + 1 < end)
+                zeros = vector_fma(second, vector_set(0.0F), zeros);
+        }
+    }
+    return vector_sum(zeros) == 0.0F;
+}
+#endif
+
+static bool load_step(const struct attend *a, size_t step, size_t begin, size_t end)
+{
+#ifdef VECTOR_HAS_PAIRS
+    if (a->is_paired)
+        return load_step_pairs(a, step, begin, end);
+#endif
+    return load_step_f32(a, step, begin, end);
+}
+
+/* The steps of k of a product over the keys [begin, end). */
+static void set_keys(const struct attend *a, struct multiply *t, size_t begin, size_t end)
+{
+    if (a->is_paired) {
+        t->n_k = (end + 1) / 2 - begin / 2;
+        t->first_mask = begin % 2 ? 0xffff0000U : UINT32_MAX;
+        t->last_mask = end % 2 ? 0x0000ffffU : UINT32_MAX;
+    } else {
+        t->n_k = end - begin;
+    }
+}
+
+/* A product over the head. */
+static void set_head(const struct attend *a, struct multiply *t)
+{
+    t->n_k = a->is_paired ? a->shape->head_size / 2 : a->shape->head_size;
+    t->first_mask = t->last_mask = UINT32_MAX;
+}
+
 /* scores[m, keys of vectors [from, to)] of the step = queries . keys */
 static void score_loaded(const struct attend *a, size_t m, size_t n, size_t from, size_t to)
 {
     size_t head = a->shape->head_size;
-    struct multiply t = {.a = a->queries + m * head,
-                         .a_stride = head,
-                         .b_stride = STEP_KEYS,
-                         .n_k = head,
-                         .c_stride = STEP_KEYS};
+    struct multiply t = {
+        .a = a->queries + m * head, .a_stride = head, .b_stride = STEP_KEYS, .c_stride = STEP_KEYS};
 
+    set_head(a, &t);
     while (from < to) {
         size_t width = multiply_width(n, to - from);
 
         for (size_t j = 0; j < width; j++)
             t.b[j] = a->keys + (from + j) * LANES;
         t.c = a->scores + m * STEP_KEYS + from * LANES;
-        multiply(n, width, false, &t);
+        multiply(n, width, a->is_paired ? MULTIPLY_PAIRS : MULTIPLY_F32, &t);
         from += width;
     }
 }
@@ -166,12 +250,10 @@ static void score_pool(const struct attend *a, size_t step, size_t m, size_t n, 
                        size_t to)
 {
     size_t head = a->shape->head_size;
-    struct multiply t = {.a = a->queries + m * head,
-                         .a_stride = head,
-                         .b_stride = KV_BLOCK,
-                         .n_k = head,
-                         .c_stride = STEP_KEYS};
+    struct multiply t = {
+        .a = a->queries + m * head, .a_stride = head, .b_stride = KV_BLOCK, .c_stride = STEP_KEYS};
 
+    set_head(a, &t);
     while (from < to) {
         size_t width = multiply_width(n, to - from);
 
@@ -183,7 +265,7 @@ static void score_pool(const struct attend *a, size_t step, size_t m, size_t n, 
                 (const uint16_t *)block_part(a, position_ahead(a, step + key), 0) + key % KV_BLOCK;
         }
         t.c = a->scores + m * STEP_KEYS + from * LANES;
-        multiply(n, width, true, &t);
+        multiply(n, width, a->is_paired ? MULTIPLY_F16_PAIRS : MULTIPLY_F16, &t);
         from += width;
     }
 }
@@ -191,21 +273,22 @@ static void score_pool(const struct attend *a, size_t step, size_t m, size_t n, 
 /* sums[m] = sums[m] * rescale[m] + weights . values of keys [begin, end) of the step */
 static void weigh_loaded(const struct attend *a, size_t m, size_t n, size_t begin, size_t end)
 {
-    struct multiply t = {.a = a->scores + m * STEP_KEYS + begin,
+    size_t first = a->is_paired ? begin / 2 : begin; /* step of k */
+    struct multiply t = {.a = a->scores + m * STEP_KEYS + first,
                          .a_stride = STEP_KEYS,
                          .b_stride = a->head_padded,
-                         .n_k = end - begin,
                          .c_stride = a->head_padded,
                          .rescale = a->rescale + m};
     size_t n_vectors = a->head_padded / LANES;
 
+    set_keys(a, &t, begin, end);
     for (size_t from = 0; from < n_vectors;) {
         size_t width = multiply_width(n, n_vectors - from);
 
         for (size_t j = 0; j < width; j++)
-            t.b[j] = a->values + begin * a->head_padded + (from + j) * LANES;
+            t.b[j] = a->values + first * a->head_padded + (from + j) * LANES;
         t.c = a->sums + m * a->head_padded + from * LANES;
-        multiply(n, width, false, &t);
+        multiply(n, width, a->is_paired ? MULTIPLY_PAIRS : MULTIPLY_F32, &t);
         from += width;
     }
 }
@@ -223,23 +306,26 @@ static void weigh_pool(const struct attend *a, size_t step, size_t m, size_t n, 
         const uint16_t *values = (const uint16_t *)block_part(a, step + begin, 1);
         const uint16_t *ahead = (const uint16_t *)block_part(a, position_ahead(a, step + begin), 1);
 
-        t.a = a->scores + m * STEP_KEYS + begin;
-        t.n_k = (block_end < end ? block_end : end) - begin;
+        size_t next = block_end < end ? block_end : end;
+        size_t first = a->is_paired ? begin / 2 * 2 : begin; /* the first key that is read */
+
+        t.a = a->scores + m * STEP_KEYS + (a->is_paired ? begin / 2 : begin);
+        set_keys(a, &t, begin, next);
         for (size_t from = 0; from < head / LANES;) {
             size_t width = multiply_width(n, head / LANES - from);
 
             for (size_t j = 0; j < width; j++) {
-                size_t offset = begin % KV_BLOCK * head + (from + j) * LANES;
+                size_t offset = first % KV_BLOCK * head + (from + j) * LANES;
 
                 t.b[j] = values + offset;
                 t.ahead[j] = ahead + offset;
             }
             t.c = a->sums + m * head + from * LANES;
-            multiply(n, width, true, &t);
+            multiply(n, width, a->is_paired ? MULTIPLY_F16_PAIRS : MULTIPLY_F16, &t);
             from += width;
         }
         t.rescale = ones;
-        begin += t.n_k;
+        begin = next;
     }
 }
 
@@ -308,7 +394,12 @@ static void weigh_scores(const struct attend *a, size_t m, const struct span *sp
         if (!is_whole(span))
             weight =
                 vector_keep(weight, clip(span->begin, v * LANES), clip(span->end, v * LANES), 0.0F);
-        vector_store(scores + v * LANES, weight);
+#ifdef VECTOR_HAS_PAIRS
+        if (a->is_paired) /* over scores that were read already */
+            weight = pairs_store_neighbours((uint32_t *)scores + v * LANES / 2, weight);
+        else
+#endif
+            vector_store(scores + v * LANES, weight);
         total = vector_add(total, weight);
     }
     vector_store(a->totals + m * LANES, total);
@@ -363,6 +454,26 @@ static void attend_tile(const struct attend *a, size_t step, size_t m, size_t n,
         weigh_pool(a, step, m, n, begin, end);
 }
 
+/* A query [head_size], scaled; as pairs if these are in use. */
+static void copy_query(const struct attend *a, const float *from, float scale, float *out)
+{
+    size_t head = a->shape->head_size;
+
+#ifdef VECTOR_HAS_PAIRS
+    for (size_t d = 0; d < head && a->is_paired; d += LANES) {
+        vector x = head - d < LANES ? vector_load_part(from + d, head - d) : vector_load(from + d);
+        uint32_t halves[LANES / 2];
+
+        pairs_store_neighbours(halves, vector_multiply(x, vector_set(scale)));
+        memcpy(out + d / 2, halves, (head - d < LANES ? head - d : LANES) * sizeof(uint16_t));
+    }
+    if (a->is_paired)
+        return;
+#endif
+    for (size_t d = 0; d < head; d++)
+        out[d] = from[d] * scale;
+}
+
 /* Lays out scratch and copies the queries in, scaled. */
 static void start_attend(struct attend *a, const float *q, size_t q_stride, size_t n_rows,
                          float *scratch)
@@ -384,8 +495,7 @@ static void start_attend(struct attend *a, const float *q, size_t q_stride, size
         const float *from =
             q + m / a->n_group * q_stride + (a->kv_head * a->n_group + m % a->n_group) * head;
 
-        for (size_t d = 0; d < head; d++)
-            a->queries[m * head + d] = from[d] * scale;
+        copy_query(a, from, scale, a->queries + m * head);
         a->largest[m] = -FLT_MAX;
     }
     memset(a->sums, 0, n_queries * a->head_padded * sizeof(float));
@@ -419,6 +529,7 @@ static void attend(const struct attention_shape *shape, const float *q, size_t q
                        .head_padded = round_up(shape->head_size, LANES),
                        .first_position = first_position,
                        .kv_head = kv_head,
+                       .is_paired = HAS_PAIRS && shape->kv_type == KV_F16,
                        .pool = pool,
                        .blocks = blocks};
     bool is_loaded = n_rows > 1 || shape->kv_type != KV_F16 || a.head_padded != shape->head_size;

@@ -23,6 +23,11 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512vnni");
 }
 
+static bool has_avx512bf16(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
+
 static bool has_avx2(void)
 {
     unsigned a;
@@ -41,6 +46,8 @@ static const struct {
     bool (*is_supported)(void);
 } all_sets[] = {
 #if defined(__x86_64__)
+    {{"avx512bf16", &linear_avx512, &attention_avx512bf16, &row_avx512, &peak_avx512},
+     has_avx512bf16},
     {{"avx512", &linear_avx512, &attention_avx512, &row_avx512, &peak_avx512}, has_avx512},
     {{"avx2", &linear_avx2, &attention_avx2, &row_avx2, &peak_avx2}, has_avx2},
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The kernel table: every function that is compiled once per instruction set. Chosen at the first
- * call by CPUID; KVERN_ISA=avx512|avx2|portable forces one the machine has.
+ * call by CPUID; KVERN_ISA=avx512bf16|avx512|avx2|portable
+ * forces one the machine has.
  *
  * Promise 1 rests on this table: within one instruction set, the value of an output row depends on
  * that row's inputs only, by a reduction whose order is fixed by k (or by key position), never by
@@ -111,7 +112,7 @@ struct peak_kernels {
 };
 
 struct kernels {
-    const char *name; /* "avx512", "avx2", "portable" */
+    const char *name; /* "avx512bf16", "avx512", "avx2", "portable" */
     const struct linear_kernels *linear;
     const struct attention_kernels *attention;
     const struct row_kernels *row;
@@ -129,7 +130,7 @@ extern const struct row_kernels row_portable;
 extern const struct peak_kernels peak_portable;
 #if defined(__x86_64__)
 extern const struct linear_kernels linear_avx2, linear_avx512;
-extern const struct attention_kernels attention_avx2, attention_avx512;
+extern const struct attention_kernels attention_avx2, attention_avx512, attention_avx512bf16;
 extern const struct row_kernels row_avx2, row_avx512;
 extern const struct peak_kernels peak_avx2, peak_avx512;
 #endif

@@ -113,6 +113,57 @@ static inline vector vector_keep(vector x, size_t begin, size_t end, float other
     return _mm512_mask_blend_ps(inside, _mm512_set1_ps(other), x);
 }
 
+#ifdef VECTOR_HAS_PAIRS
+/* 16 pairs of bf16, the first of a pair in the low half. Only where attention_avx512bf16.c asks. */
+typedef __m512i pairs;
+
+static inline pairs pairs_load(const uint32_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+static inline void pairs_store(uint32_t *p, pairs x)
+{
+    _mm512_storeu_si512(p, x);
+}
+
+static inline pairs pairs_set(uint32_t pair)
+{
+    return _mm512_set1_epi32((int)pair);
+}
+
+static inline pairs pairs_mask(pairs x, uint32_t mask)
+{
+    return _mm512_and_si512(x, _mm512_set1_epi32((int)mask));
+}
+
+/* Rounds both to nearest even. */
+static inline pairs pairs_make(vector first, vector second)
+{
+    const __m512i order =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+
+    return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+}
+
+/* The lanes of x, rounded, as 8 pairs of neighbours; returns what they were rounded to. */
+static inline vector pairs_store_neighbours(uint32_t *p, vector x)
+{
+    __m256i rounded = (__m256i)_mm512_cvtneps_pbh(x);
+
+    _mm256_storeu_si256((__m256i *)p, rounded);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
+}
+
+/* acc + second * second, then + first * first. Not the intrinsic: gcc 12 copies registers. */
+static inline vector pairs_dot(pairs a, pairs b, vector acc)
+{
+    asm("vdpbf16ps %2,%1,%0" : "+v"(acc) : "v"(b), "v"(a));
+    return acc;
+}
+#endif
+
 static inline float vector_largest(vector x)
 {
     return _mm512_reduce_max_ps(x);

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The attention kernels for AVX-512 with BF16: as attention_avx512.c, but an f16 cache is
+ * multiplied in pairs of bf16, at twice the rate of f32.
+ */
+#define VECTOR_HAS_PAIRS
+#include "ops/kernels/vector_avx512.h"
+
+#include "ops/kernels/append_impl.h"
+#include "ops/kernels/attention_impl.h"
+
+const struct attention_kernels attention_avx512bf16 = {
+    .append = append,
+    .attend = attend,
+    .attention_scratch_bytes = attention_scratch_bytes,
+    .rows_per_call = ROWS_PER_CALL,
+};
