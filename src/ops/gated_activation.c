@@ -57,7 +57,7 @@ static kvern_status compute(const struct op_kernel *kernel, OrtKernelContext *co
                             kvern_error *err)
 {
     const struct gated_activation *self = (const struct gated_activation *)kernel;
-    struct gated_run run = {.apply = self->apply, .row_step = 32};
+    struct gated_run run = {.apply = self->apply};
     struct op_tensor x;
     kvern_status status = op_input(kernel, context, 0, &x, err);
 
@@ -73,6 +73,7 @@ static kvern_status compute(const struct op_kernel *kernel, OrtKernelContext *co
     run.x = x.data;
     run.n_rows = dims[0];
     run.width = dims[1];
+    run.row_step = op_rows_of_unit(run.width);
     return op_parallel_for(kernel, context, apply_unit,
                            (run.n_rows + run.row_step - 1) / run.row_step, &run, err);
 }

@@ -22,17 +22,14 @@ struct linear_run {
     float *y;       /* [n_rows, N] */
     struct quantized_rows quantized;
     size_t n_rows;
-    size_t row_step;   /* rows of a unit */
-    size_t strip_step; /* strips (16 columns) of a unit */
+    size_t quantize_step; /* rows of a unit of quantising */
+    size_t row_step;      /* rows of a unit of multiplying */
+    size_t strip_step;    /* strips (16 columns) of a unit */
     size_t n_strips;
     size_t n_strip_units;
 };
 
-enum {
-    STRIP = 16,
-    ROWS_PER_QUANTIZE_UNIT = 32,
-    MIN_ROWS_TO_QUANTIZE_IN_PARALLEL = 64,
-};
+enum { STRIP = 16 };
 
 static kvern_status open_linear(struct op_kernel *kernel, const OrtKernelInfo *info,
                                 kvern_error *err)
@@ -59,8 +56,8 @@ static kvern_status open_linear(struct op_kernel *kernel, const OrtKernelInfo *i
 static void quantize_unit(void *data, size_t i)
 {
     struct linear_run *run = data;
-    size_t begin = i * ROWS_PER_QUANTIZE_UNIT;
-    size_t end = begin + ROWS_PER_QUANTIZE_UNIT;
+    size_t begin = i * run->quantize_step;
+    size_t end = begin + run->quantize_step;
 
     if (end > run->n_rows)
         end = run->n_rows;
@@ -134,12 +131,8 @@ static kvern_status quantize(struct linear_run *run, OrtKernelContext *context, 
     run->quantized.scales = (float *)(base + q_bytes);
     run->quantized.starts = (int32_t *)(base + q_bytes + group_bytes);
     run->quantized.sums = (float *)(base + q_bytes + 2 * group_bytes);
-    if (run->n_rows < MIN_ROWS_TO_QUANTIZE_IN_PARALLEL) {
-        kernel->kernels->linear->quantize_rows(run->x, 0, run->n_rows, k, group,
-                                               run->self->zero_point, &run->quantized);
-        return KVERN_OK;
-    }
-    size_t n_units = (run->n_rows + ROWS_PER_QUANTIZE_UNIT - 1) / ROWS_PER_QUANTIZE_UNIT;
+    run->quantize_step = op_rows_of_unit(k);
+    size_t n_units = (run->n_rows + run->quantize_step - 1) / run->quantize_step;
     return op_parallel_for(kernel, context, quantize_unit, n_units, run, err);
 }
 

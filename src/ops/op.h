@@ -82,6 +82,14 @@ kvern_status op_output(const struct op_kernel *kernel, OrtKernelContext *context
 kvern_status op_scratch(const struct op_kernel *kernel, size_t n_bytes, void **memory,
                         kvern_error *err);
 /* fn(data, 0) .. fn(data, n - 1) on ONNX Runtime's own threads; n = 1 stays on this one. */
+/* How many rows of `width` values make a unit that is worth another thread's while: 1 to 3 us. */
+static inline size_t op_rows_of_unit(size_t width)
+{
+    enum { VALUES_OF_UNIT = 16384 };
+
+    return width && width < VALUES_OF_UNIT ? VALUES_OF_UNIT / width : 1;
+}
+
 kvern_status op_parallel_for(const struct op_kernel *kernel, OrtKernelContext *context,
                              void (*fn)(void *data, size_t i), size_t n, void *data,
                              kvern_error *err);

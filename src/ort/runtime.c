@@ -9,6 +9,7 @@
 #include "base/log.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 
 static struct {
     pthread_once_t once;
@@ -33,6 +34,9 @@ static void start(void)
 {
     const OrtApiBase *base = OrtGetApiBase();
 
+    /* DisableTelemetryEvents() below comes too late for what 1.31 writes under the home directory
+     * when it starts. A program that wants it set otherwise has set it already. */
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
     runtime.api = base->GetApi(KVERN_ORT_API_VERSION);
     if (!runtime.api) {
         runtime.status = fail(&runtime.err, KVERN_UNSUPPORTED,
