@@ -103,33 +103,6 @@ static void forget_parts(const struct pack_plan *plan)
         tensor_forget_rows(plan->parts[i], 0, tensor_n_rows(plan->parts[i]));
 }
 
-/* Values of a packed f32 tile [k, PACKED_TILE] must be finite; quantising checks the others. */
-static kvern_status check_tile(const struct writer *writer, const struct pack_plan *plan,
-                               size_t tile, const float *values)
-{
-    size_t n = plan->k * PACKED_TILE;
-    size_t row = tile * PACKED_TILE;
-    size_t part = 0;
-    float zero = 0; /* stays 0 for finite values: inf * 0 and nan * 0 are nan */
-
-    for (size_t i = 0; i < n; i++)
-        zero += values[i] * 0;
-    if (zero == 0)
-        return KVERN_OK;
-    for (size_t i = 0; i < PACKED_TILE; i++, row++) { /* row by row: the first bad one is named */
-        size_t at = i;
-
-        while (at < n && isfinite(values[at]))
-            at += PACKED_TILE;
-        if (at < n)
-            break;
-    }
-    for (; row >= plan->parts[part]->dims[0]; part++)
-        row -= plan->parts[part]->dims[0];
-    return fail(writer->err, KVERN_FORMAT, "row %zu of %s holds a value that is not finite", row,
-                plan->parts[part]->name);
-}
-
 /* The data of all tiles goes out as it is made; scales and mins are kept in `scales`, `mins`. */
 static kvern_status put_tiles(struct writer *writer, const struct pack_plan *plan, uint16_t *scales,
                               uint16_t *mins)
@@ -145,8 +118,6 @@ static kvern_status put_tiles(struct writer *writer, const struct pack_plan *pla
 
         status = pack_write_tile(plan, tile, tile_data, scales ? scales + at : NULL,
                                  mins ? mins + at : NULL, writer->err);
-        if (status == KVERN_OK && plan->bits == 32)
-            status = check_tile(writer, plan, tile, tile_data);
         if (status == KVERN_OK)
             status = onnx_file_put(writer->file, tile_data, plan->tile_bytes, writer->err);
         if (status == KVERN_OK)

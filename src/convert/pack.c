@@ -148,6 +148,15 @@ static void scatter_q4(const uint8_t *q, size_t k, size_t column, uint8_t *tile)
     }
 }
 
+static bool are_finite(const float *values, size_t n)
+{
+    float zero = 0; /* stays 0 for finite values: inf * 0 and nan * 0 are nan */
+
+    for (size_t i = 0; i < n; i++)
+        zero += values[i] * 0;
+    return zero == 0;
+}
+
 static void scatter_f32(const float *values, size_t k, size_t column, float *tile)
 {
     for (size_t i = 0; i < k; i++)
@@ -184,6 +193,9 @@ static kvern_status write_column(const struct pack_plan *plan, size_t n, struct 
 
     if (plan->bits == 32) {
         tensor_read_row(part, row, column->values);
+        if (!are_finite(column->values, plan->k))
+            return fail(err, KVERN_FORMAT, "row %zu of %s holds a value that is not finite", row,
+                        part->name);
         scatter_f32(column->values, plan->k, at, data);
         return KVERN_OK;
     }

@@ -304,6 +304,35 @@ static void wild_scales_are_refused(void **state)
     }
 }
 
+static void values_that_are_not_finite_are_refused(void **state)
+{
+    static const struct {
+        enum weights_choice choice;
+        const char *message;
+    } cases[] = {
+        {WEIGHTS_F32, "row 1 of test.weight holds a value that is not finite"},
+        {WEIGHTS_Q8, "row 1 of test.weight holds a value that is not finite or too large for q8"},
+        {WEIGHTS_Q4, "row 1 of test.weight holds a value that is not finite or too large for q4"},
+    };
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    static uint8_t data[64 * 64 * 4];
+    uint16_t scales[128], mins[128];
+    (void)state;
+
+    for (size_t i = 0; i < 9; i++) {
+        struct tensor tensor = make_tensor(TENSOR_F32, 2, 64);
+        const struct tensor *parts[] = {&tensor};
+        struct pack_plan plan;
+        kvern_error err;
+
+        memcpy((char *)(uintptr_t)tensor.data + (64 + 40) * sizeof *bad, &bad[i / 3], sizeof *bad);
+        assert_int_equal(pack_plan_make(&plan, parts, 1, cases[i % 3].choice, &err), KVERN_OK);
+        assert_int_equal(pack_write(&plan, data, scales, mins, &err), KVERN_FORMAT);
+        assert_string_equal(err.message, cases[i % 3].message);
+        free((void *)(uintptr_t)tensor.data);
+    }
+}
+
 static void no_memory_is_an_error(void **state)
 {
     struct tensor tensor = make_tensor(TENSOR_Q8_0, 1, 32);
@@ -329,8 +358,11 @@ static void no_memory_is_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(stored_formats_come_back), cmocka_unit_test(rope_order_is_undone),
-        cmocka_unit_test(bad_parts_are_refused),    cmocka_unit_test(wild_scales_are_refused),
+        cmocka_unit_test(stored_formats_come_back),
+        cmocka_unit_test(rope_order_is_undone),
+        cmocka_unit_test(bad_parts_are_refused),
+        cmocka_unit_test(wild_scales_are_refused),
+        cmocka_unit_test(values_that_are_not_finite_are_refused),
         cmocka_unit_test(no_memory_is_an_error),
     };
 
