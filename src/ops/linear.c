@@ -6,6 +6,7 @@
  * rectangle.
  */
 #include "base/error.h"
+#include "ops/kernels/linear_common.h"
 #include "ops/weight.h"
 
 #include <string.h>
@@ -28,8 +29,6 @@ struct linear_run {
     size_t n_strips;
     size_t n_strip_units;
 };
-
-enum { STRIP = 16 };
 
 static kvern_status open_linear(struct op_kernel *kernel, const OrtKernelInfo *info,
                                 kvern_error *err)
@@ -85,11 +84,6 @@ static void multiply_unit(void *data, size_t i)
     else
         kernels->multiply_quantized(&run->self->weight, &run->quantized, row_begin, row_end,
                                     strip_begin, strip_end, run->y);
-}
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
 }
 
 /* Few rows: every weight is read once whatever the cut, so long runs of columns, in whole tiles of

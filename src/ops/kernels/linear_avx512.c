@@ -247,7 +247,6 @@ static void multiply_quantized(const struct packed_weight *w, const struct quant
 
         cut.next_data = cut.data;
         cut.next_scales = cut.scales;
-
         for (size_t v = 0; v < wide; v++)
             cut.masks[v] = strip_mask(strip + v, strip_begin, strip_end, w->n);
         for (size_t row = row_begin; row < row_end;) {
