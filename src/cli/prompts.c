@@ -255,6 +255,15 @@ static kvern_status add_line(struct prompts *prompts, const kvern_model *model,
     return status;
 }
 
+static bool is_blank(const char *line, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
+            return false;
+    }
+    return true;
+}
+
 kvern_status prompts_add_jsonl(struct prompts *prompts, const kvern_model *model,
                                const struct prompt_settings *settings, const char *text,
                                size_t n_bytes, kvern_error *err)
@@ -268,7 +277,7 @@ kvern_status prompts_add_jsonl(struct prompts *prompts, const kvern_model *model
         size_t n = (size_t)(line_end - text);
 
         number++;
-        if (strspn(text, " \t\r") < n) {
+        if (!is_blank(text, n)) {
             kvern_status status = add_line(prompts, model, settings, text, n, err);
 
             if (status != KVERN_OK)
