@@ -81,7 +81,6 @@ kvern_status op_output(const struct op_kernel *kernel, OrtKernelContext *context
 /* 64-byte aligned memory for this run of the node: see scratch.h. */
 kvern_status op_scratch(const struct op_kernel *kernel, size_t n_bytes, void **memory,
                         kvern_error *err);
-/* fn(data, 0) .. fn(data, n - 1) on ONNX Runtime's own threads; n = 1 stays on this one. */
 /* How many rows of `width` values make a unit that is worth another thread's while: 1 to 3 us. */
 static inline size_t op_rows_of_unit(size_t width)
 {
@@ -90,6 +89,7 @@ static inline size_t op_rows_of_unit(size_t width)
     return width && width < VALUES_OF_UNIT ? VALUES_OF_UNIT / width : 1;
 }
 
+/* fn(data, 0) .. fn(data, n - 1) on ONNX Runtime's own threads; n = 1 stays on this one. */
 kvern_status op_parallel_for(const struct op_kernel *kernel, OrtKernelContext *context,
                              void (*fn)(void *data, size_t i), size_t n, void *data,
                              kvern_error *err);

@@ -19,32 +19,18 @@ static kvern_model *model;
 
 static int set_up(void **state)
 {
-    char *gguf, *target;
-    kvern_error err = {0};
-
     (void)state;
-    directory = make_directory();
-    gguf = path_join(directory, "small.gguf");
-    target = path_join(directory, "small");
-    make_small_model(gguf, target);
-    if (kvern_model_open(&model, target, &err) != KVERN_OK)
-        fail_msg("%s", err.message);
-    free(target);
-    free(gguf);
+    model = open_small_model(&directory);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    char *target = path_join(directory, "small");
-
     (void)state;
     kvern_model_close(model);
-    directory_remove(target, NULL);
-    directory_remove(directory, NULL);
-    free(target);
+    bool is_gone = directory_remove(directory, NULL) == KVERN_OK;
     free(directory);
-    return 0;
+    return is_gone ? 0 : -1;
 }
 
 /* Defaults unlike any of the fields in these tests. */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "system/support_small.h"
 
+#include "base/file.h"
 #include "system/support_files.h"
 #include "test.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 void make_small_model(const char *gguf, const char *model)
@@ -83,4 +85,20 @@ void forge_manifest(const struct manifest *manifest, const char *model, const ch
         forged.files[i] = one.files[0];
     }
     assert_int_equal(manifest_write(&forged, model, NULL), KVERN_OK);
+}
+
+kvern_model *open_small_model(char **directory)
+{
+    kvern_model *model = NULL;
+    kvern_error err = {0};
+
+    *directory = make_directory();
+    char *gguf = path_join(*directory, "small.gguf");
+    char *target = path_join(*directory, "small");
+    make_small_model(gguf, target);
+    if (kvern_model_open(&model, target, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    free(target);
+    free(gguf);
+    return model;
 }

@@ -21,11 +21,13 @@ struct small_answer {
 
 /* Writes the file `gguf` and converts it to q8 in `model`. Fails the test otherwise. */
 void make_small_model(const char *gguf, const char *model);
-/* Opens an engine of one thread on it and generates, greedily or as `options` say (all but prompt
- * and max_tokens; may be NULL): KVERN_OK and the answer, or what was said. Any other model with a
- * vocabulary of 5 will do. */
+/* Opens an engine of one thread on such a model and generates, greedily or as `options` say (all
+ * but prompt and max_tokens; may be NULL): KVERN_OK and the answer, or what was said. Any other
+ * model with a vocabulary of 5 will do. */
 kvern_status run_small_model(const kvern_model *opened, const kvern_request_options *options,
                              struct small_answer *answer, kvern_error *err);
+/* Makes a directory with such a model in it and opens that; both are the caller's to undo. */
+kvern_model *open_small_model(char **directory);
 /* Writes `manifest` into `model`, but with size and hash of `name` as the file is now: what an
  * attacker would do. */
 void forge_manifest(const struct manifest *manifest, const char *model, const char *name);

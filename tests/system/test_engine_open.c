@@ -19,18 +19,8 @@ static kvern_model *model;
 
 static int set_up(void **state)
 {
-    char *gguf, *target;
-    kvern_error err = {0};
-
     (void)state;
-    directory = make_directory();
-    gguf = path_join(directory, "small.gguf");
-    target = path_join(directory, "small");
-    make_small_model(gguf, target);
-    if (kvern_model_open(&model, target, &err) != KVERN_OK)
-        fail_msg("%s", err.message);
-    free(target);
-    free(gguf);
+    model = open_small_model(&directory);
     return 0;
 }
 

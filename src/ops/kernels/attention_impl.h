@@ -96,11 +96,21 @@ static size_t window_begin(const struct attention_shape *shape, size_t position)
     return shape->window && position + 1 > shape->window ? position + 1 - shape->window : 0;
 }
 
+/* LANES f16 elements as f32, 0 from the n-th on. */
+static vector load_halves(const uint16_t *from, size_t n)
+{
+    uint16_t tail[LANES] = {0};
+
+    if (n >= LANES)
+        return vector_load_f16(from);
+    memcpy(tail, from, n * sizeof *tail);
+    return vector_load_f16(tail);
+}
+
 /* n elements of the pool as f32; out is padded with 0 to whole vectors. */
 static void load_elements(const struct attention_shape *shape, const char *from, size_t n,
                           float *out)
 {
-    uint16_t tail[LANES] = {0};
     size_t whole = n / LANES * LANES;
 
     if (shape->kv_type == KV_F32) {
@@ -110,12 +120,8 @@ static void load_elements(const struct attention_shape *shape, const char *from,
             vector_store(out + whole, vector_load_part((const float *)from + whole, n - whole));
         return;
     }
-    for (size_t i = 0; i < whole; i += LANES)
-        vector_store(out + i, vector_load_f16((const uint16_t *)from + i));
-    if (n > whole) {
-        memcpy(tail, (const uint16_t *)from + whole, (n - whole) * sizeof *tail);
-        vector_store(out + whole, vector_load_f16(tail));
-    }
+    for (size_t i = 0; i < n; i += LANES)
+        vector_store(out + i, load_halves((const uint16_t *)from + i, n - i));
 }
 
 /* Keys and values of positions [begin, end), which lie in the step at `step`, as f32. Returns false
@@ -146,17 +152,6 @@ static bool load_step_f32(const struct attend *a, size_t step, size_t begin, siz
 }
 
 #ifdef VECTOR_HAS_PAIRS
-/* LANES f16 elements as f32, 0 from the n-th on. */
-static vector load_halves(const uint16_t *from, size_t n)
-{
-    uint16_t tail[LANES] = {0};
-
-    if (n >= LANES)
-        return vector_load_f16(from);
-    memcpy(tail, from, n * sizeof *tail);
-    return vector_load_f16(tail);
-}
-
 /* The same into pairs: of neighbours in the head for keys, of positions for values. What lies at
  * positions outside [begin, end) does not matter. */
 static bool load_step_pairs(const struct attend *a, size_t step, size_t begin, size_t end)

@@ -29,12 +29,6 @@ struct rows {
     const float *sums;
 };
 
-static void quantize_rows(const float *x, size_t row_begin, size_t row_end, size_t k, size_t group,
-                          int32_t zero_point, struct quantized_rows *out)
-{
-    quantize_rows_here(x, row_begin, row_end, k, group, zero_point, out);
-}
-
 INLINE __m256i broadcast4(const int8_t *q)
 {
     int32_t four;
@@ -184,15 +178,6 @@ static block_function *const blocks[N_WEIGHT_KINDS][MOST_ROWS] = {
     [BYTES] = {bytes_1, bytes_2, bytes_3, bytes_4},
 };
 
-static void put_strip(const struct packed_weight *w, size_t row, size_t strip, const float *f,
-                      float *y)
-{
-    size_t first = strip * STRIP, n = smaller(STRIP, w->n - first);
-
-    for (size_t column = 0; column < n; column++)
-        y[row * w->n + first + column] = w->bias ? f[column] + w->bias[first + column] : f[column];
-}
-
 static void multiply_quantized(const struct packed_weight *w, const struct quantized_rows *x,
                                size_t row_begin, size_t row_end, size_t strip_begin,
                                size_t strip_end, float *y)
@@ -286,7 +271,7 @@ static void multiply_f32(const struct packed_weight *w, const float *x, size_t r
 }
 
 const struct linear_kernels linear_avx2 = {
-    .quantize_rows = quantize_rows,
+    .quantize_rows = quantize_rows_here,
     .multiply_quantized = multiply_quantized,
     .multiply_f32 = multiply_f32,
     .unpack_column = linear_unpack_column,

@@ -107,6 +107,16 @@ static inline size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* Writes the sums f [16] of a row and strip to y [rows, w->n], with the bias, clipped to w->n. */
+static inline void put_strip(const struct packed_weight *w, size_t row, size_t strip,
+                             const float *f, float *y)
+{
+    size_t first = strip * STRIP, n = smaller(STRIP, w->n - first);
+
+    for (size_t column = 0; column < n; column++)
+        y[row * w->n + first + column] = w->bias ? f[column] + w->bias[first + column] : f[column];
+}
+
 /* linear_portable.c; every table uses it. */
 void linear_unpack_column(const struct packed_weight *w, size_t n, float *out);
 

@@ -6,12 +6,6 @@
  */
 #include "ops/kernels/linear_common.h"
 
-static void quantize_rows(const float *x, size_t row_begin, size_t row_end, size_t k, size_t group,
-                          int32_t zero_point, struct quantized_rows *out)
-{
-    quantize_rows_here(x, row_begin, row_end, k, group, zero_point, out);
-}
-
 /* One group of one strip: weights as small integers without their zero point, k after k. */
 struct strip_group {
     int16_t w[PACKED_WIDE_GROUP][STRIP]; /* the first w->group of them */
@@ -62,15 +56,6 @@ static void add_group(const struct strip_group *weights, size_t n_k, const int8_
         f[column] += (float)total[column] * (weights->scales[column] * scale);
     for (size_t column = 0; has_mins && column < STRIP; column++)
         f[column] += weights->mins[column] * sum;
-}
-
-static void put_strip(const struct packed_weight *w, size_t row, size_t strip, const float *f,
-                      float *y)
-{
-    size_t first = strip * STRIP, n = smaller(STRIP, w->n - first);
-
-    for (size_t column = 0; column < n; column++)
-        y[row * w->n + first + column] = w->bias ? f[column] + w->bias[first + column] : f[column];
 }
 
 static void multiply_quantized(const struct packed_weight *w, const struct quantized_rows *x,
@@ -155,7 +140,7 @@ void linear_unpack_column(const struct packed_weight *w, size_t n, float *out)
 }
 
 const struct linear_kernels linear_portable = {
-    .quantize_rows = quantize_rows,
+    .quantize_rows = quantize_rows_here,
     .multiply_quantized = multiply_quantized,
     .multiply_f32 = multiply_f32,
     .unpack_column = linear_unpack_column,
