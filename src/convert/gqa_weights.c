@@ -15,6 +15,10 @@
 
 static const char MICROSOFT[] = "com.microsoft";
 
+enum { MAX_CASTS = 16 };
+
+static const uint8_t no_bytes[1];
+
 kvern_status gqa_misfit(const struct gqa_walk *walk, const struct onnx_graph_node *node,
                         const char *format, ...)
 {
@@ -39,14 +43,18 @@ static bool is_float(int64_t type)
     return type == ONNX_ELEMENT_F32 || type == ONNX_ELEMENT_F16 || type == ONNX_ELEMENT_BF16;
 }
 
+/* Whether a node hands its input on: a cast between floats, or nothing at all. */
+static bool is_transparent(const struct onnx_graph_node *node)
+{
+    return graph_node_input(node, 0) &&
+           (graph_node_is(node, "", "Identity") ||
+            (graph_node_is(node, "", "Cast") && is_float(graph_node_int(node, "to", 0))));
+}
+
 const struct onnx_graph_value *gqa_origin(struct gqa_walk *walk,
                                           const struct onnx_graph_value *value)
 {
-    while (value && value->node &&
-           (graph_node_is(value->node, "", "Identity") ||
-            (graph_node_is(value->node, "", "Cast") &&
-             is_float(graph_node_int(value->node, "to", 0)))) &&
-           graph_node_input(value->node, 0)) {
+    for (int i = 0; i < MAX_CASTS && value && value->node && is_transparent(value->node); i++) {
         gqa_use(walk, value->node);
         value = graph_node_input(value->node, 0);
     }
@@ -329,7 +337,8 @@ kvern_status gqa_read_linear(struct gqa_walk *walk, const struct onnx_graph_valu
         return status;
     size_t n = linear->weight.dims[0];
     if (!bias)
-        linear->bias = (struct tensor){.type = TENSOR_ZERO, .n_dims = 1, .dims = {n}};
+        linear->bias =
+            (struct tensor){.type = TENSOR_ZERO, .n_dims = 1, .dims = {n}, .data = no_bytes};
     else if (linear->bias.dims[0] != n)
         return gqa_misfit(walk, adder, "has a bias of %zu values for %zu rows",
                           linear->bias.dims[0], n);

@@ -75,6 +75,8 @@ kvern_status pack_plan_make(struct pack_plan *plan, const struct tensor *const *
     }
     if (choice != WEIGHTS_KEEP)
         made.bits = choice == WEIGHTS_Q4 ? 4 : choice == WEIGHTS_Q8 ? 8 : 32;
+    else if (made.k % PACKED_GROUP != 0)
+        made.bits = 32;
     if (made.bits == 4 && (!has_4_bit || are_wide) && made.k % PACKED_WIDE_GROUP == 0) {
         made.group = PACKED_WIDE_GROUP;
         made.has_mins = false;
