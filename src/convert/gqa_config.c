@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A config.json is read as from any checkpoint; without one, one is written from the graph and read
- * the same way, so that ids and ranges are checked by the same code. Then the graph has the last
+ * A config.json is read as from any checkpoint; without one, or with one of a family or a rotary
+ * scaling kvern has no name for, one is written from the graph and read the same way, so that ids
+ * and ranges are checked by the same code. Then the graph has the last
  * word on what it shows (biases, norms, window, activation), and the rotary tables are compared
  * with the frequencies at several positions.
  */
@@ -51,22 +52,26 @@ static kvern_status load(const char *text, const char *name, json_t **object, kv
     return KVERN_OK;
 }
 
-/* What the graph shows, and the ids of genai_config.json or generation_config.json, as a
- * config.json. */
+/* What the graph shows, and the ids of genai_config.json, generation_config.json or a config.json
+ * of a family that kvern has no name for, as a config.json that it can read. */
 static kvern_status write_config(const struct gqa_graph *graph, const struct gqa_texts *texts,
                                  char **text, kvern_error *err)
 {
     static const char *const ids[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
-    json_t *genai = NULL, *generation = NULL, *made = NULL;
+    json_t *genai = NULL, *generation = NULL, *other = NULL, *made = NULL;
     const json_t *model, *context;
     kvern_status status = load(texts->genai, "genai_config.json", &genai, err);
 
     if (status == KVERN_OK)
         status = load(texts->generation, "generation_config.json", &generation, err);
+    if (status == KVERN_OK)
+        status = load(texts->config, "config.json", &other, err);
     if (status != KVERN_OK)
         goto done;
     model = json_object_get(genai, "model");
     context = json_object_get(model, "context_length");
+    if (!context)
+        context = json_object_get(other, "max_position_embeddings");
     made = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "model_type",
                      guess_family(graph, model), "num_hidden_layers", (json_int_t)graph->n_layers,
                      "num_attention_heads", (json_int_t)graph->n_heads, "num_key_value_heads",
@@ -81,6 +86,8 @@ static kvern_status write_config(const struct gqa_graph *graph, const struct gqa
 
         if (!value)
             value = json_object_get(generation, ids[i]);
+        if (!value)
+            value = json_object_get(other, ids[i]);
         if (value)
             json_object_set(made, ids[i], value);
     }
@@ -90,6 +97,7 @@ static kvern_status write_config(const struct gqa_graph *graph, const struct gqa
 done:
     json_decref(genai);
     json_decref(generation);
+    json_decref(other);
     json_decref(made);
     return status;
 }
@@ -259,24 +267,33 @@ kvern_status gqa_config_make(struct model_config *config, const struct gqa_graph
                              const struct gqa_texts *texts, kvern_error *err)
 {
     struct model_config made;
+    kvern_error problem;
     char *written = NULL;
-    kvern_status status = KVERN_OK;
+    bool is_read = false;
+    kvern_status status;
 
     if (graph->head_size < 2 || graph->head_size > CONFIG_MAX_HEAD_SIZE)
         return fail(err, KVERN_UNSUPPORTED, "heads of %zu values are not supported (2 to %d are)",
                     graph->head_size, CONFIG_MAX_HEAD_SIZE);
     status = check_tables(graph, err);
-    if (status == KVERN_OK && !texts->config)
+    if (status == KVERN_OK && texts->config) {
+        status = config_from_json(&made, texts->config, texts->generation, &problem);
+        is_read = status == KVERN_OK;
+        if (status == KVERN_UNSUPPORTED)
+            status = KVERN_OK;
+        else if (status != KVERN_OK)
+            status = fail(err, status, "%s", problem.message);
+    }
+    if (status == KVERN_OK && !is_read)
         status = write_config(graph, texts, &written, err);
-    if (status == KVERN_OK)
-        status = config_from_json(&made, texts->config ? texts->config : written, texts->generation,
-                                  err);
+    if (status == KVERN_OK && !is_read)
+        status = config_from_json(&made, written, texts->generation, err);
     if (status == KVERN_OK)
         status = compare(graph, &made, err);
     if (status != KVERN_OK)
         goto done;
     take_from_graph(graph, &made);
-    if (!texts->config)
+    if (!is_read)
         read_rope(graph, &made);
     status = config_check(&made, err);
     if (status == KVERN_OK)
