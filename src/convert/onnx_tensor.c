@@ -39,12 +39,15 @@ static bool is_plain_name(const char *name)
     return name[0] != '\0' && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\');
 }
 
-/* A NUL-terminated copy; NULL on no memory or if the bytes hold a NUL. */
+static bool has_nul(const struct protobuf_field *field)
+{
+    return field->n_bytes && memchr(field->bytes, '\0', field->n_bytes);
+}
+
+/* A NUL-terminated copy; NULL on no memory. */
 static char *copy_text(const struct protobuf_field *field)
 {
-    char *copy = field->n_bytes && memchr(field->bytes, '\0', field->n_bytes)
-                     ? NULL
-                     : try_new(field->n_bytes + 1, 1);
+    char *copy = try_new(field->n_bytes + 1, 1);
 
     if (copy && field->n_bytes)
         memcpy(copy, field->bytes, field->n_bytes);
@@ -120,7 +123,9 @@ static kvern_status read_external(struct reader *reader, const struct protobuf_f
     if (is_text(&key, "location")) {
         free(tensor->location);
         tensor->location = copy_text(&value);
-        is_good = tensor->location != NULL;
+        if (!tensor->location)
+            return fail(reader->err, KVERN_MEMORY, "no memory for the name of a data file");
+        is_good = !has_nul(&value);
     } else if (is_text(&key, "offset")) {
         is_good = read_decimal(&value, &tensor->offset);
     } else if (is_text(&key, "length")) {
@@ -180,7 +185,7 @@ static kvern_status read_name(struct reader *reader)
         if (field.number == 8 && field.type == PROTOBUF_BYTES)
             name = field;
     }
-    if (name.n_bytes && memchr(name.bytes, '\0', name.n_bytes))
+    if (has_nul(&name))
         return fail(reader->err, KVERN_FORMAT, "the graph has a tensor whose name holds a NUL");
     reader->tensor->name = copy_text(&name);
     if (!reader->tensor->name)
