@@ -332,6 +332,30 @@ static bool are_same_bytes(const struct tensor *a, const struct tensor *b)
            a->blocks.zero == b->blocks.zero && a->blocks.flip == b->blocks.flip;
 }
 
+/* Whether two tables of floats hold the same values: an exporter may write a tied table twice, once
+ * turned round. Different ones are told apart by a row or two. */
+static kvern_status compare_tables(const struct tensor *a, const struct tensor *b, bool *are_same,
+                                   kvern_error *err)
+{
+    size_t k = a->dims[1];
+    float *rows;
+
+    *are_same = tensor_type_block_values(a->type) == 1 && a->type == b->type &&
+                a->type != TENSOR_BLOCKS_8 && a->dims[0] == b->dims[0] && k == b->dims[1];
+    if (!*are_same)
+        return KVERN_OK;
+    rows = try_new(k, 2 * sizeof *rows);
+    if (!rows)
+        return fail(err, KVERN_MEMORY, "out of memory for two rows of %zu values", k);
+    for (size_t row = 0; row < a->dims[0] && *are_same; row++) {
+        tensor_read_row(a, row, rows);
+        tensor_read_row(b, row, rows + k);
+        *are_same = memcmp(rows, rows + k, k * sizeof *rows) == 0;
+    }
+    free(rows);
+    return KVERN_OK;
+}
+
 static kvern_status check_all_used(struct gqa_walk *walk)
 {
     for (size_t i = 0; i < walk->graph->n_nodes; i++) {
@@ -362,7 +386,9 @@ kvern_status gqa_graph_read(struct gqa_graph *out, const struct onnx_graph *grap
         status = check_all_used(&walk);
     if (status == KVERN_OK)
         out->is_tied = are_same_bytes(&out->embedding, &out->lm_head);
-    else
+    if (status == KVERN_OK && !out->is_tied)
+        status = compare_tables(&out->embedding, &out->lm_head, &out->is_tied, err);
+    if (status != KVERN_OK)
         gqa_graph_clear(out);
     free(walk.is_used);
     return status;

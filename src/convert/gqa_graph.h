@@ -37,7 +37,7 @@ struct gqa_graph {
     struct tensor embedding;
     struct tensor final_norm;
     struct tensor lm_head;
-    bool is_tied; /* lm_head and embedding are the same bytes */
+    bool is_tied; /* lm_head and embedding are the same bytes, or floats of the same values */
     size_t n_heads;
     size_t n_kv_heads;
     size_t head_size;

@@ -152,7 +152,8 @@ static kvern_status map_data_file(struct file_map *file, const char *directory, 
         status = fail(err, errno == ENOENT ? KVERN_NOT_FOUND : KVERN_IO,
                       "the model's data file %s cannot be read: %s", path, strerror(errno));
     else if (!S_ISREG(info.st_mode))
-        status = fail(err, KVERN_FORMAT, "the model's data file %s is not a regular file", path);
+        status = fail(err, KVERN_FORMAT,
+                      "the model's data file %s is not a regular file; put a copy there", path);
     else if (info.st_nlink > 1)
         status = fail(err, KVERN_FORMAT, "%s has %lu hard links; put a copy there", path,
                       (unsigned long)info.st_nlink);
