@@ -36,10 +36,14 @@ static const struct graph_input {
     unsigned type;
     size_t rank;
 } graph_inputs[] = {
-    {"input_ids", 7, 1},   {"positions", 7, 1},  {"query_start", 6, 1}, {"context_len", 6, 1},
-    {"block_table", 6, 2}, {"logit_rows", 7, 1}, {"kv_pool", 2, 3},
+    {"input_ids", 7, 1},   {"positions", 7, 1},   {"query_start", 6, 1}, {"context_len", 6, 1},
+    {"block_table", 6, 2}, {"output_rows", 7, 1}, {"logit_rows", 7, 1},  {"kv_pool", 2, 3},
 };
 enum { N_GRAPH_INPUTS = sizeof graph_inputs / sizeof graph_inputs[0] };
+
+/* Outputs: float [rows, columns]. */
+static const char *const graph_outputs[] = {"hidden", "logits"};
+enum { N_GRAPH_OUTPUTS = sizeof graph_outputs / sizeof graph_outputs[0] };
 
 /* Operators of the contract: inputs before first_weight are computed, the rest initializers. To let
  * a graph use another operator, add its row. */
@@ -81,7 +85,7 @@ struct check {
     struct map values; /* name -> enum value_kind */
     bool has_input[N_GRAPH_INPUTS];
     size_t n_layers; /* PagedAttention nodes so far */
-    bool has_logits;
+    bool has_output[N_GRAPH_OUTPUTS];
     kvern_error *err;
 };
 
@@ -197,24 +201,29 @@ static kvern_status check_input(struct check *check, struct protobuf message)
 static kvern_status check_output(struct check *check, struct protobuf message)
 {
     struct value_info info = {.name = {""}};
-    size_t vocab_size = check->manifest->config.vocab_size;
+    const struct model_config *config = &check->manifest->config;
+    const size_t columns[N_GRAPH_OUTPUTS] = {config->hidden_size, config->vocab_size};
     uint32_t kind = VALUE_INITIALIZER;
+    size_t i = 0;
+    bool is_read = read_value_info(&info, message);
 
-    if (!read_value_info(&info, message) || !text_is(info.name, "logits") || info.type != 1 ||
-        info.rank != 2 || check->has_logits)
+    while (i < N_GRAPH_OUTPUTS && !text_is(info.name, graph_outputs[i]))
+        i++;
+    if (!is_read || i == N_GRAPH_OUTPUTS || info.type != 1 || info.rank != 2 ||
+        check->has_output[i])
         return fail(check->err, KVERN_FORMAT,
                     "the graph has the output \"%.*s\" of element type %llu and %zu dims; the "
-                    "contract \"%s\" has logits, float, 2 dims, alone",
+                    "contract \"%s\" has hidden and logits, float, 2 dims",
                     TEXT_ARGUMENTS(info.name), (unsigned long long)info.type, info.rank,
                     check->manifest->contract);
-    if (info.dims[1] != (int64_t)vocab_size)
+    if (info.dims[1] != (int64_t)columns[i])
         return fail(check->err, KVERN_FORMAT,
-                    "the graph's logits have %lld columns; " MANIFEST_FILE
-                    " has a vocabulary of %zu",
-                    (long long)info.dims[1], vocab_size);
-    if (!map_get(&check->values, "logits", 6, &kind) || kind != VALUE_COMPUTED)
-        return fail(check->err, KVERN_FORMAT, "no node of the graph computes logits");
-    check->has_logits = true;
+                    "the graph's %s has %lld columns; " MANIFEST_FILE " says %zu", graph_outputs[i],
+                    (long long)info.dims[1], columns[i]);
+    if (!map_get(&check->values, info.name.at, info.name.n_bytes, &kind) ||
+        (kind != VALUE_COMPUTED && kind != VALUE_READ))
+        return fail(check->err, KVERN_FORMAT, "no node of the graph computes %s", graph_outputs[i]);
+    check->has_output[i] = true;
     return KVERN_OK;
 }
 
@@ -439,8 +448,10 @@ static kvern_status check_graph(struct check *check, struct protobuf graph)
                       check->n_layers, n_layers);
     if (status == KVERN_OK)
         status = visit_all(check, graph, 12, check_output);
-    if (status == KVERN_OK && !check->has_logits)
-        status = fail(check->err, KVERN_FORMAT, "the graph has no output logits");
+    for (size_t i = 0; status == KVERN_OK && i < N_GRAPH_OUTPUTS; i++) {
+        if (!check->has_output[i])
+            status = fail(check->err, KVERN_FORMAT, "the graph has no output %s", graph_outputs[i]);
+    }
     return status;
 }
 
