@@ -13,13 +13,14 @@
 #include "base/map.h"
 #include "model/contract_tensor.h"
 #include "model/protobuf.h"
+#include "model/value_info.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static const char OUR_DOMAIN[] = "ai.kvern";
 
-enum { MAX_NODE_INPUTS = 8, MAX_NODE_OUTPUTS = 2, MAX_ATTRIBUTES = 16, MAX_RANK = 4 };
+enum { MAX_NODE_INPUTS = 8, MAX_NODE_OUTPUTS = 2, MAX_ATTRIBUTES = 16 };
 
 enum value_kind {
     VALUE_INITIALIZER,
@@ -73,13 +74,6 @@ struct node {
     size_t n_attributes;
 };
 
-struct value_info {
-    struct text name;
-    uint64_t type;
-    int64_t dims[MAX_RANK]; /* -1: known at run time only */
-    size_t rank;
-};
-
 struct check {
     const struct manifest *manifest;
     struct map values; /* name -> enum value_kind */
@@ -101,80 +95,13 @@ static kvern_status add_value(struct check *check, struct text name, enum value_
     return KVERN_OK;
 }
 
-/* A message inside a message that may be there once: protobuf would merge two. */
-static bool enter(struct protobuf_field *found, const struct protobuf_field *field)
-{
-    if (found->number || field->type != PROTOBUF_BYTES)
-        return false;
-    *found = *field;
-    return true;
-}
-
-static bool read_shape(struct value_info *info, struct protobuf shape)
-{
-    struct protobuf_field field;
-
-    while (protobuf_next(&shape, &field)) {
-        struct protobuf dim = protobuf_read(field.bytes, field.n_bytes);
-        int64_t size = -1;
-
-        if (field.number != 1)
-            continue;
-        if (info->rank == MAX_RANK)
-            return false;
-        while (protobuf_next(&dim, &field)) {
-            if (field.number == 1)
-                size = (int64_t)field.value;
-        }
-        if (dim.is_damaged)
-            return false;
-        info->dims[info->rank++] = size;
-    }
-    return !shape.is_damaged;
-}
-
-/* ValueInfoProto: name, type.tensor_type.{elem_type, shape}. */
-static bool read_value_info(struct value_info *info, struct protobuf message)
-{
-    struct protobuf_field field;
-    struct protobuf_field type = {0};
-    struct protobuf_field tensor = {0};
-    struct protobuf_field shape = {0};
-    bool is_ok = true;
-
-    while (is_ok && protobuf_next(&message, &field)) {
-        if (field.number == 1)
-            info->name = text_of(&field);
-        else if (field.number == 2)
-            is_ok = enter(&type, &field);
-    }
-    if (!is_ok || message.is_damaged)
-        return false;
-    message = protobuf_read(type.bytes, type.n_bytes);
-    while (is_ok && protobuf_next(&message, &field)) {
-        if (field.number == 1)
-            is_ok = enter(&tensor, &field);
-    }
-    if (!is_ok || message.is_damaged)
-        return false;
-    message = protobuf_read(tensor.bytes, tensor.n_bytes);
-    while (is_ok && protobuf_next(&message, &field)) {
-        if (field.number == 1)
-            info->type = field.value;
-        else if (field.number == 2)
-            is_ok = enter(&shape, &field);
-    }
-    return is_ok && !message.is_damaged &&
-           read_shape(info, protobuf_read(shape.bytes, shape.n_bytes));
-}
-
 static kvern_status check_input(struct check *check, struct protobuf message)
 {
     struct value_info info = {.name = {""}};
     size_t n_layers = check->manifest->config.n_layers;
     size_t i = 0;
 
-    if (!read_value_info(&info, message))
+    if (!value_info_read(&info, message))
         return fail(check->err, KVERN_FORMAT, "the graph input \"%.*s\" is damaged",
                     TEXT_ARGUMENTS(info.name));
     while (i < N_GRAPH_INPUTS && !text_is(info.name, graph_inputs[i].name))
@@ -205,7 +132,7 @@ static kvern_status check_output(struct check *check, struct protobuf message)
     const size_t columns[N_GRAPH_OUTPUTS] = {config->hidden_size, config->vocab_size};
     uint32_t kind = VALUE_INITIALIZER;
     size_t i = 0;
-    bool is_read = read_value_info(&info, message);
+    bool is_read = value_info_read(&info, message);
 
     while (i < N_GRAPH_OUTPUTS && !text_is(info.name, graph_outputs[i]))
         i++;
@@ -486,7 +413,7 @@ kvern_status contract_check(const struct manifest *manifest, const uint8_t *byte
     kvern_status status = KVERN_OK;
 
     while (status == KVERN_OK && protobuf_next(&model, &field)) {
-        if (field.number == 7 && !enter(&graph, &field))
+        if (field.number == 7 && !protobuf_enter(&graph, &field))
             status = fail(err, KVERN_FORMAT, "the file holds more than one graph");
         else if (field.number == 8)
             status = check_opset(&check, protobuf_read(field.bytes, field.n_bytes));
