@@ -83,9 +83,9 @@ typedef struct kvern_model kvern_model;
 typedef struct kvern_model_info {
     const char *name;      /* last part of the directory's name; owned by the model */
     const char *directory; /* owned by the model */
-    const char *family;    /* "llama", "qwen2", "qwen3" */
-    const char *contract;  /* "paged" */
-    const char *weights;   /* "q4", "q8", "f32" or "mixed" */
+    const char *family;    /* "llama", "qwen2", "qwen3"; "other": an export of another one */
+    const char *contract;  /* "paged"; "cached", "encoder": an ONNX export as it is */
+    const char *weights;   /* "q4", "q8", "f32", "mixed"; "onnx": whatever an export has */
     const char *source;    /* what it was converted from */
     int64_t n_parameters;
     int64_t n_bytes; /* of the weights on disk */
@@ -104,9 +104,14 @@ typedef struct kvern_model_info {
     bool has_tokenizer;
 } kvern_model_info;
 
-/* Opens a model by directory, or by a name in the cache (see kvern_model_find). */
+/* Opens a model by directory, by a name in the cache, or an ONNX export by its folder or .onnx file:
+ * its inputs, outputs and sizes are checked against its config. */
 KVERN_API kvern_status kvern_model_open(kvern_model **out, const char *name_or_directory,
                                         kvern_error *err);
+/* The same for an ONNX export (an .onnx file, or its folder) that has no config.json: `preset`
+ * names the model it is of ("qwen2.5-coder-0.5b", ...; an unknown name lists them). NULL: none. */
+KVERN_API kvern_status kvern_model_open_as(kvern_model **out, const char *name_or_directory,
+                                           const char *preset, kvern_error *err);
 KVERN_API void kvern_model_close(kvern_model *model);
 /* The strings in `info` live as long as the model. */
 KVERN_API void kvern_model_get_info(const kvern_model *model, kvern_model_info *info);
@@ -176,7 +181,8 @@ typedef struct kvern_engine_options {
     int32_t max_waiting;    /* queue bound; 0: 512 */
     int32_t max_context;    /* tokens of one sequence; 0: the model's, bounded by KV memory */
     size_t kv_memory_bytes; /* 0: enough for max_sequences of 2,048 tokens, at most 1/4 of memory */
-    const char *kv_type;    /* "f16" (default) or "f32" */
+    const char *kv_type;    /* "f16" (default) or "f32"; an export's KV has its own type */
+    const char *provider;   /* "cpu" (default); "cuda": for ONNX exports only */
 } kvern_engine_options;
 
 KVERN_API void kvern_engine_options_init(kvern_engine_options *options);
@@ -245,6 +251,10 @@ typedef struct kvern_request_options {
     uint64_t conversation; /* not 0: the KV of the last request with this number is taken over
                               for the tokens both begin with, and this one's is kept in turn
                               (64 conversations at most, the longest idle go first) */
+    int32_t window;      /* not 0: only this many tokens stay in the KV cache, and the sink_tokens
+                            first ones; positions go on. At least 32. What a token sees is settled by
+                            its position alone: older tokens leave in blocks of 16. */
+    int32_t sink_tokens; /* rounded up to blocks of 16 */
     bool ignore_eos;
     bool score_prompt;         /* give the log-probability of every prompt token after the first */
     bool all_logits;           /* show on_logits every prompt position, not just the last */

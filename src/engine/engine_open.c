@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/kv_blocks.h"
 #include "engine/machine.h"
+#include "engine/runner_cached.h"
 #include "engine/runner_paged.h"
 #include "model/model.h"
 #include "ops/kernels/kernels.h"
@@ -112,6 +113,35 @@ static kvern_status make_decoder(const void *context, struct text_decoder *out, 
     return KVERN_OK;
 }
 
+/* Of a KV element: an export has its own type. */
+static size_t value_bytes(const kvern_model *model, const kvern_engine_options *options)
+{
+    if (model->is_export)
+        return model->export.kv_type == EXPORT_F16 ? 2 : 4;
+    return options->kv_type && strcmp(options->kv_type, "f32") == 0 ? 4 : 2;
+}
+
+static kvern_pooling default_pooling(const kvern_model *model)
+{
+    if (model->is_export && model->export.hidden[0] == '\0')
+        return KVERN_POOLING_LOGITS512;
+    return KVERN_POOLING_LAST;
+}
+
+static kvern_status check_provider(const kvern_model *model, const char *provider, kvern_error *err)
+{
+    if (!provider || strcmp(provider, "cpu") == 0)
+        return KVERN_OK;
+    if (strcmp(provider, "cuda") != 0)
+        return fail(err, KVERN_INVALID, "provider is '%s', not cpu or cuda", provider);
+    if (!model->is_export)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "provider cuda runs ONNX exports as they are; %s is in kvern's own form, whose "
+                    "operators run on the CPU",
+                    model->manifest.name);
+    return KVERN_OK;
+}
+
 kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
                                const kvern_engine_options *options, kvern_error *err)
 {
@@ -126,6 +156,8 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
     if (!options)
         options = &defaults;
     status = check_options(options, err);
+    if (status == KVERN_OK)
+        status = check_provider(model, options->provider, err);
     if (status != KVERN_OK)
         return status;
     if (!kernels)
@@ -137,7 +169,7 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
         .n_layers = config->n_layers,
         .n_kv_heads = config->n_kv_heads,
         .head_size = config->head_size,
-        .value_bytes = options->kv_type && strcmp(options->kv_type, "f32") == 0 ? 4 : 2,
+        .value_bytes = value_bytes(model, options),
     };
     size_t max_context = config->max_positions;
     if (options->max_context > 0 && (size_t)options->max_context < max_context)
@@ -156,10 +188,16 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
         .max_context = max_context,
         .n_threads = options->n_threads > 0 ? options->n_threads : kvern_default_threads(),
         .isa = kernels->name,
+        .pooling = default_pooling(model),
     };
     const struct text_decoder_maker maker = {.make = make_decoder, .context = model->tokenizer};
-    status = runner_paged_open(&runner, model->directory, config, &layout, n_blocks,
-                               limits.n_threads, err);
+    if (model->is_export)
+        status =
+            runner_cached_open(&runner, model->graph, &model->export, config, &layout, n_blocks,
+                               limits.n_threads, options->provider, err);
+    else
+        status = runner_paged_open(&runner, model->graph, config, &layout, n_blocks,
+                                   limits.n_threads, err);
     if (status == KVERN_OK)
         status = engine_new(out, runner, &limits, model->tokenizer ? &maker : NULL,
                             (struct stop_ids){.ids = config->eos, .n = config->n_eos}, err);
