@@ -206,7 +206,7 @@ static void describe(struct conversion *c)
 
 static kvern_status write_graph(struct conversion *c)
 {
-    struct decoder_progress progress = {
+    struct graph_progress progress = {
         .fn = c->options->on_progress,
         .user_data = c->options->on_progress_data,
         .total_bytes = (int64_t)c->plan.data_bytes,

@@ -30,7 +30,7 @@ struct writer {
     const struct decoder_plan *plan;
     const struct model_config *config;
     struct onnx_file *file;
-    struct decoder_progress *progress;
+    struct graph_progress *progress;
     char what[64]; /* shown by progress */
     kvern_error *err;
 };
@@ -55,7 +55,7 @@ static struct name join(const char *prefix, const char *suffix)
 
 static kvern_status report(struct writer *writer, size_t n_bytes)
 {
-    struct decoder_progress *progress = writer->progress;
+    struct graph_progress *progress = writer->progress;
 
     progress->done_bytes += (int64_t)n_bytes;
     if (progress->fn && !progress->fn(writer->what, progress->done_bytes, progress->total_bytes,
@@ -211,7 +211,7 @@ static void add_linear(struct writer *writer, const char *name, const char *weig
 
 /* Weights, bias and node of one Linear called `name`; its output is NAME.out. */
 static kvern_status write_linear(struct writer *writer, const char *name,
-                                 const struct decoder_linear *linear, const char *x)
+                                 const struct linear_plan *linear, const char *x)
 {
     struct name weight = join(name, "weight");
     struct name bias = join(name, "bias");
@@ -345,7 +345,7 @@ static kvern_status write_layer(struct writer *writer, size_t index, struct name
     onnx_node_input(node, join(gate_up.text, "out").text);
     onnx_node_output(node, join(activation.text, "out").text);
     onnx_node_string(node, "activation",
-                     writer->config->activation == ACTIVATION_GELU ? "gelu" : "silu");
+                     writer->config->activation == MODEL_ACTIVATION_GELU_TANH ? "gelu" : "silu");
     *residual = join(post_norm.text, "sum");
     *x = join(down.text, "out");
     return write_linear(writer, down.text, &layer->down, join(activation.text, "out").text);
@@ -406,7 +406,7 @@ static kvern_status write_front(struct writer *writer)
 }
 
 kvern_status graph_decoder_write(const struct decoder_plan *plan, struct onnx_file *file,
-                                 struct decoder_progress *progress, kvern_error *err)
+                                 struct graph_progress *progress, kvern_error *err)
 {
     struct writer writer = {.plan = plan,
                             .config = &plan->checkpoint->config,

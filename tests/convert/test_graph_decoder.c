@@ -45,7 +45,7 @@ static kvern_status build(const struct tiny_options *options, enum weights_choic
                           struct decoder_plan *plan, struct checkpoint *checkpoint,
                           kvern_error *err)
 {
-    struct decoder_progress progress = {0};
+    struct graph_progress progress = {0};
     struct onnx_file *file;
     kvern_status status;
 
