@@ -2,8 +2,9 @@
  *
  * Writes the decoder graph: the residual stream runs through AddRmsNorm (sum and norm in one op),
  * every matrix through Linear. Weights are streamed tile by tile, so the peak of memory is the
- * scales of one matrix. In the last layer everything after attention runs on the rows whose logits
- * are wanted only: nothing else reads the other rows.
+ * scales of one matrix. In the last layer everything after attention runs on the rows that are
+ * wanted only: nothing else reads the other rows. Of those the output layer runs on the ones whose
+ * logits are wanted, so that an embedding does not pay for a vocabulary.
  */
 #include "convert/graph_decoder.h"
 
@@ -226,9 +227,9 @@ static kvern_status write_linear(struct writer *writer, const char *name,
     return status;
 }
 
-/* NAME.out = RMS norm of x (+ skip); with a skip, NAME.sum is the new residual stream. */
+/* output = RMS norm of x (+ skip); with a skip, NAME.sum is the new residual stream. */
 static kvern_status write_norm(struct writer *writer, const char *name, const struct tensor *weight,
-                               const char *x, const char *skip)
+                               const char *x, const char *skip, const char *output)
 {
     struct name weight_name = join(name, "weight");
     kvern_status status = put_vectors(writer, weight_name.text, &weight, 1);
@@ -241,20 +242,20 @@ static kvern_status write_norm(struct writer *writer, const char *name, const st
     if (skip)
         onnx_node_input(node, skip);
     onnx_node_input(node, weight_name.text);
-    onnx_node_output(node, join(name, "out").text);
+    onnx_node_output(node, output);
     if (skip)
         onnx_node_output(node, join(name, "sum").text);
     onnx_node_float(node, "epsilon", writer->config->norm_epsilon);
     return KVERN_OK;
 }
 
-/* The rows of `x` whose logits are wanted. */
-static void add_gather(struct writer *writer, const char *name, const char *x)
+/* NAME.out: the rows of `x` that the graph input `rows` names. */
+static void add_gather(struct writer *writer, const char *name, const char *x, const char *rows)
 {
     struct onnx_node *node = onnx_file_node(writer->file, "", "Gather", name);
 
     onnx_node_input(node, x);
-    onnx_node_input(node, "logit_rows");
+    onnx_node_input(node, rows);
     onnx_node_output(node, join(name, "out").text);
     onnx_node_int(node, "axis", 0);
 }
@@ -318,7 +319,7 @@ static kvern_status write_layer(struct writer *writer, size_t index, struct name
     snprintf(writer->what, sizeof writer->what, "packing layer %zu of %zu", index + 1,
              writer->config->n_layers);
     status = write_norm(writer, input_norm.text, layer->input_norm, x->text,
-                        is_first ? NULL : residual->text);
+                        is_first ? NULL : residual->text, join(input_norm.text, "out").text);
     if (!is_first)
         *x = join(input_norm.text, "sum");
     if (status == KVERN_OK)
@@ -326,16 +327,16 @@ static kvern_status write_layer(struct writer *writer, size_t index, struct name
     if (status == KVERN_OK)
         status = write_attention(writer, index, attention.text, join(qkv.text, "out").text);
     if (status == KVERN_OK && index + 1 == writer->config->n_layers) {
-        add_gather(writer, "logit_rows.attn", attended.text);
-        add_gather(writer, "logit_rows.residual", x->text);
-        attended = join("logit_rows.attn", "out");
-        *x = join("logit_rows.residual", "out");
+        add_gather(writer, "output_rows.attn", attended.text, "output_rows");
+        add_gather(writer, "output_rows.residual", x->text, "output_rows");
+        attended = join("output_rows.attn", "out");
+        *x = join("output_rows.residual", "out");
     }
     if (status == KVERN_OK)
         status = write_linear(writer, o.text, &layer->o, attended.text);
     if (status == KVERN_OK)
-        status =
-            write_norm(writer, post_norm.text, layer->post_norm, join(o.text, "out").text, x->text);
+        status = write_norm(writer, post_norm.text, layer->post_norm, join(o.text, "out").text,
+                            x->text, join(post_norm.text, "out").text);
     if (status == KVERN_OK)
         status =
             write_linear(writer, gate_up.text, &layer->gate_up, join(post_norm.text, "out").text);
@@ -357,19 +358,23 @@ static void add_inputs(struct writer *writer)
     const struct onnx_dim tokens = {.name = "n_tokens"};
     const struct onnx_dim sequences = {.name = "n_sequences"};
     const struct onnx_dim starts = {.name = "n_sequences_plus_1"};
-    const struct onnx_dim rows = {.name = "n_logit_rows"};
+    const struct onnx_dim rows = {.name = "n_output_rows"};
+    const struct onnx_dim logit_rows = {.name = "n_logit_rows"};
     const struct onnx_dim table[] = {sequences, {.name = "n_blocks_per_sequence"}};
     const struct onnx_dim pool[] = {
         {.size = (int64_t)writer->config->n_layers}, {.name = "n_blocks"}, {.name = "block_bytes"}};
-    const struct onnx_dim logits[] = {rows, {.size = (int64_t)writer->config->vocab_size}};
+    const struct onnx_dim hidden[] = {rows, {.size = (int64_t)writer->config->hidden_size}};
+    const struct onnx_dim logits[] = {logit_rows, {.size = (int64_t)writer->config->vocab_size}};
 
     onnx_file_input(file, "input_ids", ONNX_I64, &tokens, 1);
     onnx_file_input(file, "positions", ONNX_I64, &tokens, 1);
     onnx_file_input(file, "query_start", ONNX_I32, &starts, 1);
     onnx_file_input(file, "context_len", ONNX_I32, &sequences, 1);
     onnx_file_input(file, "block_table", ONNX_I32, table, 2);
-    onnx_file_input(file, "logit_rows", ONNX_I64, &rows, 1);
+    onnx_file_input(file, "output_rows", ONNX_I64, &rows, 1);
+    onnx_file_input(file, "logit_rows", ONNX_I64, &logit_rows, 1);
     onnx_file_input(file, "kv_pool", ONNX_U8, pool, 3);
+    onnx_file_output(file, "hidden", ONNX_F32, hidden, 2);
     onnx_file_output(file, "logits", ONNX_F32, logits, 2);
 }
 
@@ -425,12 +430,15 @@ kvern_status graph_decoder_write(const struct decoder_plan *plan, struct onnx_fi
     for (size_t i = 0; i < writer.config->n_layers && status == KVERN_OK; i++)
         status = write_layer(&writer, i, &x, &residual);
     if (status == KVERN_OK)
-        status = write_norm(&writer, "model.norm", plan->final_norm, x.text, residual.text);
+        status =
+            write_norm(&writer, "model.norm", plan->final_norm, x.text, residual.text, "hidden");
+    add_gather(&writer, "logit_rows.hidden", "hidden", "logit_rows");
     snprintf(writer.what, sizeof writer.what, "packing the output layer");
     if (status == KVERN_OK && !is_tied)
         status = put_matrix(&writer, "lm_head.weight", &plan->lm_head);
     if (status == KVERN_OK)
         add_linear(&writer, "lm_head", is_tied ? "model.embed.weight" : "lm_head.weight",
-                   is_tied ? &plan->embedding : &plan->lm_head, "", "model.norm.out", "logits");
+                   is_tied ? &plan->embedding : &plan->lm_head, "", "logit_rows.hidden.out",
+                   "logits");
     return status;
 }

@@ -13,13 +13,14 @@
 #include "base/map.h"
 #include "model/contract_tensor.h"
 #include "model/protobuf.h"
+#include "model/value_info.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static const char OUR_DOMAIN[] = "ai.kvern";
 
-enum { MAX_NODE_INPUTS = 8, MAX_NODE_OUTPUTS = 2, MAX_ATTRIBUTES = 16, MAX_RANK = 4 };
+enum { MAX_NODE_INPUTS = 8, MAX_NODE_OUTPUTS = 2, MAX_ATTRIBUTES = 16 };
 
 enum value_kind {
     VALUE_INITIALIZER,
@@ -36,10 +37,14 @@ static const struct graph_input {
     unsigned type;
     size_t rank;
 } graph_inputs[] = {
-    {"input_ids", 7, 1},   {"positions", 7, 1},  {"query_start", 6, 1}, {"context_len", 6, 1},
-    {"block_table", 6, 2}, {"logit_rows", 7, 1}, {"kv_pool", 2, 3},
+    {"input_ids", 7, 1},   {"positions", 7, 1},   {"query_start", 6, 1}, {"context_len", 6, 1},
+    {"block_table", 6, 2}, {"output_rows", 7, 1}, {"logit_rows", 7, 1},  {"kv_pool", 2, 3},
 };
 enum { N_GRAPH_INPUTS = sizeof graph_inputs / sizeof graph_inputs[0] };
+
+/* Outputs: float [rows, columns]. */
+static const char *const graph_outputs[] = {"hidden", "logits"};
+enum { N_GRAPH_OUTPUTS = sizeof graph_outputs / sizeof graph_outputs[0] };
 
 /* Operators of the contract: inputs before first_weight are computed, the rest initializers. To let
  * a graph use another operator, add its row. */
@@ -69,19 +74,12 @@ struct node {
     size_t n_attributes;
 };
 
-struct value_info {
-    struct text name;
-    uint64_t type;
-    int64_t dims[MAX_RANK]; /* -1: known at run time only */
-    size_t rank;
-};
-
 struct check {
     const struct manifest *manifest;
     struct map values; /* name -> enum value_kind */
     bool has_input[N_GRAPH_INPUTS];
     size_t n_layers; /* PagedAttention nodes so far */
-    bool has_logits;
+    bool has_output[N_GRAPH_OUTPUTS];
     kvern_error *err;
 };
 
@@ -97,80 +95,13 @@ static kvern_status add_value(struct check *check, struct text name, enum value_
     return KVERN_OK;
 }
 
-/* A message inside a message that may be there once: protobuf would merge two. */
-static bool enter(struct protobuf_field *found, const struct protobuf_field *field)
-{
-    if (found->number || field->type != PROTOBUF_BYTES)
-        return false;
-    *found = *field;
-    return true;
-}
-
-static bool read_shape(struct value_info *info, struct protobuf shape)
-{
-    struct protobuf_field field;
-
-    while (protobuf_next(&shape, &field)) {
-        struct protobuf dim = protobuf_read(field.bytes, field.n_bytes);
-        int64_t size = -1;
-
-        if (field.number != 1)
-            continue;
-        if (info->rank == MAX_RANK)
-            return false;
-        while (protobuf_next(&dim, &field)) {
-            if (field.number == 1)
-                size = (int64_t)field.value;
-        }
-        if (dim.is_damaged)
-            return false;
-        info->dims[info->rank++] = size;
-    }
-    return !shape.is_damaged;
-}
-
-/* ValueInfoProto: name, type.tensor_type.{elem_type, shape}. */
-static bool read_value_info(struct value_info *info, struct protobuf message)
-{
-    struct protobuf_field field;
-    struct protobuf_field type = {0};
-    struct protobuf_field tensor = {0};
-    struct protobuf_field shape = {0};
-    bool is_ok = true;
-
-    while (is_ok && protobuf_next(&message, &field)) {
-        if (field.number == 1)
-            info->name = text_of(&field);
-        else if (field.number == 2)
-            is_ok = enter(&type, &field);
-    }
-    if (!is_ok || message.is_damaged)
-        return false;
-    message = protobuf_read(type.bytes, type.n_bytes);
-    while (is_ok && protobuf_next(&message, &field)) {
-        if (field.number == 1)
-            is_ok = enter(&tensor, &field);
-    }
-    if (!is_ok || message.is_damaged)
-        return false;
-    message = protobuf_read(tensor.bytes, tensor.n_bytes);
-    while (is_ok && protobuf_next(&message, &field)) {
-        if (field.number == 1)
-            info->type = field.value;
-        else if (field.number == 2)
-            is_ok = enter(&shape, &field);
-    }
-    return is_ok && !message.is_damaged &&
-           read_shape(info, protobuf_read(shape.bytes, shape.n_bytes));
-}
-
 static kvern_status check_input(struct check *check, struct protobuf message)
 {
     struct value_info info = {.name = {""}};
     size_t n_layers = check->manifest->config.n_layers;
     size_t i = 0;
 
-    if (!read_value_info(&info, message))
+    if (!value_info_read(&info, message))
         return fail(check->err, KVERN_FORMAT, "the graph input \"%.*s\" is damaged",
                     TEXT_ARGUMENTS(info.name));
     while (i < N_GRAPH_INPUTS && !text_is(info.name, graph_inputs[i].name))
@@ -197,24 +128,29 @@ static kvern_status check_input(struct check *check, struct protobuf message)
 static kvern_status check_output(struct check *check, struct protobuf message)
 {
     struct value_info info = {.name = {""}};
-    size_t vocab_size = check->manifest->config.vocab_size;
+    const struct model_config *config = &check->manifest->config;
+    const size_t columns[N_GRAPH_OUTPUTS] = {config->hidden_size, config->vocab_size};
     uint32_t kind = VALUE_INITIALIZER;
+    size_t i = 0;
+    bool is_read = value_info_read(&info, message);
 
-    if (!read_value_info(&info, message) || !text_is(info.name, "logits") || info.type != 1 ||
-        info.rank != 2 || check->has_logits)
+    while (i < N_GRAPH_OUTPUTS && !text_is(info.name, graph_outputs[i]))
+        i++;
+    if (!is_read || i == N_GRAPH_OUTPUTS || info.type != 1 || info.rank != 2 ||
+        check->has_output[i])
         return fail(check->err, KVERN_FORMAT,
                     "the graph has the output \"%.*s\" of element type %llu and %zu dims; the "
-                    "contract \"%s\" has logits, float, 2 dims, alone",
+                    "contract \"%s\" has hidden and logits, float, 2 dims",
                     TEXT_ARGUMENTS(info.name), (unsigned long long)info.type, info.rank,
                     check->manifest->contract);
-    if (info.dims[1] != (int64_t)vocab_size)
+    if (info.dims[1] != (int64_t)columns[i])
         return fail(check->err, KVERN_FORMAT,
-                    "the graph's logits have %lld columns; " MANIFEST_FILE
-                    " has a vocabulary of %zu",
-                    (long long)info.dims[1], vocab_size);
-    if (!map_get(&check->values, "logits", 6, &kind) || kind != VALUE_COMPUTED)
-        return fail(check->err, KVERN_FORMAT, "no node of the graph computes logits");
-    check->has_logits = true;
+                    "the graph's %s has %lld columns; " MANIFEST_FILE " says %zu", graph_outputs[i],
+                    (long long)info.dims[1], columns[i]);
+    if (!map_get(&check->values, info.name.at, info.name.n_bytes, &kind) ||
+        (kind != VALUE_COMPUTED && kind != VALUE_READ))
+        return fail(check->err, KVERN_FORMAT, "no node of the graph computes %s", graph_outputs[i]);
+    check->has_output[i] = true;
     return KVERN_OK;
 }
 
@@ -439,8 +375,10 @@ static kvern_status check_graph(struct check *check, struct protobuf graph)
                       check->n_layers, n_layers);
     if (status == KVERN_OK)
         status = visit_all(check, graph, 12, check_output);
-    if (status == KVERN_OK && !check->has_logits)
-        status = fail(check->err, KVERN_FORMAT, "the graph has no output logits");
+    for (size_t i = 0; status == KVERN_OK && i < N_GRAPH_OUTPUTS; i++) {
+        if (!check->has_output[i])
+            status = fail(check->err, KVERN_FORMAT, "the graph has no output %s", graph_outputs[i]);
+    }
     return status;
 }
 
@@ -475,7 +413,7 @@ kvern_status contract_check(const struct manifest *manifest, const uint8_t *byte
     kvern_status status = KVERN_OK;
 
     while (status == KVERN_OK && protobuf_next(&model, &field)) {
-        if (field.number == 7 && !enter(&graph, &field))
+        if (field.number == 7 && !protobuf_enter(&graph, &field))
             status = fail(err, KVERN_FORMAT, "the file holds more than one graph");
         else if (field.number == 8)
             status = check_opset(&check, protobuf_read(field.bytes, field.n_bytes));

@@ -20,7 +20,7 @@
 #define MANIFEST_DATA_FILE "model.onnx.data"
 
 enum {
-    MANIFEST_VERSION = 1,
+    MANIFEST_VERSION = 2,
     MANIFEST_MAX_FILES = 16,
     MANIFEST_MAX_NAME = 256,         /* bytes of a name, with its NUL */
     MANIFEST_SMALL_BYTES = 16 << 20, /* graph, tokenizer, template: hashed at every open */

@@ -205,14 +205,15 @@ static void test_node_list(void **state)
         {"AddRmsNorm", "model.layers.1.input_norm"},
         {"Linear", "model.layers.1.attn.qkv"},
         {"PagedAttention", "model.layers.1.attn.paged"},
-        {"Gather", "logit_rows.attn"},
-        {"Gather", "logit_rows.residual"},
+        {"Gather", "output_rows.attn"},
+        {"Gather", "output_rows.residual"},
         {"Linear", "model.layers.1.attn.o"},
         {"AddRmsNorm", "model.layers.1.post_norm"},
         {"Linear", "model.layers.1.mlp.gate_up"},
         {"GatedActivation", "model.layers.1.mlp.act"},
         {"Linear", "model.layers.1.mlp.down"},
         {"AddRmsNorm", "model.norm"},
+        {"Gather", "logit_rows.hidden"},
         {"Linear", "lm_head"},
     };
     struct tiny_options options = tiny_options("llama");
@@ -229,9 +230,9 @@ static void test_node_list(void **state)
     assert_inputs(model, "model.layers.1.input_norm",
                   "model.layers.0.mlp.down.out model.layers.0.post_norm.sum "
                   "model.layers.1.input_norm.weight");
-    assert_inputs(model, "logit_rows.residual", "model.layers.1.input_norm.sum logit_rows");
+    assert_inputs(model, "output_rows.residual", "model.layers.1.input_norm.sum output_rows");
     assert_inputs(model, "model.layers.1.post_norm",
-                  "model.layers.1.attn.o.out logit_rows.residual.out "
+                  "model.layers.1.attn.o.out output_rows.residual.out "
                   "model.layers.1.post_norm.weight");
     assert_connected(model);
     onnx__model_proto__free_unpacked(model, NULL);
@@ -244,7 +245,7 @@ static void test_one_layer(void **state)
     (void)state;
     options.n_layers = 1;
     Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_F32);
-    assert_inputs(model, "logit_rows.residual", "model.embed.out logit_rows");
+    assert_inputs(model, "output_rows.residual", "model.embed.out output_rows");
     assert_connected(model);
     onnx__model_proto__free_unpacked(model, NULL);
 }
@@ -261,19 +262,21 @@ static void test_graph_inputs(void **state)
         {"query_start", 6, "n_sequences_plus_1"},
         {"context_len", 6, "n_sequences"},
         {"block_table", 6, "n_sequences,n_blocks_per_sequence"},
+        {"output_rows", 7, "n_output_rows"},
         {"logit_rows", 7, "n_logit_rows"},
         {"kv_pool", 2, "2,n_blocks,block_bytes"},
+        {"hidden", 1, "n_output_rows,96"},
         {"logits", 1, "n_logit_rows,100"},
     };
     struct tiny_options options = tiny_options("llama");
     Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_Q8);
 
     (void)state;
-    assert_int_equal(model->graph->n_input, 7);
-    assert_int_equal(model->graph->n_output, 1);
-    for (size_t i = 0; i < 8; i++) {
+    assert_int_equal(model->graph->n_input, 8);
+    assert_int_equal(model->graph->n_output, 2);
+    for (size_t i = 0; i < 10; i++) {
         const Onnx__ValueInfoProto *value =
-            i < 7 ? model->graph->input[i] : model->graph->output[0];
+            i < 8 ? model->graph->input[i] : model->graph->output[i - 8];
         const Onnx__TypeProto__Tensor *tensor = value->type->tensor_type;
         char dims[128] = "";
 
