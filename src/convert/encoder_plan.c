@@ -62,7 +62,7 @@ static bool has_tensor(const struct encoder_planner *planner, const char *prefix
 {
     char name[MAX_NAME];
 
-    snprintf(name, sizeof name, "%s%s", prefix, part);
+    snprintf(name, sizeof name, "%.20s%.100s", prefix, part);
     return checkpoint_find(planner->base.checkpoint, name) != NULL;
 }
 
@@ -86,7 +86,7 @@ static kvern_status require(struct encoder_planner *planner, const char *part, c
 {
     char name[MAX_NAME];
 
-    snprintf(name, sizeof name, "%s%s.%s", planner->prefix, part, suffix);
+    snprintf(name, sizeof name, "%.20s%.90s.%.15s", planner->prefix, part, suffix);
     return planner_require(&planner->base, name, n_rows, k, tensor);
 }
 
