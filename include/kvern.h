@@ -83,8 +83,8 @@ typedef struct kvern_model kvern_model;
 typedef struct kvern_model_info {
     const char *name;      /* last part of the directory's name; owned by the model */
     const char *directory; /* owned by the model */
-    const char *family;    /* "llama", "qwen2", "qwen3" */
-    const char *contract;  /* "paged" */
+    const char *family;    /* "llama", "qwen2", "qwen3", "bert" */
+    const char *contract;  /* "paged" or "encoder" */
     const char *weights;   /* "q4", "q8", "f32" or "mixed" */
     const char *source;    /* what it was converted from */
     int64_t n_parameters;
@@ -102,6 +102,11 @@ typedef struct kvern_model_info {
     size_t n_eos_tokens;
     bool has_chat_template;
     bool has_tokenizer;
+    bool is_encoder;        /* runs whole texts to embed them; generates nothing */
+    const char *pooling;    /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
+    bool is_normalized;     /* the makers make vectors of length 1 */
+    int32_t embedding_size; /* values of a vector */
+    int32_t max_tokens;     /* of a text to embed */
 } kvern_model_info;
 
 /* Opens a model by directory, or by a name in the cache (see kvern_model_find). */
