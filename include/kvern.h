@@ -83,8 +83,8 @@ typedef struct kvern_model kvern_model;
 typedef struct kvern_model_info {
     const char *name;      /* last part of the directory's name; owned by the model */
     const char *directory; /* owned by the model */
-    const char *family;    /* "llama", "qwen2", "qwen3" */
-    const char *contract;  /* "paged" */
+    const char *family;    /* "llama", "qwen2", "qwen3", "bert" */
+    const char *contract;  /* "paged" or "encoder" */
     const char *weights;   /* "q4", "q8", "f32" or "mixed" */
     const char *source;    /* what it was converted from */
     int64_t n_parameters;
@@ -102,6 +102,11 @@ typedef struct kvern_model_info {
     size_t n_eos_tokens;
     bool has_chat_template;
     bool has_tokenizer;
+    bool is_encoder;        /* runs whole texts to embed them; generates nothing */
+    const char *pooling;    /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
+    bool is_normalized;     /* the makers make vectors of length 1 */
+    int32_t embedding_size; /* values of a vector */
+    int32_t max_tokens;     /* of a text to embed */
 } kvern_model_info;
 
 /* Opens a model by directory, or by a name in the cache (see kvern_model_find). */
@@ -215,10 +220,30 @@ typedef struct kvern_sampling {
 typedef void (*kvern_logits_fn)(const float *logits, size_t vocab_size, size_t position,
                                 void *user_data);
 
+/* How a text's hidden states become its vector. */
+typedef enum kvern_pooling {
+    KVERN_POOLING_MODEL, /* the model's own: its 1_Pooling/config.json, else mean for encoders, last
+                            for decoders, logits512 for exports that give logits only */
+    KVERN_POOLING_LAST,  /* the last token's */
+    KVERN_POOLING_MEAN,  /* of all tokens */
+    KVERN_POOLING_CLS,   /* the first token's */
+    KVERN_POOLING_LOGITS512, /* the first 512 of the last token's logits */
+} kvern_pooling;
+
+/* "model", "last", "mean", "cls", "logits512": static; false: no pooling of that name. */
+KVERN_API const char *kvern_pooling_name(kvern_pooling pooling);
+KVERN_API bool kvern_pooling_from_name(const char *name, kvern_pooling *pooling);
+/* The cosine of two vectors [n]; 0 if one of them is all zeros. */
+KVERN_API double kvern_cosine(const float *a, const float *b, size_t n);
+/* Scales a vector [n] to length 1, in place; one of all zeros stays. */
+KVERN_API void kvern_normalize(float *values, size_t n);
+
 typedef struct kvern_request_options {
     const int32_t *prompt; /* [n_prompt] token ids, copied; at least one */
     size_t n_prompt;
-    int32_t max_tokens; /* to generate; 0: up to the context limit */
+    bool embed;            /* run the prompt and give its vector; nothing is generated */
+    kvern_pooling pooling; /* with `embed` */
+    int32_t max_tokens;    /* to generate; 0: up to the context limit */
     kvern_sampling sampling;
     const char *const *stop; /* [n_stop] stop strings, copied; not part of the answer */
     size_t n_stop;
@@ -260,6 +285,9 @@ typedef struct kvern_event {
     const float
         *prompt_logprobs; /* [n_prompt - 1] with score_prompt, in the last event; else NULL */
     size_t n_prompt_logprobs;
+    const float *embedding; /* [n_embedding] with embed, in the last event; else NULL. As pooled:
+                               neither cut nor normalised. Lives as long as the request. */
+    size_t n_embedding;
     kvern_finish finish;    /* not NONE: the last event */
     kvern_error error;      /* for KVERN_FINISH_ERROR */
     size_t n_prompt_tokens; /* so far */

@@ -123,25 +123,32 @@ static void count_step(kvern_engine *e, const struct plan *plan)
     pthread_mutex_unlock(&e->stats_mutex);
 }
 
-/* One sequence's part of a step that succeeded; logits [item->n_logit_rows, vocab_size]. */
-static void commit_item(kvern_engine *e, const struct plan_item *item, const float *logits)
+/* One sequence's part of a step that succeeded; rows [item->n_rows, row_size] of hidden states if
+ * it wants those, else of logits. */
+static void commit_item(kvern_engine *e, const struct plan_item *item, const float *rows,
+                        size_t row_size)
 {
     struct sequence *sequence = item->sequence;
     kvern_request *request = request_of(sequence);
-    size_t vocab_size = e->runner->vocab_size;
     kvern_finish how = KVERN_FINISH_NONE;
     int32_t token = 0;
     kvern_error error;
     kvern_status status;
 
     sequence->n_computed += item->n_tokens;
-    status = request_see_logits(request, logits, item->n_logit_rows, vocab_size, &error);
+    if (request->is_embedding) {
+        how = request_pool(request, rows, item->n_rows, row_size);
+        if (how != KVERN_FINISH_NONE)
+            finish(e, sequence, how, NULL);
+        return;
+    }
+    status = request_see_logits(request, rows, item->n_rows, row_size, &error);
     if (status == KVERN_OK && sequence->n_computed < sequence->n_tokens)
         return;
     if (status == KVERN_OK)
-        status = sampler_pick(&e->sampler, &request->sampling,
-                              logits + (item->n_logit_rows - 1) * vocab_size, sequence->tokens,
-                              sequence->n_tokens, sequence_n_generated(sequence), &token, &error);
+        status = sampler_pick(&e->sampler, &request->sampling, rows + (item->n_rows - 1) * row_size,
+                              sequence->tokens, sequence->n_tokens, sequence_n_generated(sequence),
+                              &token, &error);
     if (status != KVERN_OK) {
         finish(e, sequence, KVERN_FINISH_ERROR, &error);
         return;
@@ -151,12 +158,25 @@ static void commit_item(kvern_engine *e, const struct plan_item *item, const flo
         finish(e, sequence, how, NULL);
 }
 
-static void commit_plan(kvern_engine *e, const struct plan *plan, const float *logits)
+static void commit_plan(kvern_engine *e, const struct plan *plan,
+                        const struct runner_output *output)
 {
+    const float *logits = output->logits;
+    size_t n_rows = 0; /* of the output rows */
+
     count_step(e, plan);
     for (size_t i = 0; i < plan->n_items; i++) {
-        commit_item(e, &plan->items[i], logits);
-        logits += plan->items[i].n_logit_rows * e->runner->vocab_size;
+        const struct plan_item *item = &plan->items[i];
+        size_t n = item->n_rows; /* the sequence may be gone after commit_item */
+
+        if (item->sequence->wants_hidden) {
+            commit_item(e, item, output->hidden + n_rows * e->runner->hidden_size,
+                        e->runner->hidden_size);
+        } else {
+            commit_item(e, item, logits, e->runner->vocab_size);
+            logits += n * e->runner->vocab_size;
+        }
+        n_rows += n;
     }
 }
 
@@ -164,25 +184,26 @@ static void commit_plan(kvern_engine *e, const struct plan *plan, const float *l
 static void run_one_by_one(kvern_engine *e, const struct plan *plan)
 {
     for (size_t i = 0; i < plan->n_items; i++) {
-        const float *logits = NULL;
+        struct runner_output output = {0};
         kvern_error error = {0};
 
         e->single.items[0] = plan->items[i];
         e->single.n_items = 1;
         batch_fill(&e->batch, &e->single);
-        if (e->runner->run(e->runner, &e->batch, &logits, &error) == KVERN_OK)
-            commit_plan(e, &e->single, logits);
+        if (e->runner->run(e->runner, &e->batch, &output, &error) == KVERN_OK)
+            commit_plan(e, &e->single, &output);
         else
             finish(e, plan->items[i].sequence, KVERN_FINISH_ERROR, &error);
     }
 }
 
 /* Samples, delivers tokens and text, drops what has finished or failed. */
-static void engine_commit(kvern_engine *e, const struct plan *plan, const float *logits,
-                          kvern_status status, const kvern_error *error)
+static void engine_commit(kvern_engine *e, const struct plan *plan,
+                          const struct runner_output *output, kvern_status status,
+                          const kvern_error *error)
 {
     if (status == KVERN_OK)
-        commit_plan(e, plan, logits);
+        commit_plan(e, plan, output);
     else if (plan->n_items == 1)
         finish(e, plan->items[0].sequence, KVERN_FINISH_ERROR, error);
     else
@@ -213,13 +234,13 @@ static void *engine_loop(void *argument)
     kvern_engine *e = argument;
 
     while (engine_wait(e)) {
-        const float *logits = NULL;
+        struct runner_output output = {0};
         kvern_error error = {0};
 
         engine_plan(e);
         batch_fill(&e->batch, &e->plan);
-        kvern_status status = e->runner->run(e->runner, &e->batch, &logits, &error);
-        engine_commit(e, &e->plan, logits, status, &error);
+        kvern_status status = e->runner->run(e->runner, &e->batch, &output, &error);
+        engine_commit(e, &e->plan, &output, status, &error);
     }
     return NULL;
 }
@@ -280,6 +301,8 @@ kvern_status engine_new(kvern_engine **out, struct runner *runner,
     e->limits.step_tokens = or_default(limits->step_tokens, DEFAULT_STEP_TOKENS);
     e->limits.max_sequences = or_default(limits->max_sequences, DEFAULT_MAX_SEQUENCES);
     e->limits.max_waiting = or_default(limits->max_waiting, DEFAULT_MAX_WAITING);
+    if (limits->pooling == KVERN_POOLING_MODEL)
+        e->limits.pooling = KVERN_POOLING_LAST;
     if (maker)
         e->maker = *maker;
     queue_init(&e->inbox);
@@ -329,11 +352,14 @@ void kvern_engine_get_stats(kvern_engine *engine, kvern_engine_stats *stats)
     stats->n_waiting = (int32_t)atomic_load(&engine->n_waiting);
 }
 
-/* max_tokens, or what is left of the context: one token even after a prompt that fills it. */
+/* max_tokens, or what is left of the context: one token even after a prompt that fills it. An
+ * embedding counts as a prompt whose one generated token is never chosen. */
 static size_t tokens_to_generate(const kvern_engine *engine, const kvern_request_options *options)
 {
     size_t max_context = engine->scheduler.limits.max_context;
 
+    if (options->embed)
+        return 1;
     if (options->max_tokens > 0)
         return (size_t)options->max_tokens;
     return options->n_prompt < max_context ? max_context - options->n_prompt : 1;
@@ -344,6 +370,12 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
 {
     size_t max_waiting = engine->limits.max_waiting;
     size_t max_tokens = tokens_to_generate(engine, options);
+    const struct request_model model = {
+        .vocab_size = engine->runner->vocab_size,
+        .hidden_size = engine->runner->hidden_size,
+        .pooling = engine->limits.pooling,
+        .maker = engine->maker.make ? &engine->maker : NULL,
+    };
     kvern_request *request = NULL;
     kvern_status status;
 
@@ -360,8 +392,7 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
         return fail(err, KVERN_BUSY, "%zu requests are waiting, which is the most allowed",
                     max_waiting);
     }
-    status = request_new(&request, options, max_tokens, engine->runner->vocab_size,
-                         engine->maker.make ? &engine->maker : NULL, err);
+    status = request_new(&request, options, max_tokens, &model, err);
     if (status != KVERN_OK) {
         atomic_fetch_sub(&engine->n_waiting, 1);
         return status;

@@ -158,7 +158,7 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
         .isa = kernels->name,
     };
     const struct text_decoder_maker maker = {.make = make_decoder, .context = model->tokenizer};
-    status = runner_paged_open(&runner, model->directory, config->vocab_size, &layout, n_blocks,
+    status = runner_paged_open(&runner, model->directory, config, &layout, n_blocks,
                                limits.n_threads, err);
     if (status == KVERN_OK)
         status = engine_new(out, runner, &limits, model->tokenizer ? &maker : NULL,

@@ -59,11 +59,31 @@ static kvern_status check_prompt(const kvern_request_options *options, size_t vo
     return KVERN_OK;
 }
 
-kvern_status request_new(kvern_request **out, const kvern_request_options *options,
-                         size_t max_tokens, size_t vocab_size,
-                         const struct text_decoder_maker *maker, kvern_error *err)
+static kvern_status set_pooling(kvern_request *request, kvern_pooling pooling,
+                                const struct request_model *model, kvern_error *err)
 {
-    kvern_status status = check_prompt(options, vocab_size, err);
+    if (pooling == KVERN_POOLING_MODEL)
+        pooling = model->pooling;
+    if (!pooling_reads_logits(pooling) && model->hidden_size == 0)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "pooling %s needs hidden states, but this model gives logits only: use "
+                    "logits512",
+                    kvern_pooling_name(pooling));
+    if (pooling_reads_logits(pooling) && model->vocab_size == 0)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "pooling logits512 needs logits, but this model gives hidden states only");
+    request->is_embedding = true;
+    request->sequence.wants_hidden = !pooling_reads_logits(pooling);
+    request->sequence.wants_all_rows = pooling_reads_all_rows(pooling);
+    return pooling_init(&request->pooling, pooling,
+                        request->sequence.wants_hidden ? model->hidden_size : model->vocab_size,
+                        err);
+}
+
+kvern_status request_new(kvern_request **out, const kvern_request_options *options,
+                         size_t max_tokens, const struct request_model *model, kvern_error *err)
+{
+    kvern_status status = check_prompt(options, model->vocab_size, err);
     kvern_request *request;
 
     if (status == KVERN_OK)
@@ -82,10 +102,12 @@ kvern_status request_new(kvern_request **out, const kvern_request_options *optio
     status = sequence_init(&request->sequence, options->prompt, options->n_prompt, max_tokens, err);
     request->sequence.conversation = options->conversation;
     request->sequence.wants_all_rows = request->score_prompt || request->all_logits;
+    if (status == KVERN_OK && options->embed)
+        status = set_pooling(request, options->pooling, model, err);
     if (status == KVERN_OK)
         status = stop_filter_init(&request->stop_filter, options->stop, options->n_stop, err);
-    if (status == KVERN_OK && maker)
-        status = maker->make(maker->context, &request->decoder, err);
+    if (status == KVERN_OK && model->maker)
+        status = model->maker->make(model->maker->context, &request->decoder, err);
     if (status == KVERN_OK && request->score_prompt) {
         request->prompt_logprobs = try_new(options->n_prompt, sizeof *request->prompt_logprobs);
         if (!request->prompt_logprobs)
@@ -119,6 +141,7 @@ void request_free(kvern_request *request)
     if (request->decoder.free)
         request->decoder.free(request->decoder.state);
     free(request->prompt_logprobs);
+    pooling_clear(&request->pooling);
     buffer_clear(&request->text);
     free(request->tokens);
     free(request);
@@ -157,6 +180,18 @@ kvern_status request_see_logits(kvern_request *request, const float *logits, siz
         }
     }
     return KVERN_OK;
+}
+
+kvern_finish request_pool(kvern_request *request, const float *rows, size_t n_rows, size_t row_size)
+{
+    const struct sequence *sequence = &request->sequence;
+
+    pooling_add(&request->pooling, rows, n_rows, row_size);
+    if (sequence->n_computed < sequence->n_tokens)
+        return KVERN_FINISH_NONE;
+    if (pooling_finish(&request->pooling, &request->error) != KVERN_OK)
+        return KVERN_FINISH_ERROR;
+    return KVERN_FINISH_STOP;
 }
 
 /* Takes `text` over. */
@@ -302,6 +337,10 @@ static void finish_event(kvern_request *request, kvern_event *event)
         event->n_prompt_tokens == request->n_prompt) {
         event->prompt_logprobs = request->prompt_logprobs;
         event->n_prompt_logprobs = request->n_prompt - 1;
+    }
+    if (request->is_embedding && event->finish == KVERN_FINISH_STOP) {
+        event->embedding = request->pooling.values;
+        event->n_embedding = request->pooling.n_values;
     }
     request->last = *event;
     request->is_over = true;

@@ -9,14 +9,20 @@
 #include "engine/batch.h"
 #include "kvern.h"
 
+/* Belongs to the runner and is valid until its next run. */
+struct runner_output {
+    const float *logits; /* [batch->n_logit_rows, vocab_size] */
+    const float *hidden; /* [batch->n_output_rows, hidden_size]; with batch->wants_hidden */
+};
+
 struct runner {
-    /* Runs `batch`. *logits [batch->n_logit_rows, vocab_size] belongs to the runner and is valid
-     * until its next run. On failure nothing that later runs read has changed but KV slots of this
+    /* Runs `batch`. On failure nothing that later runs read has changed but KV slots of this
      * batch's own tokens. */
-    kvern_status (*run)(struct runner *runner, const struct batch *batch, const float **logits,
-                        kvern_error *err);
+    kvern_status (*run)(struct runner *runner, const struct batch *batch,
+                        struct runner_output *output, kvern_error *err);
     void (*free)(struct runner *runner);
     size_t vocab_size;
+    size_t hidden_size; /* 0: it gives no hidden states */
     size_t n_kv_blocks; /* blocks 0 .. n_kv_blocks - 1 may stand in a block table */
 };
 

@@ -128,12 +128,12 @@ static void admit(struct scheduler *scheduler)
 }
 
 static void plan_add(struct scheduler *scheduler, struct plan *plan, struct sequence *sequence,
-                     size_t n_tokens, size_t n_logit_rows)
+                     size_t n_tokens, size_t n_rows)
 {
     assert(plan->n_items < plan->capacity);
     kv_blocks_extend(&scheduler->blocks, &sequence->table, sequence->n_computed + n_tokens);
-    plan->items[plan->n_items++] = (struct plan_item){
-        .sequence = sequence, .n_tokens = n_tokens, .n_logit_rows = n_logit_rows};
+    plan->items[plan->n_items++] =
+        (struct plan_item){.sequence = sequence, .n_tokens = n_tokens, .n_rows = n_rows};
 }
 
 /* Decoding sequences take turns at the head of the list: those that run now go to its end, so that
@@ -159,26 +159,25 @@ static size_t plan_decodes(struct scheduler *scheduler, struct plan *plan, size_
 
 static void plan_prefills(struct scheduler *scheduler, struct plan *plan, size_t n_tokens)
 {
-    size_t n_rows = scheduler->limits.scoring_rows;
+    size_t n_scoring_rows = scheduler->limits.scoring_rows;
 
     for (struct sequence *sequence = scheduler->running.first; sequence && n_tokens > 0;
          sequence = sequence->next) {
         size_t n_pending = sequence->n_tokens - sequence->n_computed;
         size_t n = min_size(min_size(n_pending, n_tokens), scheduler->limits.prefill_chunk);
-        size_t n_logit_rows;
+        size_t n_rows = n == n_pending ? 1 : 0;
 
         if (sequence_is_decoding(sequence))
             continue;
-        if (sequence->wants_all_rows) {
-            n = min_size(n, n_rows);
-            n_logit_rows = n;
-            n_rows -= n;
-        } else {
-            n_logit_rows = n == n_pending ? 1 : 0;
+        if (sequence->wants_all_rows && !sequence->wants_hidden) {
+            n = min_size(n, n_scoring_rows);
+            n_scoring_rows -= n;
         }
+        if (sequence->wants_all_rows)
+            n_rows = n;
         if (n == 0)
             continue;
-        plan_add(scheduler, plan, sequence, n, n_logit_rows);
+        plan_add(scheduler, plan, sequence, n, n_rows);
         n_tokens -= n;
     }
 }

@@ -32,7 +32,7 @@ struct scheduler {
 struct plan_item {
     struct sequence *sequence;
     size_t n_tokens;
-    size_t n_logit_rows; /* of the last of these tokens */
+    size_t n_rows; /* of the last of these tokens: rows of logits, or of hidden states */
 };
 
 struct plan {

@@ -24,7 +24,8 @@ struct sequence {
     struct kv_table table;
     uint64_t conversation; /* 0: none; see kept_kv.h */
     size_t n_cached;       /* tokens whose KV was there already */
-    bool wants_all_rows;   /* logits of every prompt position */
+    bool wants_all_rows;   /* what it reads, it reads of every prompt position */
+    bool wants_hidden;     /* it reads hidden states, not logits, and generates nothing */
     enum sequence_state state;
     struct sequence *previous; /* in the scheduler's list */
     struct sequence *next;

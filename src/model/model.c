@@ -192,6 +192,7 @@ void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
 {
     const struct manifest *manifest = &model->manifest;
     const struct model_config *config = &manifest->config;
+    const struct manifest_embedding *embedding = &manifest->embedding;
 
     *info = (kvern_model_info){
         .name = manifest->name,
@@ -214,6 +215,12 @@ void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
         .n_eos_tokens = config->n_eos,
         .has_chat_template = model->chat_template != NULL,
         .has_tokenizer = model->tokenizer != NULL,
+        .is_encoder = config_is_encoder(config),
+        .pooling = embedding->pooling,
+        .is_normalized = embedding->is_normalized,
+        .embedding_size = (int32_t)config->hidden_size,
+        .max_tokens =
+            (int32_t)(embedding->max_tokens > 0 ? embedding->max_tokens : config->max_positions),
     };
     for (size_t i = 0; i < manifest->n_files; i++) {
         if (strstr(manifest->files[i].name, ".data"))

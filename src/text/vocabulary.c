@@ -65,6 +65,12 @@ kvern_status vocabulary_put(struct vocabulary *vocabulary, const char *piece, si
     return status;
 }
 
+static bool is_markup(const char *text, size_t n_bytes)
+{
+    return n_bytes > 2 && ((text[0] == '<' && text[n_bytes - 1] == '>') ||
+                           (text[0] == '[' && text[n_bytes - 1] == ']'));
+}
+
 kvern_status vocabulary_put_added(struct vocabulary *vocabulary, const char *text, size_t n_bytes,
                                   int64_t id, bool is_special, kvern_error *err)
 {
@@ -75,6 +81,7 @@ kvern_status vocabulary_put_added(struct vocabulary *vocabulary, const char *tex
     if (status == KVERN_OK) {
         vocabulary->by_id[id].is_added = true;
         vocabulary->by_id[id].is_special |= is_special;
+        vocabulary->by_id[id].is_control |= is_special || is_markup(text, n_bytes);
     }
     return status;
 }
@@ -108,6 +115,11 @@ const char *vocabulary_piece(const struct vocabulary *vocabulary, int32_t id, si
 bool vocabulary_is_special(const struct vocabulary *vocabulary, int32_t id)
 {
     return id >= 0 && (size_t)id < vocabulary->n_ids && vocabulary->by_id[id].is_special;
+}
+
+bool vocabulary_is_control(const struct vocabulary *vocabulary, int32_t id)
+{
+    return id >= 0 && (size_t)id < vocabulary->n_ids && vocabulary->by_id[id].is_control;
 }
 
 void vocabulary_clear(struct vocabulary *vocabulary)

@@ -170,7 +170,7 @@ static void test_admission_in_order(void **state)
     assert_int_equal(scheduler.waiting.n, 0);
     assert_ptr_equal(plan.items[0].sequence, &sequences[1]);
     assert_int_equal(plan.items[0].n_tokens, 64);
-    assert_int_equal(plan.items[0].n_logit_rows, 0);
+    assert_int_equal(plan.items[0].n_rows, 0);
     for (size_t i = 1; i < 3; i++)
         scheduler_remove(&scheduler, &sequences[i]);
     for (size_t i = 0; i < 3; i++)
@@ -223,8 +223,8 @@ static void test_scoring_rows(void **state)
     a.wants_all_rows = b.wants_all_rows = true;
     scheduler_plan(&scheduler, &plan);
     assert_int_equal(plan.n_items, 2);
-    assert_int_equal(plan.items[0].n_logit_rows, 8);
-    assert_int_equal(plan.items[1].n_logit_rows, 2);
+    assert_int_equal(plan.items[0].n_rows, 8);
+    assert_int_equal(plan.items[1].n_rows, 2);
     assert_int_equal(plan.items[1].n_tokens, 2);
     scheduler_remove(&scheduler, &a);
     scheduler_remove(&scheduler, &b);

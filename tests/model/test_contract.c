@@ -79,6 +79,7 @@ static const struct {
     {"ai.kvern", "ai.other"}, /* a domain that is not allowed */
     {"kv_pool", "kv_pole"},   /* an input of another name */
     {"logit_rows", "logit_cols"},
+    {"output_rows", "output_cols"},
 };
 
 static void what_differs_is_refused_by_name(void **state)

@@ -71,7 +71,7 @@ static struct manifest example(void)
                    .norm_epsilon = 1e-6f,
                    .is_tied = true,
                    .has_qk_norm = true,
-                   .activation = ACTIVATION_GELU,
+                   .activation = MODEL_ACTIVATION_GELU_TANH,
                    .bos = -1,
                    .pad = 3,
                    .eos = {1, 99},
@@ -156,8 +156,8 @@ static void test_damaged_members(void **state)
         const char *message;
     } cases[] = {
         {"format_version", NULL, KVERN_FORMAT, "format_version is missing"},
-        {"format_version", "2", KVERN_UNSUPPORTED,
-         "format_version is 2; this kvern reads version 1"},
+        {"format_version", "3", KVERN_UNSUPPORTED,
+         "format_version is 3; this kvern reads version 2"},
         {"format_version", "\"1\"", KVERN_FORMAT, "format_version must be an integer"},
         {"name", "\"\"", KVERN_FORMAT, "name has 0 bytes, but must have 1 to 255"},
         {"name", "7", KVERN_FORMAT, "name must be a string"},
