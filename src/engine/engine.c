@@ -254,8 +254,7 @@ static size_t or_default(size_t value, size_t fallback)
 static kvern_status make_parts(kvern_engine *e, kvern_error *err)
 {
     const struct runner *runner = e->runner;
-    size_t row_bytes = runner->vocab_size > 0 ? runner->vocab_size * sizeof(float) : SCORING_BYTES;
-    size_t n_rows = SCORING_BYTES / row_bytes;
+    size_t n_rows = SCORING_BYTES / (runner->vocab_size * sizeof(float));
     bool has_no_kv = runner->n_kv_blocks == 0;
     struct scheduler_limits limits = {
         .step_tokens = e->limits.step_tokens,
@@ -277,7 +276,7 @@ static kvern_status make_parts(kvern_engine *e, kvern_error *err)
         status = batch_init(&e->batch, scheduler_max_step_tokens(&e->scheduler), limits.max_running,
                             kv_blocks_for_tokens(e->scheduler.limits.max_context), err);
     if (status == KVERN_OK)
-        status = sampler_init(&e->sampler, runner->vocab_size > 0 ? runner->vocab_size : 1, err);
+        status = sampler_init(&e->sampler, runner->vocab_size, err);
     return status;
 }
 
@@ -399,6 +398,8 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
     size_t max_tokens = tokens_to_generate(engine, options);
     const struct request_model model = {
         .vocab_size = engine->runner->vocab_size,
+        .has_no_logits = engine->runner->has_no_logits,
+        .pools_itself = engine->runner->pools_itself,
         .hidden_size = engine->runner->hidden_size,
         .pooling = engine->limits.pooling,
         .maker = engine->maker.make ? &engine->maker : NULL,
@@ -412,7 +413,7 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
     if (options->max_tokens < 0)
         return fail(err, KVERN_INVALID, "max_tokens is %d; it must be 0 (no limit) or more",
                     options->max_tokens);
-    if (engine->runner->vocab_size == 0 && !options->embed)
+    if (engine->runner->has_no_logits && !options->embed)
         return fail(err, KVERN_UNSUPPORTED,
                     "this model is an encoder: it embeds texts, it generates none");
     status = set_window(engine, options, &window, err);

@@ -501,6 +501,11 @@ kvern_status export_graph_agree(const struct export_graph *graph, struct model_c
             return fail(err, KVERN_FORMAT, "the graph has %zu %s, but the model's config says %zu",
                         sizes[i].of_graph, sizes[i].name, *sizes[i].of_config);
     }
+    if (!graph->is_decoder && (config->hidden_size == 0 || config->vocab_size == 0))
+        return fail(err, KVERN_FORMAT,
+                    "neither the graph nor a config says how many %s there are: put the model's "
+                    "config.json beside it",
+                    config->vocab_size == 0 ? "tokens" : "values in a vector");
     if (graph->is_decoder && (config->vocab_size == 0 || config->n_kv_heads == 0 ||
                               config->head_size == 0))
         return fail(err, KVERN_FORMAT,

@@ -6,7 +6,9 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
+#include "convert/embedding_config.h"
 #include "convert/text_files.h"
 #include "model/contract.h"
 #include "model/export_model.h"
@@ -186,11 +188,20 @@ static kvern_status open_export(kvern_model *model, const char *preset, kvern_er
     model->is_export = true;
     status = export_model_read(&place, preset, &model->export, &model->manifest, err);
     if (status == KVERN_OK)
+        status = embedding_config_read(&model->manifest.embedding, model->directory,
+                                       model->manifest.config.max_positions, err);
+    if (status == KVERN_OK)
         status = text_files_read(model->directory, &tokenizer, &template, err);
     if (status == KVERN_OK && tokenizer) {
         status = tokenizer_open_json(&model->tokenizer, tokenizer, strlen(tokenizer), err);
         if (status != KVERN_OK)
             fail_in(err, status, "%s/%s", model->directory, TOKENIZER_FILE);
+    }
+    if (status == KVERN_OK && !tokenizer) {
+        log_warning("%s has no tokenizer.json: bytes stand for tokens, which no trained model takes "
+                    "for text",
+                    model->directory);
+        status = tokenizer_open_bytes(&model->tokenizer, model->manifest.config.vocab_size, err);
     }
     if (status == KVERN_OK && template) {
         status = jinja_template_parse(&model->chat_template, template, strlen(template), err);
@@ -252,10 +263,16 @@ void kvern_model_close(kvern_model *model)
     free(model);
 }
 
+bool model_is_encoder(const kvern_model *model)
+{
+    return strcmp(model->manifest.contract, "encoder") == 0;
+}
+
 void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
 {
     const struct manifest *manifest = &model->manifest;
     const struct model_config *config = &manifest->config;
+    const struct manifest_embedding *embedding = &manifest->embedding;
 
     *info = (kvern_model_info){
         .name = manifest->name,
@@ -277,7 +294,14 @@ void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
         .eos_tokens = config->eos,
         .n_eos_tokens = config->n_eos,
         .has_chat_template = model->chat_template != NULL,
-        .has_tokenizer = model->tokenizer != NULL,
+        .has_tokenizer = model->tokenizer && !tokenizer_is_byte_fallback(model->tokenizer),
+        .has_byte_fallback = model->tokenizer && tokenizer_is_byte_fallback(model->tokenizer),
+        .is_encoder = model_is_encoder(model),
+        .pooling = embedding->pooling,
+        .is_normalized = embedding->is_normalized,
+        .embedding_size = (int32_t)config->hidden_size,
+        .max_tokens =
+            (int32_t)(embedding->max_tokens > 0 ? embedding->max_tokens : config->max_positions),
     };
     for (size_t i = 0; i < manifest->n_files; i++) {
         if (model->is_export || strstr(manifest->files[i].name, ".data"))

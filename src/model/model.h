@@ -25,6 +25,9 @@ struct kvern_model {
     char *pad;                            /* owned */
 };
 
+/* It embeds whole texts and generates nothing. */
+bool model_is_encoder(const kvern_model *model);
+
 /* The directory a name stands for: itself if it holds a manifest, else a model of that name in the
  * cache. An export's .onnx file or folder stands for itself, too. malloc'ed; KVERN_NOT_FOUND says
  * how to get one. */

@@ -71,7 +71,7 @@ static struct manifest example(void)
                    .norm_epsilon = 1e-6f,
                    .is_tied = true,
                    .has_qk_norm = true,
-                   .activation = ACTIVATION_GELU,
+                   .activation = MODEL_ACTIVATION_GELU_TANH,
                    .bos = -1,
                    .pad = 3,
                    .eos = {1, 99},

@@ -165,6 +165,58 @@ static void test_whole(void **state)
     test_hub_stop(&hub);
 }
 
+static void put_text(const char *folder, const char *name, const char *text)
+{
+    char *path = path_join(folder, name);
+
+    write_whole(path, text, strlen(text));
+    free(path);
+}
+
+/* An embedding model: the files that say how, one of them in a folder. */
+static void test_encoder(void **state)
+{
+    struct tiny_options tiny = tiny_options("bert");
+    char *whole = repository;
+    char *pooling;
+    char *result = NULL;
+    kvern_model *model = NULL;
+    kvern_model_info info;
+    kvern_error err = {0};
+    struct test_hub hub;
+
+    (void)state;
+    repository = path_join(directory, "encoder");
+    tiny_checkpoint_write(repository, &tiny);
+    pooling = path_join(repository, "1_Pooling");
+    assert_int_equal(directory_make(pooling, NULL), KVERN_OK);
+    put_text(pooling, "config.json", "{\"pooling_mode_mean_tokens\":true}");
+    put_text(repository, "modules.json",
+             "[{\"type\":\"a.Transformer\"},{\"type\":\"a.Pooling\"},{\"type\":\"a.Normalize\"}]");
+    put_text(repository, "sentence_bert_config.json", "{\"max_seq_length\":32}");
+    put_text(repository, "README.md", "not wanted");
+    start(&hub, HUB_FINE);
+    if (pull("owner/tiny", NULL, &result, &err) != KVERN_OK ||
+        kvern_model_open(&model, result, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(hub.record->n_requests, 6); /* list, config, three of embedding, weights */
+    assert_false(hub.record->was_asked_oddly);
+    check_cache("downloads", "");
+    kvern_model_get_info(model, &info);
+    assert_string_equal(info.contract, "encoder");
+    assert_string_equal(info.pooling, "mean");
+    assert_true(info.is_encoder && info.is_normalized);
+    assert_int_equal(info.embedding_size, 96);
+    assert_int_equal(info.max_tokens, 32);
+    kvern_model_close(model);
+    kvern_free(result);
+    test_hub_stop(&hub);
+    directory_remove(repository, NULL);
+    free(pooling);
+    free(repository);
+    repository = whole;
+}
+
 static void test_redirect(void **state)
 {
     struct test_hub hub;
@@ -362,6 +414,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_whole, set_up_cache),
+        cmocka_unit_test_setup(test_encoder, set_up_cache),
         cmocka_unit_test_setup(test_redirect, set_up_cache),
         cmocka_unit_test_setup(test_refused, set_up_cache),
         cmocka_unit_test_setup(test_odd_names, set_up_cache),
