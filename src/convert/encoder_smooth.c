@@ -168,8 +168,8 @@ static void run_embedding(struct trial *t)
 }
 
 /* s of what stands in x: the square root of each channel's root mean square, which is never so
- * small that dividing by it would do harm. */
-static kvern_status measure(const struct trial *t, float *scales)
+ * small that dividing by it would do harm. What is not finite gives scales that are not. */
+static void measure(const struct trial *t, float *scales)
 {
     size_t hidden = t->config->hidden_size;
 
@@ -180,11 +180,8 @@ static kvern_status measure(const struct trial *t, float *scales)
             sum += (double)t->x[row * hidden + i] * t->x[row * hidden + i];
         double size = sqrt(sum / N_TOKENS);
 
-        if (!isfinite(size))
-            return fail(t->err, KVERN_FORMAT, "channel %zu of a norm is not finite", i);
-        scales[i] = (float)sqrt(size > 1e-3 ? size : 1e-3);
+        scales[i] = (float)sqrt(size < 1e-3 ? 1e-3 : size);
     }
-    return KVERN_OK;
 }
 
 static kvern_status run_layer(struct trial *t, const struct encoder_layer *layer,
@@ -199,9 +196,8 @@ static kvern_status run_layer(struct trial *t, const struct encoder_layer *layer
     if (status != KVERN_OK)
         return status;
     run_norm(t, &layer->attention_norm);
-    status = measure(t, after_attention);
-    if (status == KVERN_OK)
-        status = run_linear(t, &layer->up, t->x, t->wide);
+    measure(t, after_attention);
+    status = run_linear(t, &layer->up, t->x, t->wide);
     if (status == KVERN_OK) {
         size_t inner = t->config->intermediate_size;
 
@@ -221,6 +217,15 @@ static bool can_smooth(const struct pack_plan *plan)
             return false;
     }
     return plan->bits == 8;
+}
+
+static bool are_finite(const float *values, size_t n)
+{
+    bool is_finite = true;
+
+    for (size_t i = 0; i < n; i++)
+        is_finite = is_finite && isfinite(values[i]);
+    return is_finite;
 }
 
 kvern_status encoder_smooth_make(struct encoder_smooth *smooth, const struct encoder_plan *plan,
@@ -247,13 +252,12 @@ kvern_status encoder_smooth_make(struct encoder_smooth *smooth, const struct enc
     for (size_t i = 0; i < n_layers && status == KVERN_OK; i++) {
         float *scales = smooth->scales + 2 * i * hidden;
 
-        status = measure(&trial, scales);
-        if (status == KVERN_OK)
-            status = run_layer(&trial, &plan->layers[i], scales + hidden);
+        measure(&trial, scales);
+        status = run_layer(&trial, &plan->layers[i], scales + hidden);
     }
 done:
     trial_clear(&trial);
-    if (status != KVERN_OK)
+    if (status != KVERN_OK || !are_finite(smooth->scales, 2 * n_layers * hidden))
         encoder_smooth_clear(smooth);
     return status;
 }

@@ -21,7 +21,8 @@ struct encoder_smooth {
 };
 
 /* Runs the model in f32, with portable kernels so that every machine makes the same file, on 32
- * texts of 4 tokens. Does nothing unless all matrices that read norms become 8 bit from floats. */
+ * texts of 4 tokens. No scales unless all matrices that read norms become 8 bit from floats, nor if
+ * a value on the way is not finite: whoever writes the weights names the tensor. */
 kvern_status encoder_smooth_make(struct encoder_smooth *smooth, const struct encoder_plan *plan,
                                  kvern_error *err);
 void encoder_smooth_clear(struct encoder_smooth *smooth);
