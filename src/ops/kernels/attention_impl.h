@@ -42,24 +42,30 @@ enum { HAS_PAIRS = 0 };
 /* Scores are kept in units of log2, so that exp2 serves: q is scaled by this once. */
 static const float log2_e = 0x1.715476p0f;
 
+#ifdef VECTOR_HAS_PAIRS
+/* Values [i, i + 32) of x [n] times scale as pairs of neighbours, 0 from the n-th on. */
+static pairs load_neighbours(const float *x, size_t i, size_t n, float scale)
+{
+    vector factor = vector_set(scale);
+    vector second = i + LANES < n ? row_load(x, i + LANES, n) : vector_set(0.0F);
+
+    return pairs_of_neighbours(vector_multiply(row_load(x, i, n), factor),
+                               vector_multiply(second, factor));
+}
+#endif
+
 /* x [n] times scale; as [n / 2] pairs of neighbours if is_paired. */
 static void copy_head(const float *x, size_t n, float scale, bool is_paired, float *out)
 {
-    for (size_t i = 0; i < n; i += LANES) {
-        vector scaled = vector_multiply(row_load(x, i, n), vector_set(scale));
-
 #ifdef VECTOR_HAS_PAIRS
-        if (is_paired) {
-            uint32_t halves[LANES / 2];
-
-            pairs_store_neighbours(halves, scaled);
-            memcpy(out + i / 2, halves, (n - i < LANES ? n - i : LANES) * sizeof(uint16_t));
-            continue;
-        }
+    for (size_t i = 0; is_paired && i < n; i += 2 * LANES)
+        row_store(out, i / 2, n / 2, pairs_as_vector(load_neighbours(x, i, n, scale)));
+    if (is_paired)
+        return;
 #endif
-        (void)is_paired;
-        row_store(out, i, n, scaled);
-    }
+    (void)is_paired;
+    for (size_t i = 0; i < n; i += LANES)
+        row_store(out, i, n, vector_multiply(row_load(x, i, n), vector_set(scale)));
 }
 
 /* One call of attend(). m = row * n_group + head of the group counts query vectors. */

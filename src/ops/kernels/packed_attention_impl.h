@@ -10,7 +10,6 @@
 #ifndef KVERN_OPS_KERNELS_PACKED_ATTENTION_IMPL_H
 #define KVERN_OPS_KERNELS_PACKED_ATTENTION_IMPL_H
 
-#include "ops/kernels/append_impl.h"
 #include "ops/kernels/attention_impl.h"
 
 enum { PACKED_STEP = 256, PACKED_ROWS_PER_CALL = 256 };
@@ -58,25 +57,34 @@ static const float *value_of(const struct packed *p, size_t row)
     return query_of(p, row, p->shape->n_heads + p->shape->n_kv_heads + p->kv_head);
 }
 
-/* Keys of the step's n rows, turned so that a vector holds an element of LANES rows. */
+/* LANES elements (pairs, if these are in use) of the key of a row, from element d on. */
+static vector load_key(const struct packed *p, size_t row, size_t d)
+{
+    size_t head = p->shape->head_size;
+
+#ifdef VECTOR_HAS_PAIRS
+    if (p->is_paired)
+        return pairs_as_vector(load_neighbours(key_of(p, row), 2 * d, head, 1.0F));
+#endif
+    return row_load(key_of(p, row), d, head);
+}
+
+/* Keys of the step's n rows, turned so that a vector holds one element of LANES rows. */
 static void load_keys(const struct packed *p, size_t step, size_t n)
 {
-    float heads[LANES][MAX_HEAD_SIZE];
     size_t n_elements = p->is_paired ? p->shape->head_size / 2 : p->shape->head_size;
 
     for (size_t first = 0; first < n; first += LANES) {
-        for (size_t lane = 0; lane < LANES; lane++) {
-            if (first + lane < n)
-                copy_head(key_of(p, step + first + lane), p->shape->head_size, 1.0F, p->is_paired,
-                          heads[lane]);
-            else
-                memset(heads[lane], 0, n_elements * sizeof(float));
-        }
-        for (size_t d = 0; d < n_elements; d++) {
-            float *to = p->keys + d * PACKED_STEP + first;
+        for (size_t d = 0; d < n_elements; d += LANES) {
+            size_t n_left = n_elements - d < LANES ? n_elements - d : LANES;
+            vector rows[LANES];
 
             for (size_t lane = 0; lane < LANES; lane++)
-                to[lane] = heads[lane][d];
+                rows[lane] =
+                    first + lane < n ? load_key(p, step + first + lane, d) : vector_set(0.0F);
+            vector_transpose(rows);
+            for (size_t i = 0; i < n_left; i++)
+                vector_store(p->keys + (d + i) * PACKED_STEP + first, rows[i]);
         }
     }
 }
@@ -132,12 +140,13 @@ static void score_packed(const struct packed *p, size_t m, size_t rows, size_t n
     }
 }
 
-/* Scores of query m become weights, its total and largest move on; returns what older sums are to
- * be multiplied by. */
+/* Scores of query m become weights, its total and largest move on; gives what older sums are to be
+ * multiplied by. */
 static float soften(const struct packed *p, size_t m, float *scores, size_t n_keys)
 {
     size_t whole = n_keys / LANES * LANES;
-    vector largest = vector_set(p->largest[m]);
+    float before = p->largest[m];
+    vector largest = vector_set(before);
     vector total = vector_set(0.0F);
 
     for (size_t i = 0; i < whole; i += LANES)
@@ -145,7 +154,6 @@ static float soften(const struct packed *p, size_t m, float *scores, size_t n_ke
     if (whole < n_keys)
         largest = vector_max(vector_keep(vector_load(scores + whole), 0, n_keys - whole, -FLT_MAX),
                              largest);
-    float old = p->largest[m];
     p->largest[m] = vector_largest(largest);
     largest = vector_set(p->largest[m]);
     for (size_t i = 0; i < n_keys; i += LANES) {
@@ -153,21 +161,20 @@ static float soften(const struct packed *p, size_t m, float *scores, size_t n_ke
 
         if (i == whole)
             weight = vector_keep(weight, 0, n_keys - whole, 0.0F);
+        total = vector_add(total, weight);
 #ifdef VECTOR_HAS_PAIRS
         if (p->is_paired) /* over scores that were read already */
-            weight = pairs_store_neighbours((uint32_t *)scores + i / 2, weight);
+            pairs_store_neighbours((uint32_t *)scores + i / 2, weight);
         else
 #endif
             vector_store(scores + i, weight);
-        total = vector_add(total, weight);
     }
-    float fall = old - p->largest[m];
-    float rescale = vector_largest(vector_exp2_below(vector_set(fall)));
+    float rescale = before == -FLT_MAX ? 0.0F : exp2f(before - p->largest[m]);
     p->totals[m] = p->totals[m] * rescale + vector_sum(total);
     return rescale;
 }
 
-/* sums = sums * rescale + weights . values, for `rows` rows from m */
+/* sums = sums * rescale + weights . values, for `rows` rows from m; NULL: there are no sums yet. */
 static void weigh_packed(const struct packed *p, size_t m, size_t rows, size_t n_keys,
                          const float *rescale)
 {
@@ -204,31 +211,31 @@ static void start_packed(struct packed *p, size_t row_begin, size_t n_queries, f
     p->queries = p->sums + n_queries * p->head_padded;
     p->largest = p->queries + n_queries * head;
     p->totals = p->largest + n_queries;
-    for (size_t m = 0; m < n_queries; m++) {
-        size_t query_head = p->kv_head * p->n_group + m % p->n_group;
+    for (size_t i = 0, m = 0; m < n_queries; i++) {
+        for (size_t g = 0; g < p->n_group; g++, m++) {
+            const float *from = query_of(p, row_begin + i, p->kv_head * p->n_group + g);
 
-        copy_head(query_of(p, row_begin + m / p->n_group, query_head), head,
-                  p->shape->scale * log2_e, p->is_paired, p->queries + m * head);
-        p->largest[m] = -FLT_MAX;
+            copy_head(from, head, p->shape->scale * log2_e, p->is_paired, p->queries + m * head);
+            p->largest[m] = -FLT_MAX;
+        }
     }
     memset(p->totals, 0, n_queries * sizeof(float));
-    memset(p->sums, 0, n_queries * p->head_padded * sizeof(float));
 }
 
 static void finish_packed(const struct packed *p, size_t row_begin, size_t n_queries, float *out)
 {
     size_t head = p->shape->head_size;
 
-    for (size_t m = 0; m < n_queries; m++) {
-        float *to = out + ((row_begin + m / p->n_group) * p->shape->n_heads +
-                           p->kv_head * p->n_group + m % p->n_group) *
-                              head;
-        vector total = vector_set(p->totals[m]);
+    out += (row_begin * p->shape->n_heads + p->kv_head * p->n_group) * head;
+    for (size_t m = 0; m < n_queries; out += p->shape->n_heads * head) {
+        for (size_t g = 0; g < p->n_group; g++, m++) {
+            vector total = vector_set(p->totals[m]);
 
-        for (size_t d = 0; d < head; d += LANES) {
-            vector sum = vector_load(p->sums + m * p->head_padded + d);
+            for (size_t d = 0; d < head; d += LANES) {
+                vector sum = vector_load(p->sums + m * p->head_padded + d);
 
-            row_store(to, d, head, vector_divide(sum, total));
+                row_store(out + g * head, d, head, vector_divide(sum, total));
+            }
         }
     }
 }
@@ -259,7 +266,7 @@ static void attend_packed(const struct packed_attention_shape *shape, const floa
             score_packed(&p, m, rows, n_keys);
             for (size_t i = 0; i < rows; i++)
                 rescale[i] = soften(&p, m + i, p.scores + i * PACKED_STEP, n_keys);
-            weigh_packed(&p, m, rows, n_keys, rescale);
+            weigh_packed(&p, m, rows, n_keys, step == 0 ? NULL : rescale);
         }
     }
     finish_packed(&p, row_begin, n_queries, out);
