@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "convert/half.h"
+#include "base/half.h"
 #include "convert/quantize.h"
 
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 #include "convert/tensor.h"
 
 #include "base/memory.h"
-#include "convert/half.h"
+#include "base/half.h"
 
 #include <assert.h>
 #include <string.h>

@@ -27,8 +27,10 @@ kvern_status batch_init(struct batch *batch, size_t max_tokens, size_t max_seque
     batch->query_start = try_new(max_sequences + 1, sizeof *batch->query_start);
     batch->context_len = try_new(max_sequences, sizeof *batch->context_len);
     batch->block_table = try_new(n_table, sizeof *batch->block_table);
+    batch->tables = try_new(max_sequences, sizeof *batch->tables);
     if (!batch->input_ids || !batch->positions || !batch->output_rows || !batch->logit_rows ||
-        !batch->query_start || !batch->context_len || !batch->block_table) {
+        !batch->query_start || !batch->context_len || !batch->block_table ||
+        !batch->tables) {
         batch_clear(batch);
         return fail(err, KVERN_MEMORY, "no memory for a batch of %zu tokens of %zu sequences",
                     max_tokens, max_sequences);
@@ -45,6 +47,7 @@ void batch_clear(struct batch *batch)
     free(batch->query_start);
     free(batch->context_len);
     free(batch->block_table);
+    free(batch->tables);
     *batch = (struct batch){0};
 }
 
@@ -54,7 +57,9 @@ static size_t widest_table(const struct plan *plan)
 
     for (size_t i = 0; i < plan->n_items; i++) {
         const struct plan_item *item = &plan->items[i];
-        size_t n = kv_blocks_for_tokens(item->sequence->n_computed + item->n_tokens);
+        const struct sequence *sequence = item->sequence;
+        size_t n_held = sequence_n_held(sequence, sequence->n_computed + item->n_tokens);
+        size_t n = kv_blocks_for_tokens(n_held);
 
         if (n > widest)
             widest = n;
@@ -91,15 +96,17 @@ void batch_fill(struct batch *batch, const struct plan *plan)
     batch->query_start[0] = 0;
     for (size_t s = 0; s < plan->n_items; s++) {
         const struct plan_item *item = &plan->items[s];
-        const struct kv_table *table = &item->sequence->table;
-        size_t n_context = item->sequence->n_computed + item->n_tokens;
-        size_t n_used = kv_blocks_for_tokens(n_context);
+        struct kv_table *table = &item->sequence->table;
+        size_t n_context =
+            sequence_n_held(item->sequence, item->sequence->n_computed + item->n_tokens);
+        size_t n_used = table->n_blocks; /* none without a KV cache */
         int32_t *row = batch->block_table + s * batch->blocks_per_row;
 
         add_tokens(batch, item);
         batch->wants_hidden |= item->sequence->wants_hidden && item->n_rows > 0;
         batch->query_start[s + 1] = (int32_t)batch->n_tokens;
         batch->context_len[s] = (int32_t)n_context;
+        batch->tables[s] = table;
         for (size_t i = 0; i < batch->blocks_per_row; i++)
             row[i] = i < n_used ? table->blocks[i] : 0;
     }

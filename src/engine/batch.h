@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct kv_table;
 struct plan;
 
 struct batch {
@@ -27,6 +28,7 @@ struct batch {
         *query_start; /* [S + 1]: sequence s owns tokens query_start[s] .. query_start[s+1] - 1 */
     int32_t *context_len; /* [S]: tokens in the KV after this step */
     int32_t *block_table; /* [S, B]: KV block of each 16 positions; unused entries 0 */
+    struct kv_table **tables; /* [S]: not owned, for a runner that keeps KV beside the blocks */
     int64_t *output_rows; /* [R]: tokens that leave the last layer, ascending */
     int64_t *logit_rows;  /* [L]: those of them whose logits are wanted: indices into output_rows,
                              ascending */

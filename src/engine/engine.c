@@ -255,21 +255,25 @@ static kvern_status make_parts(kvern_engine *e, kvern_error *err)
 {
     const struct runner *runner = e->runner;
     size_t n_rows = SCORING_BYTES / (runner->vocab_size * sizeof(float));
+    bool has_no_kv = runner->n_kv_blocks == 0;
     struct scheduler_limits limits = {
         .step_tokens = e->limits.step_tokens,
         .max_running = e->limits.max_sequences,
         .max_context = or_default(e->limits.max_context, SIZE_MAX),
-        .prefill_chunk = e->limits.prefill_chunk,
+        .prefill_chunk = has_no_kv ? e->limits.max_context : e->limits.prefill_chunk,
         .scoring_rows = n_rows ? n_rows : 1,
+        .has_fixed_chunks = runner->has_fixed_chunks || has_no_kv,
+        .has_no_kv = has_no_kv,
     };
-    kvern_status status = scheduler_init(&e->scheduler, &limits, runner->n_kv_blocks, err);
+    kvern_status status =
+        scheduler_init(&e->scheduler, &limits, has_no_kv ? 1 : runner->n_kv_blocks, err);
 
     if (status == KVERN_OK)
         status = plan_init(&e->plan, limits.max_running, err);
     if (status == KVERN_OK)
         status = plan_init(&e->single, 1, err);
     if (status == KVERN_OK)
-        status = batch_init(&e->batch, limits.step_tokens, limits.max_running,
+        status = batch_init(&e->batch, scheduler_max_step_tokens(&e->scheduler), limits.max_running,
                             kv_blocks_for_tokens(e->scheduler.limits.max_context), err);
     if (status == KVERN_OK)
         status = sampler_init(&e->sampler, runner->vocab_size, err);
@@ -362,7 +366,29 @@ static size_t tokens_to_generate(const kvern_engine *engine, const kvern_request
         return 1;
     if (options->max_tokens > 0)
         return (size_t)options->max_tokens;
+    if (options->window > 0)
+        return max_context;
     return options->n_prompt < max_context ? max_context - options->n_prompt : 1;
+}
+
+static kvern_status set_window(const kvern_engine *engine, const kvern_request_options *options,
+                               struct sequence_window *window, kvern_error *err)
+{
+    *window = (struct sequence_window){0};
+    if (options->window == 0)
+        return KVERN_OK;
+    if (options->window < 2 * KV_BLOCK_TOKENS || options->sink_tokens < 0)
+        return fail(err, KVERN_INVALID,
+                    "a window of %d tokens with %d sink tokens cannot slide; a window is at least "
+                    "%d tokens and sinks at least 0",
+                    options->window, options->sink_tokens, 2 * KV_BLOCK_TOKENS);
+    if (!engine->runner->keeps_positions)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "this model takes no position_ids, so its positions cannot go on past a window "
+                    "that slides");
+    window->n_sinks = kv_blocks_for_tokens((size_t)options->sink_tokens);
+    window->n_blocks = window->n_sinks + (size_t)options->window / KV_BLOCK_TOKENS;
+    return KVERN_OK;
 }
 
 kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *options,
@@ -372,10 +398,13 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
     size_t max_tokens = tokens_to_generate(engine, options);
     const struct request_model model = {
         .vocab_size = engine->runner->vocab_size,
+        .has_no_logits = engine->runner->has_no_logits,
+        .pools_itself = engine->runner->pools_itself,
         .hidden_size = engine->runner->hidden_size,
         .pooling = engine->limits.pooling,
         .maker = engine->maker.make ? &engine->maker : NULL,
     };
+    struct sequence_window window;
     kvern_request *request = NULL;
     kvern_status status;
 
@@ -384,7 +413,13 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
     if (options->max_tokens < 0)
         return fail(err, KVERN_INVALID, "max_tokens is %d; it must be 0 (no limit) or more",
                     options->max_tokens);
-    status = scheduler_accepts(&engine->scheduler, options->n_prompt, max_tokens, err);
+    if (engine->runner->has_no_logits && !options->embed)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "this model is an encoder: it embeds texts, it generates none");
+    status = set_window(engine, options, &window, err);
+    if (status == KVERN_OK)
+        status =
+            scheduler_accepts(&engine->scheduler, options->n_prompt, max_tokens, &window, err);
     if (status != KVERN_OK)
         return status;
     if (atomic_fetch_add(&engine->n_waiting, 1) >= max_waiting) {
@@ -397,6 +432,7 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
         atomic_fetch_sub(&engine->n_waiting, 1);
         return status;
     }
+    request->sequence.window = window;
     *out = request;
     queue_push(&engine->inbox, &request->item);
     return KVERN_OK;

@@ -62,6 +62,10 @@ static kvern_status check_prompt(const kvern_request_options *options, size_t vo
 static kvern_status set_pooling(kvern_request *request, kvern_pooling pooling,
                                 const struct request_model *model, kvern_error *err)
 {
+    if (model->pools_itself && pooling != KVERN_POOLING_MODEL)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "this model pools by itself, so pooling %s cannot be had",
+                    kvern_pooling_name(pooling));
     if (pooling == KVERN_POOLING_MODEL)
         pooling = model->pooling;
     if (!pooling_reads_logits(pooling) && model->hidden_size == 0)
@@ -69,7 +73,7 @@ static kvern_status set_pooling(kvern_request *request, kvern_pooling pooling,
                     "pooling %s needs hidden states, but this model gives logits only: use "
                     "logits512",
                     kvern_pooling_name(pooling));
-    if (pooling_reads_logits(pooling) && model->vocab_size == 0)
+    if (pooling_reads_logits(pooling) && model->has_no_logits)
         return fail(err, KVERN_UNSUPPORTED,
                     "pooling logits512 needs logits, but this model gives hidden states only");
     request->is_embedding = true;

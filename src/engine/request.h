@@ -48,6 +48,8 @@ struct kvern_request {
 /* What a request needs to know of the model it runs on. */
 struct request_model {
     size_t vocab_size;
+    bool has_no_logits;
+    bool pools_itself;
     size_t hidden_size;                     /* 0: it gives no hidden states */
     kvern_pooling pooling;                  /* what KVERN_POOLING_MODEL stands for */
     const struct text_decoder_maker *maker; /* NULL: no text */

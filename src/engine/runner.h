@@ -21,9 +21,14 @@ struct runner {
     kvern_status (*run)(struct runner *runner, const struct batch *batch,
                         struct runner_output *output, kvern_error *err);
     void (*free)(struct runner *runner);
-    size_t vocab_size;
+    size_t vocab_size;  /* token ids it takes, and values of a row of logits */
+    bool has_no_logits; /* it gives hidden states only */
+    bool pools_itself;  /* all rows of a text are its one vector */
     size_t hidden_size; /* 0: it gives no hidden states */
-    size_t n_kv_blocks; /* blocks 0 .. n_kv_blocks - 1 may stand in a block table */
+    size_t n_kv_blocks; /* blocks 0 .. n_kv_blocks - 1 may stand in a block table; 0: it keeps no KV,
+                           and a prompt must come whole */
+    bool has_fixed_chunks; /* its bytes depend on how a prompt is cut */
+    bool keeps_positions;  /* positions may go on past a window that slides */
 };
 
 #endif

@@ -6,7 +6,6 @@
 #include "engine/runner_paged.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/memory.h"
 #include "ort/session.h"
 
@@ -147,27 +146,27 @@ static void free_runner(struct runner *runner)
     free(self);
 }
 
-kvern_status runner_paged_open(struct runner **out, const char *directory,
+kvern_status runner_paged_open(struct runner **out, const char *path,
                                const struct model_config *config, const struct kv_layout *layout,
                                size_t n_kv_blocks, int n_threads, kvern_error *err)
 {
+    const struct session_options session_options = {.n_threads = n_threads};
     struct runner_paged *self = new_or_abort(sizeof *self);
-    char *path = path_join(directory, "model.onnx");
     kvern_status status = kv_store_init(&self->store, layout, n_kv_blocks, err);
 
     self->base = (struct runner){.run = run,
                                  .free = free_runner,
                                  .vocab_size = config->vocab_size,
                                  .hidden_size = config->hidden_size,
-                                 .n_kv_blocks = n_kv_blocks};
+                                 .n_kv_blocks = n_kv_blocks,
+                                 .keeps_positions = true};
     self->logits.row_size = config->vocab_size;
     self->hidden.row_size = config->hidden_size;
     if (status == KVERN_OK)
-        status = session_open(&self->session, path, n_threads, err);
+        status = session_open(&self->session, path, &session_options, err);
     if (status == KVERN_OK)
         *out = &self->base;
     else
         free_runner(&self->base);
-    free(path);
     return status;
 }

@@ -19,6 +19,7 @@ static const char *const family_names[] = {
     [FAMILY_QWEN2] = "qwen2",
     [FAMILY_QWEN3] = "qwen3",
     [FAMILY_BERT] = "bert",
+    [FAMILY_OTHER] = "other",
 };
 
 const char *config_family_name(enum model_family family)
@@ -28,7 +29,7 @@ const char *config_family_name(enum model_family family)
 
 bool config_family_from_name(const char *name, enum model_family *family)
 {
-    for (size_t i = 0; i < sizeof family_names / sizeof *family_names; i++) {
+    for (size_t i = 0; i < FAMILY_OTHER; i++) {
         if (strcmp(name, family_names[i]) == 0) {
             *family = (enum model_family)i;
             return true;

@@ -14,7 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum model_family { FAMILY_LLAMA, FAMILY_QWEN2, FAMILY_QWEN3, FAMILY_BERT };
+/* OTHER: not one that kvern builds graphs for; an export of it runs all the same. */
+enum model_family { FAMILY_LLAMA, FAMILY_QWEN2, FAMILY_QWEN3, FAMILY_BERT, FAMILY_OTHER };
 
 enum model_activation {
     MODEL_ACTIVATION_SILU,

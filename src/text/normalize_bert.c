@@ -78,14 +78,12 @@ static void put_cased(struct writer *writer, utf8proc_int32_t code_point, struct
 
 /* In canonical order: by class, and within a class as they came. Few classes occur among marks that
  * are not nonspacing, so the passes are few. */
-static void flush_waiting(struct writer *writer)
+static void put_waiting(struct writer *writer)
 {
     const struct waiting_mark *marks = (const void *)writer->waiting.data;
     size_t n = writer->waiting.n_bytes / sizeof *marks;
     size_t counts[256] = {0};
 
-    if (n == 0)
-        return;
     for (size_t i = 0; i < n; i++)
         counts[marks[i].combining_class]++;
     for (int class = 0; class < 256; class ++) {
@@ -95,6 +93,12 @@ static void flush_waiting(struct writer *writer)
         }
     }
     buffer_truncate(&writer->waiting, 0);
+}
+
+static void flush_waiting(struct writer *writer)
+{
+    if (writer->waiting.n_bytes > 0)
+        put_waiting(writer);
 }
 
 /* NFD of one character, without its accents. */

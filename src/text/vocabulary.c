@@ -48,7 +48,8 @@ static kvern_status put(struct map *map, const char *text, size_t n_bytes, int64
     if (!map_put(map, text, n_bytes, (uint32_t)id))
         return fail(err, KVERN_MEMORY, "out of memory for the vocabulary");
     if (map->n_entries == n_entries) /* the text was there under another id: keep that one's copy */
-        return fail(err, KVERN_FORMAT, "token \"%.80s\" is listed twice", text);
+        return fail(err, KVERN_FORMAT, "token \"%.*s\" is listed twice",
+                    (int)(n_bytes < 80 ? n_bytes : 80), text);
     piece->offset = offset;
     piece->n_bytes = (uint32_t)n_bytes;
     piece->is_used = true;

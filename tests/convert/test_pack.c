@@ -4,7 +4,7 @@
  * Q4_0, Q4_1 and Q8_0 come back exactly, everything else within its quantiser's step.
  */
 #include "base/memory.h"
-#include "convert/half.h"
+#include "base/half.h"
 #include "convert/pack.h"
 
 #include <math.h>

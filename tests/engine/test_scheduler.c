@@ -13,6 +13,8 @@
 
 enum { N_SEQUENCES = 60 };
 
+static const struct sequence_window no_window;
+
 static struct scheduler make_scheduler(struct scheduler_limits limits, size_t n_blocks)
 {
     struct scheduler scheduler;
@@ -30,7 +32,8 @@ static void add(struct scheduler *scheduler, struct sequence *sequence, size_t n
 {
     static const int32_t prompt[4096];
 
-    assert_int_equal(scheduler_accepts(scheduler, n_prompt, max_tokens, NULL), KVERN_OK);
+    assert_int_equal(scheduler_accepts(scheduler, n_prompt, max_tokens, &no_window, NULL),
+                     KVERN_OK);
     assert_int_equal(sequence_init(sequence, prompt, n_prompt, max_tokens, NULL), KVERN_OK);
     scheduler_add(scheduler, sequence);
 }
@@ -194,7 +197,7 @@ static void test_limits(void **state)
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         assert_int_equal(
-            scheduler_accepts(&scheduler, cases[i].n_prompt, cases[i].max_tokens, NULL),
+            scheduler_accepts(&scheduler, cases[i].n_prompt, cases[i].max_tokens, &no_window, NULL),
             cases[i].status);
     scheduler_clear(&scheduler);
     assert_int_equal(

@@ -12,15 +12,19 @@ Writes, deterministically (tokenizers 0.22.2 and a CPython 3.11 standard library
                         special tokens are text
   tokens/variants.json, bert_variants.json  other configurations of these tokenizers: members that replace the base's, and for
                         every 61st line the CRC-32 of its ids and of their decoded text (WordPiece: of the bert lines every 5th)
+  tokens/files.json     directories without a tokenizer.json (vocabularies of bert.json and gpt2.json, some pieces renamed),
+                        as transformers 4.57 reads them: for every 5th of the bert lines the CRC-32 of its ids
 Another tokenizer's digest, to be compared by hand or in a system test:
   python make_tokens.py --digest TOKENIZER_JSON OUT       (as gpt2.digest)
   python make_tokens.py --digest-bert TOKENIZER_JSON OUT  (as bert.digest)
 """
+import collections
 import json
 import pathlib
 import random
 import sys
 import sysconfig
+import tempfile
 import unicodedata
 import zlib
 
@@ -144,15 +148,28 @@ def bert_lines():
     return lines
 
 
-def train_wordpiece(lines, name):
+def make_wordpiece(lines, name):
+    """The most frequent characters, beginnings, insides and words: the library's own trainer has no fixed order."""
     is_cased = name == "cased"
     prefix = "@@" if is_cased else "##"
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=not is_cased)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(lines, trainers.WordPieceTrainer(
-        vocab_size=1600, limit_alphabet=400, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
-        continuing_subword_prefix=prefix, show_progress=False))
+    normalizer = normalizers.BertNormalizer(lowercase=not is_cased)
+    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    counts = {"": collections.Counter(), prefix: collections.Counter()}
+    for line in lines:
+        for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(line)):
+            for begin in range(min(len(word), 12)):
+                for n in [1, 2, 3, 4, len(word) - begin]:
+                    counts[prefix if begin else ""][word[begin:begin + n]] += 1
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    for before, counter in counts.items():
+        singles = [x for x in counter if len(x) == 1]
+        longer = [x for x in counter if 1 < len(x) < 20]
+        for pieces, n in [(singles, 300), (longer, 500)]:
+            vocab += [before + x for x in sorted(pieces, key=lambda x: (-counter[x], x))[:n]]
+    vocab = {piece: i for i, piece in enumerate(dict.fromkeys(vocab))}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     if is_cased:
         tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     else:
@@ -161,7 +178,7 @@ def train_wordpiece(lines, name):
     tokenizer.decoder = decoders.WordPiece(prefix=prefix, cleanup=not is_cased)
     made = json.loads(tokenizer.to_str())
     made["model"]["continuing_subword_prefix"] = prefix
-    made["model"]["vocab"] = dict(sorted(made["model"]["vocab"].items(), key=lambda item: item[1]))
+    made["model"]["vocab"] = vocab
     return Tokenizer.from_str(json.dumps(made))
 
 
@@ -358,6 +375,64 @@ def add_variants(bases, variants_, lines):
     return made
 
 
+def file_cases():
+    """(base, class that transformers reads it with, pieces renamed, files)"""
+    def added(content, **options):
+        return dict({"content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": True,
+                     "__type": "AddedToken"}, **options)
+
+    mpnet = {"[CLS]": "<s>", "[SEP]": "</s>", "[MASK]": "<mask>", "[PAD]": "<pad>"}
+    roberta = {"<|endoftext|>": "<s>", "<|im_start|>": "</s>", "<|im_end|>": "<mask>"}
+    config, special, more = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+    codet5 = {"bos_token": added("<s>"), "eos_token": added("</s>"), "sep_token": added("</s>"), "cls_token": added("<s>"),
+              "mask_token": added("<mask>", lstrip=True)}
+    return [
+        ("bert", "BertTokenizerFast", {}, {}),
+        ("bert", "BertTokenizerFast", {}, {config: {"do_lower_case": False, "tokenizer_class": "BertTokenizer"}}),
+        ("bert", "BertTokenizerFast", {}, {config: {"do_lower_case": True, "strip_accents": False,
+                                                    "tokenize_chinese_chars": False}}),
+        ("bert", "BertTokenizerFast", {}, {"config.json": {"tokenizer_class": "DistilBertTokenizerFast"},
+                                           config: {"strip_accents": True, "do_lower_case": False}}),
+        ("bert", "BertTokenizerFast", {"[SEP]": "[END]"}, {config: {"sep_token": "[END]"}}),
+        ("bert", "BertTokenizerFast", {}, {config: {"cls_token": "[MASK]"}, special: {"cls_token": "[PAD]"}}),
+        ("bert", "BertTokenizerFast", {}, {more: {"caf\u00e9": 1605, "[X]": 1606}, config: {
+            "additional_special_tokens": ["[X]", "the"]}}),
+        ("bert", "BertTokenizerFast", {}, {special: {"sep_token": "[MASK]"}, config: {
+            "added_tokens_decoder": {
+                "0": added("[PAD]", special=True, normalized=False), "1606": added("str", rstrip=True, special=False),
+                "1605": added("caf\u00e9", special=True, normalized=False, lstrip=True)}}}),
+        ("bert", "MPNetTokenizerFast", mpnet, {config: {"tokenizer_class": "MPNetTokenizer", "do_lower_case": True}}),
+        ("gpt2", "GPT2TokenizerFast", {}, {}),
+        ("gpt2", "GPT2TokenizerFast", {}, {config: {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True}}),
+        ("gpt2", "GPT2TokenizerFast", {}, {config: {"add_bos_token": True, "bos_token": "<|im_start|>"}}),
+        ("gpt2", "RobertaTokenizerFast", roberta, {}),
+        ("gpt2", "RobertaTokenizerFast", roberta, {config: {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": True}}),
+        ("gpt2", "RobertaTokenizerFast", roberta, {config: dict(codet5, tokenizer_class="RobertaTokenizer"), special: codet5}),
+    ]
+
+
+def add_files(bases, lines):
+    import transformers
+    made = []
+    for base, class_, renamed, files in file_cases():
+        model = json.loads(bases[base].to_str())["model"]
+        vocab = {renamed.get(piece, piece): id_ for piece, id_ in model["vocab"].items()}
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            for name, members in files.items():
+                (folder / name).write_text(json.dumps(members))
+            if base == "bert":
+                (folder / "vocab.txt").write_text("".join(x + "\n" for x in sorted(vocab, key=vocab.get)), newline="")
+            else:
+                (folder / "vocab.json").write_text(json.dumps(vocab))
+                merges = [" ".join(x) if isinstance(x, list) else x for x in model["merges"]]
+                (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), newline="")
+            tokenizer = getattr(transformers, class_).from_pretrained(str(folder))
+        ids = [tokenizer(line)["input_ids"] for line in lines]
+        made.append({"base": base, "renamed": renamed, "files": files, "ids": "".join("%08x" % crc(x) for x in ids)})
+    return made
+
+
 def digest(tokenizer, lines):
     out = []
     for line in lines:
@@ -392,7 +467,7 @@ def main():
     bases = {name: train(lines, name) for name in ["gpt2", "llama3", "qwen2"]}
     bases["spm"] = train_spm(lines)
     hard_and_plain = hard + lines[::BERT_STRIDE]
-    bases.update({name: train_wordpiece(hard_and_plain, name) for name in ["bert", "cased"]})
+    bases.update({name: make_wordpiece(hard_and_plain, name) for name in ["bert", "cased"]})
     for name, tokenizer in bases.items():
         compact = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":"))
         (HERE / (name + ".json")).write_text(compact + "\n", encoding="utf-8")
@@ -402,7 +477,8 @@ def main():
             (HERE / (name + ".digest")).write_text(digest(tokenizer, lines))
     made = add_variants(bases, variants(), lines[::STRIDE])
     made_bert = add_variants(bases, bert_variants(), hard[::BERT_VARIANT_STRIDE])
-    for name, rows in [("variants.json", made), ("bert_variants.json", made_bert)]:
+    made_files = add_files(bases, hard[::BERT_VARIANT_STRIDE])
+    for name, rows in [("variants.json", made), ("bert_variants.json", made_bert), ("files.json", made_files)]:
         (HERE / name).write_text("[\n%s\n]\n" % ",\n".join(json.dumps(x) for x in rows))
 
 

@@ -101,7 +101,8 @@ static void open_graph(struct session *session, int n_threads)
 {
     kvern_error err = {0};
 
-    if (session_open(session, graph_path, n_threads, &err) != KVERN_OK)
+    if (session_open(session, graph_path, &(struct session_options){.n_threads = n_threads},
+                     &err) != KVERN_OK)
         fail_msg("%s", err.message);
 }
 
@@ -354,7 +355,7 @@ static void check_refused(const char *first, const char *second)
 {
     struct session session = {0};
     kvern_error err = {0};
-    kvern_status status = session_open(&session, graph_path, 1, &err);
+    kvern_status status = session_open(&session, graph_path, &(struct session_options){.n_threads = 1}, &err);
 
     check_message(status, &err, first);
     check_message(status, &err, second);

@@ -110,7 +110,7 @@ static void open_session(struct session *session, const char *checkpoint)
     options.weights = "f32";
     if ((!directory_exists(target) && kvern_convert(&options, &err) != KVERN_OK) ||
         kvern_model_open(&model, target, &err) != KVERN_OK ||
-        session_open(session, graph, 2, &err) != KVERN_OK)
+        session_open(session, graph, &(struct session_options){.n_threads = 2}, &err) != KVERN_OK)
         fail_msg("%s: %s", checkpoint, err.message);
     kvern_model_close(model);
     free(graph);
