@@ -105,20 +105,28 @@ static bool all_finite(const uint16_t *halves, size_t n)
     return finite;
 }
 
+static void read_values(const struct pack_plan *plan, const struct tensor *part, size_t row,
+                        float *values)
+{
+    tensor_read_row(part, row, values);
+    for (size_t i = 0; plan->k_scale && i < plan->k; i++)
+        values[i] *= plan->k_scale[i];
+}
+
 /* Integers, scales and mins of one source row, in the plan's bits. */
 static bool read_column(const struct pack_plan *plan, const struct tensor *part, size_t row,
                         struct column *column)
 {
     size_t n_groups = plan->k / PACKED_GROUP;
 
-    if (tensor_has_groups(part->type) && own_bits(part->type) == plan->bits) {
+    if (tensor_has_groups(part->type) && own_bits(part->type) == plan->bits && !plan->k_scale) {
         if (!tensor_read_groups(part, row, column->q, column->scales, column->mins))
             /* without mins, those of Q4_0 are not stored and need not fit */
             return plan->bits == 4 && !plan->has_mins && all_finite(column->scales, n_groups);
         return all_finite(column->scales, n_groups) &&
                (!plan->has_mins || all_finite(column->mins, n_groups));
     }
-    tensor_read_row(part, row, column->values);
+    read_values(plan, part, row, column->values);
     if (plan->bits == 8)
         return quantize_row_q8(column->values, plan->k, column->q, column->scales);
     if (plan->group == PACKED_WIDE_GROUP)
@@ -192,7 +200,7 @@ static kvern_status write_column(const struct pack_plan *plan, size_t n, struct 
     size_t at = n % PACKED_TILE;
 
     if (plan->bits == 32) {
-        tensor_read_row(part, row, column->values);
+        read_values(plan, part, row, column->values);
         if (!are_finite(column->values, plan->k))
             return fail(err, KVERN_FORMAT, "row %zu of %s holds a value that is not finite", row,
                         part->name);
