@@ -88,8 +88,9 @@ def checked_texts(folder):
     """The ids of golden sentences, tokenised in the environment of PyTorch, and their golden vectors."""
     lines = (GOLDEN / "sentences.jsonl").read_text(encoding="utf-8").splitlines()
     chosen = range(0, len(lines), len(lines) // N_CHECKED)
-    program = ("import json, sys, transformers; t = transformers.AutoTokenizer.from_pretrained(sys.argv[1]); "
-               "json.dump([t(json.loads(line)['text'])['input_ids'] for line in sys.stdin], sys.stdout)")
+    program = ("import json, sys, transformers\n"
+               "tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])\n"
+               "json.dump([tokenizer(json.loads(line)['text'])['input_ids'] for line in sys.stdin], sys.stdout)")
     done = subprocess.run([peers.LOGS / "hf/bin/python", "-c", program, folder], input="\n".join(lines[i] for i in chosen),
                           text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
     stored = (GOLDEN / "sentences.f16").read_bytes()
@@ -116,7 +117,8 @@ def measure(args, cases, folder):
             for case in cases:
                 for peer in opened:
                     samples[case][peer.name].append(peer.texts_per_s(case))
-            print(f"round {round_number + 1} of {args.rounds}", file=sys.stderr, flush=True)
+            latest = {case: {name: round(rates[-1], 1) for name, rates in samples[case].items()} for case in cases}
+            print(f"round {round_number + 1} of {args.rounds}: {latest}", file=sys.stderr, flush=True)
     finally:
         for peer in opened:
             peer.close()

@@ -325,7 +325,8 @@ def golden_decoder(folder, graph, session):
     gap = abs(out["logits"][0, -1].astype(numpy.float32) - last).max() / (last.max() - last.min())
     if gap > MAX_GAP:
         raise SystemExit(f"{folder.name}: three calls with the cache differ by {gap:.1e} of range")
-    print(f"  logits std {last.std():.2f}, {last.min():.2f} .. {last.max():.2f}; in three calls {gap:.1e} of range off")
+    print(f"  logits std {last.std():.2f}, {last.min():.2f} .. {last.max():.2f}; "
+          f"in three calls {gap:.1e} of range off")
 
 
 def golden_encoder(folder, run, n_vocab):
