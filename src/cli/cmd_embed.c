@@ -8,6 +8,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/ranking.h"
+#include "cli/session_run.h"
 #include "cli/vectors.h"
 
 #include "base/error.h"
@@ -26,6 +27,7 @@ struct embed {
     int64_t dimensions;
     const char *query;
     const char *query_prompt;
+    const char *session;
     int64_t top;
     bool has_similarity;
     json_t *more; /* members of every JSON result; NULL: none */
@@ -159,6 +161,7 @@ static int embed_texts(struct embed *embed)
 static int check(struct embed *embed, const struct command_help *help)
 {
     const struct texts *texts = &embed->run.texts;
+    const struct engine_flags *engine = &embed->engine_flags;
 
     if (embed->query && embed->has_similarity)
         return usage_error(help, "--query and --similarity do not go together");
@@ -168,6 +171,13 @@ static int check(struct embed *embed, const struct command_help *help)
                            embed->query ? "--query" : "--similarity");
     if (embed->query_prompt && !embed->query)
         return usage_error(help, "--query-prompt needs --query");
+    if (embed->session && (embed->query || embed->has_similarity))
+        return usage_error(help, "--session prints vectors: leave out --query and --similarity");
+    if (embed->session && (engine->model || engine->preset || engine->context || engine->kv_type ||
+                           embed->pooling || embed->dimensions || embed->run.options.prompt ||
+                           embed->run.options.normalize >= 0 || embed->run.options.truncate))
+        return usage_error(help, "a session keeps the model, context and kind of vectors it was "
+                                 "made with: leave these options out");
     if (texts->jsonl && texts->lines && strcmp(texts->jsonl, "-") == 0 &&
         strcmp(texts->lines, "-") == 0)
         return usage_error(help, "--input and --lines cannot both be stdin");
@@ -190,7 +200,8 @@ static const struct command_help help = {
         "{\"id\", \"embedding\", \"tokens\", \"truncated\"}, or {\"id\", \"error\"}.",
     .examples = "  kvern embed \"a hand mill\" \"a stone for grinding\" --similarity\n"
                 "  kvern embed --lines sentences.txt -o vectors.npy\n"
-                "  kvern embed --input notes.jsonl --query \"how to sharpen a mill\" --top 5",
+                "  kvern embed --input notes.jsonl --query \"how to sharpen a mill\" --top 5\n"
+                "  kvern embed --file src/main.c --session work",
 };
 
 int cmd_embed(int argc, char **argv)
@@ -221,6 +232,8 @@ int cmd_embed(int argc, char **argv)
         {"query-prompt", 0, OPTION_STRING, &embed.query_prompt, "NAME", "the query's own prefix"},
         {"top", 0, OPTION_INT, &embed.top, "K", "with --query: the K best (10)", 1, MAX_TOP},
         {"similarity", 0, OPTION_FLAG, &embed.has_similarity, NULL, "the cosines of all with all"},
+        {"session", 0, OPTION_STRING, &embed.session, "NAME",
+         "append the texts to a session, and print its vectors"},
         VECTOR_OPTIONS(embed.out),
         {"quiet", 'q', OPTION_FLAG, &embed.run.is_quiet, NULL, "no progress"},
         {NULL},
@@ -243,5 +256,7 @@ int cmd_embed(int argc, char **argv)
         exit_status = resolve_format(&embed.out, &help);
     if (exit_status != 0)
         return exit_status;
+    if (embed.session)
+        return embed_in_session(embed.session, &embed.engine_flags, texts, &embed.out);
     return embed_texts(&embed);
 }

@@ -21,6 +21,7 @@ static const struct {
     {"generate", cmd_generate, "answer prompts, one or thousands at once"},
     {"chat", cmd_chat, "talk with a model"},
     {"embed", cmd_embed, "turn texts into vectors; compare and rank them"},
+    {"session", cmd_session, "keep a context between commands: append, embed, generate, rewind"},
     {"tokenize", cmd_tokenize, "show a text's tokens"},
     {"bench", cmd_bench, "measure prefill and decode beside the machine's limits"},
     {"eval", cmd_eval, "perplexity of a model on a text"},
