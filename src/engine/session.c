@@ -309,9 +309,9 @@ kvern_status kvern_session_append(kvern_session *session, const int32_t *tokens,
                                          .n_values = mark.n_values,
                                          .n_appended = n_taken,
                                          .n_left_out = n_tokens - n_taken,
-                                         .has_drift = last != NULL};
+                                         .has_drift = last && last->n_values == mark.n_values};
         set_lengths(session, options.n_prompt - event.n_cached_tokens, answer);
-        if (last)
+        if (answer->has_drift)
             answer->drift = kvern_cosine(last->values, mark.values, mark.n_values);
         mark.position = session->n_tokens;
         session_add_mark(session, mark);
