@@ -83,10 +83,10 @@ typedef struct kvern_model kvern_model;
 typedef struct kvern_model_info {
     const char *name;      /* last part of the directory's name; owned by the model */
     const char *directory; /* owned by the model */
-    const char *family;    /* "llama", "qwen2", "qwen3", "bert"; "other": an export of another one */
-    const char *contract;  /* "paged", "encoder"; "cached": a decoder's ONNX export as it is */
-    const char *weights;   /* "q4", "q8", "f32", "mixed"; "onnx": whatever an export has */
-    const char *source;    /* what it was converted from */
+    const char *family;   /* "llama", "qwen2", "qwen3", "bert"; "other": an export of another one */
+    const char *contract; /* "paged", "encoder"; "cached": a decoder's ONNX export as it is */
+    const char *weights;  /* "q4", "q8", "f32", "mixed"; "onnx": whatever an export has */
+    const char *source;   /* what it was converted from */
     int64_t n_parameters;
     int64_t n_bytes; /* of the weights on disk */
     int32_t n_layers;
@@ -102,10 +102,11 @@ typedef struct kvern_model_info {
     size_t n_eos_tokens;
     bool has_chat_template;
     bool has_tokenizer;
-    bool has_byte_fallback; /* there is none: bytes stand for tokens, which no trained model takes */
-    bool is_encoder;        /* runs whole texts to embed them; generates nothing */
-    const char *pooling;    /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
-    bool is_normalized;     /* the makers make vectors of length 1 */
+    bool
+        has_byte_fallback; /* there is none: bytes stand for tokens, which no trained model takes */
+    bool is_encoder;       /* runs whole texts to embed them; generates nothing */
+    const char *pooling;   /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
+    bool is_normalized;    /* the makers make vectors of length 1 */
     int32_t embedding_size; /* values of a vector */
     int32_t max_tokens;     /* of a text to embed */
 } kvern_model_info;

@@ -61,8 +61,7 @@ static kvern_status look_at_file(struct scan *scan, struct text name)
         memchr(name.at, '\0', name.n_bytes) != NULL || memchr(name.at, '/', name.n_bytes) != NULL ||
         memchr(name.at, '\\', name.n_bytes) != NULL || text_is(name, ".") || text_is(name, ".."))
         return fail(scan->err, KVERN_FORMAT,
-                    "a tensor lies in \"%.*s\", which is no plain file name",
-                    TEXT_ARGUMENTS(name));
+                    "a tensor lies in \"%.*s\", which is no plain file name", TEXT_ARGUMENTS(name));
     memcpy(file, name.at, name.n_bytes);
     file[name.n_bytes] = '\0';
     if (strcmp(file, scan->file) == 0)
@@ -506,8 +505,8 @@ kvern_status export_graph_agree(const struct export_graph *graph, struct model_c
                     "neither the graph nor a config says how many %s there are: put the model's "
                     "config.json beside it",
                     config->vocab_size == 0 ? "tokens" : "values in a vector");
-    if (graph->is_decoder && (config->vocab_size == 0 || config->n_kv_heads == 0 ||
-                              config->head_size == 0))
+    if (graph->is_decoder &&
+        (config->vocab_size == 0 || config->n_kv_heads == 0 || config->head_size == 0))
         return fail(err, KVERN_FORMAT,
                     "neither the graph nor a config says how many %s there are: put the model's "
                     "config.json beside it, or name a preset",

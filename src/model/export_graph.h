@@ -25,8 +25,8 @@ struct export_graph {
     bool has_cache_branch; /* use_cache_branch: two graphs merged into one */
     bool has_gqa;          /* GroupQueryAttention nodes */
     bool has_logits;
-    char hidden[32];  /* the output of hidden states; "": none */
-    bool is_pooled;   /* that output is one vector a text */
+    char hidden[32];    /* the output of hidden states; "": none */
+    bool is_pooled;     /* that output is one vector a text */
     bool has_last_only; /* logits of the last token only */
     enum export_type kv_type;
     enum export_type logits_type;

@@ -198,9 +198,10 @@ static kvern_status open_export(kvern_model *model, const char *preset, kvern_er
             fail_in(err, status, "%s/%s", model->directory, TOKENIZER_FILE);
     }
     if (status == KVERN_OK && !tokenizer) {
-        log_warning("%s has no tokenizer.json: bytes stand for tokens, which no trained model takes "
-                    "for text",
-                    model->directory);
+        log_warning(
+            "%s has no tokenizer.json: bytes stand for tokens, which no trained model takes "
+            "for text",
+            model->directory);
         status = tokenizer_open_bytes(&model->tokenizer, model->manifest.config.vocab_size, err);
     }
     if (status == KVERN_OK && template) {
