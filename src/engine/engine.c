@@ -389,12 +389,15 @@ void kvern_engine_options_init(kvern_engine_options *options)
 
 void kvern_engine_close(kvern_engine *engine)
 {
+    struct runner *runner;
+
     if (!engine)
         return;
     queue_close(&engine->inbox);
     pthread_join(engine->thread, NULL);
-    engine->runner->free(engine->runner);
-    free_parts(engine);
+    runner = engine->runner;
+    free_parts(engine); /* the KV kept of conversations may be the runner's to free */
+    runner->free(runner);
 }
 
 void kvern_engine_get_stats(kvern_engine *engine, kvern_engine_stats *stats)
