@@ -249,6 +249,10 @@ static kvern_status read_marks(struct input *input, kvern_session *session)
         memcpy(mark.values, input->at, n_values * sizeof *mark.values);
         input->at += n_values * sizeof *mark.values;
         session_add_mark(session, mark);
+        for (size_t j = 0; j < n_values; j++) {
+            if (!isfinite(mark.values[j]))
+                return damaged(input, "a vector holds a value that is not finite");
+        }
     }
     return KVERN_OK;
 }
