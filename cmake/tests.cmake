@@ -12,8 +12,10 @@ list(FILTER cli_tested EXCLUDE REGEX "/main\\.c$")
 foreach(module base text ops ort convert model engine cli system)
     file(GLOB tests CONFIGURE_DEPENDS tests/${module}/test_*.c)
     file(GLOB helpers CONFIGURE_DEPENDS tests/${module}/support_*.c)
-    if(module STREQUAL system) # its bad files begin as good ones
-        list(APPEND helpers tests/convert/support_gguf.c)
+    if(module STREQUAL system) # its bad files begin as good ones; it has tokenizers' goldens
+        list(APPEND helpers tests/convert/support_gguf.c tests/text/support_golden.c)
+    elseif(module STREQUAL "convert")
+        list(APPEND helpers tests/text/support_golden.c)
     elseif(module STREQUAL "cli") # its prompts need a model
         list(APPEND helpers tests/convert/support_gguf.c tests/system/support_files.c
              tests/system/support_small.c)

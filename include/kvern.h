@@ -83,10 +83,10 @@ typedef struct kvern_model kvern_model;
 typedef struct kvern_model_info {
     const char *name;      /* last part of the directory's name; owned by the model */
     const char *directory; /* owned by the model */
-    const char *family;    /* "llama", "qwen2", "qwen3" */
-    const char *contract;  /* "paged" */
-    const char *weights;   /* "q4", "q8", "f32" or "mixed" */
-    const char *source;    /* what it was converted from */
+    const char *family;   /* "llama", "qwen2", "qwen3", "bert"; "other": an export of another one */
+    const char *contract; /* "paged", "encoder"; "cached": a decoder's ONNX export as it is */
+    const char *weights;  /* "q4", "q8", "f32", "mixed"; "onnx": whatever an export has */
+    const char *source;   /* what it was converted from */
     int64_t n_parameters;
     int64_t n_bytes; /* of the weights on disk */
     int32_t n_layers;
@@ -102,11 +102,23 @@ typedef struct kvern_model_info {
     size_t n_eos_tokens;
     bool has_chat_template;
     bool has_tokenizer;
+    bool
+        has_byte_fallback; /* there is none: bytes stand for tokens, which no trained model takes */
+    bool is_encoder;       /* runs whole texts to embed them; generates nothing */
+    const char *pooling;   /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
+    bool is_normalized;    /* the makers make vectors of length 1 */
+    int32_t embedding_size; /* values of a vector */
+    int32_t max_tokens;     /* of a text to embed */
 } kvern_model_info;
 
-/* Opens a model by directory, or by a name in the cache (see kvern_model_find). */
+/* Opens a model by directory, by a name in the cache, or an ONNX export by its folder or .onnx
+ * file: its inputs, outputs and sizes are checked against its config. */
 KVERN_API kvern_status kvern_model_open(kvern_model **out, const char *name_or_directory,
                                         kvern_error *err);
+/* The same for an ONNX export (an .onnx file, or its folder) that has no config.json: `preset`
+ * names the model it is of ("qwen2.5-coder-0.5b", ...; an unknown name lists them). NULL: none. */
+KVERN_API kvern_status kvern_model_open_as(kvern_model **out, const char *name_or_directory,
+                                           const char *preset, kvern_error *err);
 KVERN_API void kvern_model_close(kvern_model *model);
 /* The strings in `info` live as long as the model. */
 KVERN_API void kvern_model_get_info(const kvern_model *model, kvern_model_info *info);
@@ -176,7 +188,8 @@ typedef struct kvern_engine_options {
     int32_t max_waiting;    /* queue bound; 0: 512 */
     int32_t max_context;    /* tokens of one sequence; 0: the model's, bounded by KV memory */
     size_t kv_memory_bytes; /* 0: enough for max_sequences of 2,048 tokens, at most 1/4 of memory */
-    const char *kv_type;    /* "f16" (default) or "f32" */
+    const char *kv_type;    /* "f16" (default) or "f32"; an export's KV has its own type */
+    const char *provider;   /* "cpu" (default); "cuda": for ONNX exports only */
 } kvern_engine_options;
 
 KVERN_API void kvern_engine_options_init(kvern_engine_options *options);
@@ -215,16 +228,40 @@ typedef struct kvern_sampling {
 typedef void (*kvern_logits_fn)(const float *logits, size_t vocab_size, size_t position,
                                 void *user_data);
 
+/* How a text's hidden states become its vector. */
+typedef enum kvern_pooling {
+    KVERN_POOLING_MODEL, /* the model's own: its 1_Pooling/config.json, else mean for encoders, last
+                            for decoders, logits512 for exports that give logits only */
+    KVERN_POOLING_LAST,  /* the last token's */
+    KVERN_POOLING_MEAN,  /* of all tokens */
+    KVERN_POOLING_CLS,   /* the first token's */
+    KVERN_POOLING_LOGITS512, /* the first 512 of the last token's logits */
+} kvern_pooling;
+
+/* "model", "last", "mean", "cls", "logits512": static; false: no pooling of that name. */
+KVERN_API const char *kvern_pooling_name(kvern_pooling pooling);
+KVERN_API bool kvern_pooling_from_name(const char *name, kvern_pooling *pooling);
+/* The cosine of two vectors [n]; 0 if one of them is all zeros. */
+KVERN_API double kvern_cosine(const float *a, const float *b, size_t n);
+/* Scales a vector [n] to length 1, in place; one of all zeros stays. */
+KVERN_API void kvern_normalize(float *values, size_t n);
+
 typedef struct kvern_request_options {
     const int32_t *prompt; /* [n_prompt] token ids, copied; at least one */
     size_t n_prompt;
-    int32_t max_tokens; /* to generate; 0: up to the context limit */
+    bool embed;            /* run the prompt and give its vector; nothing is generated */
+    kvern_pooling pooling; /* with `embed` */
+    int32_t max_tokens;    /* to generate; 0: up to the context limit */
     kvern_sampling sampling;
     const char *const *stop; /* [n_stop] stop strings, copied; not part of the answer */
     size_t n_stop;
     uint64_t conversation; /* not 0: the KV of the last request with this number is taken over
                               for the tokens both begin with, and this one's is kept in turn
-                              (64 conversations at most, the longest idle go first) */
+                              (4,096 conversations at most, the longest idle go first) */
+    int32_t window;        /* not 0: only this many tokens stay in the KV cache, and the sink_tokens
+                              first ones; positions go on. At least 32. What a token sees is settled by
+                              its position alone: older tokens leave in blocks of 16. */
+    int32_t sink_tokens;   /* rounded up to blocks of 16 */
     bool ignore_eos;
     bool score_prompt;         /* give the log-probability of every prompt token after the first */
     bool all_logits;           /* show on_logits every prompt position, not just the last */
@@ -260,6 +297,9 @@ typedef struct kvern_event {
     const float
         *prompt_logprobs; /* [n_prompt - 1] with score_prompt, in the last event; else NULL */
     size_t n_prompt_logprobs;
+    const float *embedding; /* [n_embedding] with embed, in the last event; else NULL. As pooled:
+                               neither cut nor normalised. Lives as long as the request. */
+    size_t n_embedding;
     kvern_finish finish;    /* not NONE: the last event */
     kvern_error error;      /* for KVERN_FINISH_ERROR */
     size_t n_prompt_tokens; /* so far */
@@ -279,6 +319,135 @@ KVERN_API kvern_status kvern_request_next(kvern_request *request, int timeout_ms
 KVERN_API void kvern_request_cancel(kvern_request *request);
 /* Cancels if it still runs. */
 KVERN_API void kvern_request_free(kvern_request *request);
+
+/* ---- embeddings ------------------------------------------------------------------------ */
+
+typedef struct kvern_embed_options {
+    kvern_pooling pooling;
+    int32_t normalize;  /* 1: to length 1; 0: as pooled; -1: as the model says, else 1. Vectors of
+                           logits512 are always normalised. */
+    int32_t dimensions; /* 0: all; else the first of them, normalised after the cut */
+    const char *prompt; /* name of one of the model's prompt prefixes; NULL: its default, if any */
+    bool truncate;      /* cut texts that are too long, instead of refusing them */
+} kvern_embed_options;
+
+KVERN_API void kvern_embed_options_init(kvern_embed_options *options);
+
+/* One text's answer. */
+typedef struct kvern_embedding {
+    float *values; /* [n_values]; NULL if it failed */
+    size_t n_values;
+    size_t n_tokens;      /* that were run, special ones included */
+    size_t n_text_tokens; /* before a cut; more than n_tokens: truncated */
+    kvern_error error;    /* status KVERN_OK: it went well */
+} kvern_embedding;
+
+/* Embeds n texts, as many at once as the engine's limits let; each fails alone. `embeddings` [n] is
+ * the caller's array; each is cleared with kvern_embedding_clear. KVERN_OK also if single texts
+ * failed. `n_text_bytes` NULL: the texts end with a NUL. Thread-safe. */
+KVERN_API kvern_status kvern_embed(kvern_engine *engine, const kvern_model *model,
+                                   const char *const *texts, const size_t *n_text_bytes, size_t n,
+                                   const kvern_embed_options *options, kvern_embedding *embeddings,
+                                   kvern_error *err);
+KVERN_API void kvern_embedding_clear(kvern_embedding *embedding);
+
+/* ---- sessions -------------------------------------------------------------------------- */
+
+/* A sequence that outlives its requests: its tokens, their KV, and its last vector. What was run
+ * once is not run again, unless the engine had to give the KV's memory to others; the answer says
+ * how much was. A session is used from one thread at a time, and freed before its engine is closed.
+ */
+typedef struct kvern_session kvern_session;
+
+typedef enum kvern_window {
+    KVERN_WINDOW_ERROR,    /* what does not fit is refused; nothing changes */
+    KVERN_WINDOW_SLIDING,  /* the last `window` tokens stay, and the sinks; positions go on */
+    KVERN_WINDOW_TRUNCATE, /* what does not fit is left out, and the answer says so */
+} kvern_window;
+
+/* "error", "sliding", "truncate": static; false: no policy of that name. */
+KVERN_API const char *kvern_window_name(kvern_window window);
+KVERN_API bool kvern_window_from_name(const char *name, kvern_window *window);
+
+typedef struct kvern_session_options {
+    kvern_window policy;
+    int32_t window;        /* of KVERN_WINDOW_SLIDING, in tokens; 0: 2,048 or the context limit */
+    int32_t sink_tokens;   /* of KVERN_WINDOW_SLIDING */
+    kvern_pooling pooling; /* last or logits512; MODEL: last where the model gives hidden states */
+    int32_t normalize;     /* as in kvern_embed_options */
+    int32_t dimensions;    /* likewise */
+} kvern_session_options;
+
+KVERN_API void kvern_session_options_init(kvern_session_options *options);
+
+typedef struct kvern_session_info {
+    size_t context_length; /* tokens that the next one sees */
+    size_t position;       /* tokens appended in all: more than context_length once a window slid */
+    size_t max_context;
+    size_t n_values; /* of its vectors; 0 before the first */
+    kvern_window policy;
+    int32_t window;
+    int32_t sink_tokens;
+    kvern_pooling pooling; /* resolved */
+    bool is_normalized;    /* its vectors have length 1 */
+    int32_t dimensions;    /* its vectors are cut to these; 0: whole */
+} kvern_session_info;
+
+typedef struct kvern_session_answer {
+    const float *embedding; /* [n_values], the session's; until its next call. NULL: none */
+    size_t n_values;
+    size_t context_length;
+    size_t position;
+    size_t n_appended; /* tokens added by this call */
+    size_t n_left_out; /* by KVERN_WINDOW_TRUNCATE */
+    size_t n_run;      /* tokens run by this call */
+    size_t n_reused;   /* tokens of the context that were not */
+    bool has_drift;
+    double drift; /* cosine of this vector and the one before it */
+} kvern_session_answer;
+
+KVERN_API kvern_status kvern_session_new(kvern_session **out, kvern_engine *engine,
+                                         const kvern_model *model,
+                                         const kvern_session_options *options, kvern_error *err);
+KVERN_API void kvern_session_free(kvern_session *session);
+KVERN_API void kvern_session_get_info(const kvern_session *session, kvern_session_info *info);
+/* The tokens of the session so far, [position]; the session's. */
+KVERN_API const int32_t *kvern_session_tokens(const kvern_session *session, size_t *n_tokens);
+
+/* Appends tokens, runs them, and gives the context's vector. With no tokens: the vector of the
+ * context as it is. On failure the session is as before. */
+KVERN_API kvern_status kvern_session_append(kvern_session *session, const int32_t *tokens,
+                                            size_t n_tokens, kvern_session_answer *answer,
+                                            kvern_error *err);
+/* Appends options->prompt, which may be empty if the session is not, and what is generated after
+ * it. options->conversation, embed, pooling and window are the session's own. The request is the
+ * caller's to read to its end and to free; kvern_session_finish() must come before that and before
+ * anything else the session does. */
+KVERN_API kvern_status kvern_session_submit(kvern_session *session,
+                                            const kvern_request_options *options,
+                                            kvern_request **request, kvern_error *err);
+/* Takes what the finished request generated into the session; one that failed or was cancelled
+ * leaves the session as before. */
+KVERN_API kvern_status kvern_session_finish(kvern_session *session, kvern_request *request,
+                                            kvern_session_answer *answer, kvern_error *err);
+/* Back to the state after the first n_tokens. KVERN_LIMIT: it never had that many. */
+KVERN_API kvern_status kvern_session_rewind(kvern_session *session, size_t n_tokens,
+                                            kvern_error *err);
+/* Forgets all tokens, the KV and the last vector. */
+KVERN_API void kvern_session_reset(kvern_session *session);
+/* A new session with the same context, which shares its KV until one of them changes. */
+KVERN_API kvern_status kvern_session_fork(kvern_session *session, kvern_session **out,
+                                          kvern_error *err);
+
+/* Writes the session to a file by rename: its tokens, KV, last vector, and what model and machine
+ * they are of. */
+KVERN_API kvern_status kvern_session_save(kvern_session *session, const char *path,
+                                          kvern_error *err);
+/* Reads it back, in this process or another. KVERN_FORMAT: damaged; KVERN_UNSUPPORTED: of another
+ * model or kvern. KV of other kernels or another KV type is left: its tokens run again. */
+KVERN_API kvern_status kvern_session_restore(kvern_session **out, kvern_engine *engine,
+                                             const kvern_model *model, const char *path,
+                                             kvern_error *err);
 
 /* ---- making models --------------------------------------------------------------------- */
 

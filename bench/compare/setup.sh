@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes one virtual environment for each peer under .deps/peers, with pinned versions, because their
 # needs clash (the model builder of onnxruntime-genai wants transformers 5, optimum-intel another).
-# `sh bench/compare/setup.sh [llama] [genai] [openvino] [hf]`; with no argument: all. An environment
-# that was finished before is left alone. llama-cpp-python is compiled for this machine.
+# `sh bench/compare/setup.sh [llama] [genai] [openvino] [hf] [onnx] [ctranslate2]`; with no argument: all. An
+# environment that was finished before is left alone. llama-cpp-python is compiled for this machine. `onnx` and
+# `ctranslate2` serve embed.py only; `onnx` is also the environment of tests/golden/make_exports.py.
 set -eu
 cd "$(dirname "$0")/../.."
 peers=.deps/peers
@@ -49,10 +50,17 @@ setup_hf() {
     make_venv hf transformers==4.57.6 torch==2.13.0 gguf==0.19.0 safetensors==0.8.0 numpy==2.4.6 \
         sentencepiece==0.2.3 accelerate==1.15.0
 }
+setup_onnx() {
+    make_venv onnx optimum-onnx==0.1.0 onnxruntime==1.31.1 onnx==1.23.2 transformers==4.57.6 \
+        torch==2.13.0 accelerate==1.15.0 sentence-transformers==5.7.0 tokenizers==0.22.2 numpy==2.4.6
+}
+setup_ctranslate2() {
+    make_venv ctranslate2 ctranslate2==4.8.5 transformers==4.57.6 torch==2.13.0 numpy==2.4.6
+}
 
-for name in ${*:-hf llama genai openvino}; do
+for name in ${*:-hf llama genai openvino onnx ctranslate2}; do
     case $name in
-    hf | llama | genai | openvino) "setup_$name" ;;
+    hf | llama | genai | openvino | onnx | ctranslate2) "setup_$name" ;;
     *)
         echo "setup.sh: no peer named '$name'" >&2
         exit 2

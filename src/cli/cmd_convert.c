@@ -147,9 +147,11 @@ int cmd_pull(int argc, char **argv)
         .usage = "pull NAME | DIRECTORY [OPTIONS]",
         .summary = "Gets a model and makes it ready in the cache directory.",
         .details =
-            "NAME is smollm2, or OWNER/REPOSITORY of the model hub. DIRECTORY is a model that\n"
-            "another tool downloaded (config.json and safetensors, or a .gguf file).",
+            "NAME is smollm2 (generates), minilm (embeds), or OWNER/REPOSITORY of the model hub.\n"
+            "DIRECTORY is a model that another tool downloaded (config.json and safetensors, or a\n"
+            ".gguf file).",
         .examples = "  kvern pull smollm2\n"
+                    "  kvern pull minilm\n"
                     "  kvern pull ~/models/Qwen2.5-0.5B-Instruct --weights q4",
     };
     kvern_pull_options pull;

@@ -13,6 +13,7 @@
 #include "convert/gqa_export.h"
 #include "convert/onnx_model.h"
 #include "convert/safetensors.h"
+#include "convert/text_files.h"
 #include "convert/tokenizer_export.h"
 
 #include <dirent.h>
@@ -23,9 +24,7 @@
 
 enum {
     MAX_CONFIG_BYTES = 1 << 20,
-    MAX_TEMPLATE_BYTES = 1 << 20,
     MAX_INDEX_BYTES = 16 << 20,
-    MAX_TOKENIZER_BYTES = 128 << 20,
     MAX_SHARDS = 1024,
 };
 
@@ -235,19 +234,6 @@ static kvern_status open_sharded(struct checkpoint *checkpoint, const char *dire
     return status;
 }
 
-/* Reads a file that need not be there: *text stays NULL then. */
-static kvern_status read_optional(const char *directory, const char *name, size_t max_bytes,
-                                  char **text, kvern_error *err)
-{
-    char *path = path_join(directory, name);
-    kvern_status status = KVERN_OK;
-
-    if (file_exists(path))
-        status = file_read(path, max_bytes, text, NULL, err);
-    free(path);
-    return status;
-}
-
 static kvern_status read_config(struct checkpoint *checkpoint, const char *directory,
                                 kvern_error *err)
 {
@@ -257,8 +243,8 @@ static kvern_status read_config(struct checkpoint *checkpoint, const char *direc
     kvern_status status = file_read(path, MAX_CONFIG_BYTES, &text, NULL, err);
 
     if (status == KVERN_OK)
-        status =
-            read_optional(directory, "generation_config.json", MAX_CONFIG_BYTES, &generation, err);
+        status = text_file_read_optional(directory, "generation_config.json", MAX_CONFIG_BYTES,
+                                         &generation, err);
     if (status == KVERN_OK) {
         status = config_from_json(&checkpoint->config, text, generation, err);
         if (status != KVERN_OK)
@@ -267,46 +253,6 @@ static kvern_status read_config(struct checkpoint *checkpoint, const char *direc
     free(path);
     free(text);
     free(generation);
-    return status;
-}
-
-/* The template in tokenizer_config.json: a string, or a list of {name, template} with "default". */
-static char *find_template(const char *tokenizer_config)
-{
-    json_t *object = json_loads(tokenizer_config, 0, NULL);
-    const json_t *value = json_object_get(object, "chat_template");
-    const char *found = json_string_value(value);
-    char *copy = NULL;
-
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        const json_t *item = json_array_get(value, i);
-        const char *name = json_string_value(json_object_get(item, "name"));
-
-        if (name && strcmp(name, "default") == 0)
-            found = json_string_value(json_object_get(item, "template"));
-    }
-    if (found)
-        copy = copy_string_or_abort(found);
-    json_decref(object);
-    return copy;
-}
-
-static kvern_status read_texts(struct checkpoint *checkpoint, const char *directory,
-                               kvern_error *err)
-{
-    char *tokenizer_config = NULL;
-    kvern_status status = read_optional(directory, "tokenizer.json", MAX_TOKENIZER_BYTES,
-                                        &checkpoint->tokenizer_json, err);
-
-    if (status == KVERN_OK)
-        status = read_optional(directory, "chat_template.jinja", MAX_TEMPLATE_BYTES,
-                               &checkpoint->chat_template, err);
-    if (status == KVERN_OK && !checkpoint->chat_template)
-        status = read_optional(directory, "tokenizer_config.json", MAX_INDEX_BYTES,
-                               &tokenizer_config, err);
-    if (status == KVERN_OK && tokenizer_config)
-        checkpoint->chat_template = find_template(tokenizer_config);
-    free(tokenizer_config);
     return status;
 }
 
@@ -352,16 +298,18 @@ static kvern_status open_onnx(struct checkpoint *checkpoint, const char *path, k
     checkpoint->onnx = new_or_abort(sizeof *checkpoint->onnx);
     status = onnx_model_open(checkpoint->onnx, path, err);
     if (status == KVERN_OK)
-        status = read_optional(directory, "config.json", MAX_CONFIG_BYTES, &config, err);
+        status = text_file_read_optional(directory, "config.json", MAX_CONFIG_BYTES, &config, err);
+    if (status == KVERN_OK)
+        status = text_file_read_optional(directory, "generation_config.json", MAX_CONFIG_BYTES,
+                                         &generation, err);
     if (status == KVERN_OK)
         status =
-            read_optional(directory, "generation_config.json", MAX_CONFIG_BYTES, &generation, err);
-    if (status == KVERN_OK)
-        status = read_optional(directory, "genai_config.json", MAX_CONFIG_BYTES, &genai, err);
+            text_file_read_optional(directory, "genai_config.json", MAX_CONFIG_BYTES, &genai, err);
     if (status == KVERN_OK)
         status = gqa_export_read(checkpoint, &(struct gqa_texts){config, generation, genai}, err);
     if (status == KVERN_OK)
-        status = read_texts(checkpoint, directory, err);
+        status = text_files_read(directory, &checkpoint->tokenizer_json, &checkpoint->chat_template,
+                                 err);
     if (status != KVERN_OK)
         fail_in(err, status, "%s", path_base(path));
     free(config);
@@ -433,7 +381,8 @@ static kvern_status open_directory(struct checkpoint *checkpoint, const char *di
         status = add_safetensors(checkpoint, single, err);
     }
     if (status == KVERN_OK)
-        status = read_texts(checkpoint, directory, err);
+        status = text_files_read(directory, &checkpoint->tokenizer_json, &checkpoint->chat_template,
+                                 err);
 done:
     free(index);
     free(single);
@@ -455,7 +404,8 @@ static kvern_status open_single(struct checkpoint *checkpoint, const char *path,
         status = add_safetensors(checkpoint, path, err);
     }
     if (status == KVERN_OK)
-        status = read_texts(checkpoint, directory, err);
+        status = text_files_read(directory, &checkpoint->tokenizer_json, &checkpoint->chat_template,
+                                 err);
     free(directory);
     return status;
 }

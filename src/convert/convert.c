@@ -2,7 +2,8 @@
  *
  * kvern_convert: a checkpoint becomes a model directory. All files are written into TARGET.tmp-PID
  * beside the target, synced, and the directory is renamed at the end; whatever fails before that
- * takes the temporary directory with it. The graph is graph_decoder's matter, the weights pack's.
+ * takes the temporary directory with it. The graph is graph_decoder's or graph_encoder's matter,
+ * the weights pack's.
  */
 #include "base/error.h"
 #include "base/file.h"
@@ -10,7 +11,9 @@
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "convert/checkpoint.h"
+#include "convert/embedding_config.h"
 #include "convert/graph_decoder.h"
+#include "convert/graph_encoder.h"
 #include "convert/onnx_file.h"
 #include "kvern.h"
 #include "model/manifest.h"
@@ -33,7 +36,9 @@ enum { SPARE_BYTES = 8 << 20 }; /* graph, alignment, manifest: more than they ta
 struct conversion {
     const kvern_convert_options *options;
     struct checkpoint checkpoint;
-    struct decoder_plan plan;
+    struct decoder_plan decoder; /* zeroed for an encoder */
+    struct encoder_plan encoder; /* zeroed for a decoder */
+    size_t data_bytes;           /* of the plan there is */
     struct manifest manifest;
     char *target;    /* owned; without trailing slashes */
     char *parent;    /* owned; the directory the target stands in */
@@ -127,7 +132,7 @@ static kvern_status check_target(const struct conversion *c)
 
 static kvern_status check_space(const struct conversion *c)
 {
-    size_t n_bytes = c->plan.data_bytes + SPARE_BYTES;
+    size_t n_bytes = c->data_bytes + SPARE_BYTES;
     struct statvfs info;
 
     if (c->checkpoint.tokenizer_json)
@@ -192,36 +197,78 @@ static kvern_status make_temporary(struct conversion *c)
     return status;
 }
 
-static void describe(struct conversion *c)
+/* The plan, and with it all that the manifest says of the model but its files. */
+static kvern_status make_plan(struct conversion *c, enum weights_choice weights,
+                              enum weights_choice table)
 {
+    const struct checkpoint *checkpoint = &c->checkpoint;
     struct manifest *manifest = &c->manifest;
+    const char *weights_name;
+    kvern_status status;
 
-    snprintf(manifest->contract, sizeof manifest->contract, "paged");
-    snprintf(manifest->weights, sizeof manifest->weights, "%s", c->plan.weights);
-    snprintf(manifest->source_format, sizeof manifest->source_format, "%s", c->checkpoint.format);
-    manifest->kv_types = MANIFEST_KV_F16 | MANIFEST_KV_F32;
-    manifest->config = c->checkpoint.config;
-    manifest->n_parameters = c->plan.n_parameters;
+    manifest->config = checkpoint->config;
+    snprintf(manifest->source_format, sizeof manifest->source_format, "%s", checkpoint->format);
+    if (config_is_encoder(&checkpoint->config)) {
+        status = encoder_plan_make(&c->encoder, checkpoint, weights, table, c->err);
+        snprintf(manifest->contract, sizeof manifest->contract, "encoder");
+        manifest->config.first_position = 0; /* the graph's table has neither */
+        manifest->config.n_token_types = 0;
+        manifest->n_parameters = c->encoder.n_parameters;
+        weights_name = c->encoder.weights;
+        c->data_bytes = c->encoder.data_bytes;
+    } else {
+        status = decoder_plan_make(&c->decoder, checkpoint, weights, table, c->err);
+        snprintf(manifest->contract, sizeof manifest->contract, "paged");
+        manifest->kv_types = MANIFEST_KV_F16 | MANIFEST_KV_F32;
+        manifest->n_parameters = c->decoder.n_parameters;
+        weights_name = c->decoder.weights;
+        c->data_bytes = c->decoder.data_bytes;
+    }
+    if (status == KVERN_OK)
+        snprintf(manifest->weights, sizeof manifest->weights, "%s", weights_name);
+    return status;
+}
+
+/* What lies beside safetensors about embedding; a GGUF is alone. */
+static kvern_status read_embedding(struct conversion *c)
+{
+    const char *source = c->options->source;
+    size_t max_positions = c->checkpoint.config.max_positions;
+    char *directory;
+    kvern_status status;
+
+    if (strcmp(c->checkpoint.format, "safetensors") != 0)
+        return KVERN_OK;
+    if (directory_exists(source))
+        directory = copy_string_or_abort(source);
+    else if (path_base(source) == source)
+        directory = copy_string_or_abort(".");
+    else
+        directory = copy_bytes_or_abort(source, (size_t)(path_base(source) - source));
+    status = embedding_config_read(&c->manifest.embedding, directory, max_positions, c->err);
+    free(directory);
+    return status;
 }
 
 static kvern_status write_graph(struct conversion *c)
 {
-    struct decoder_progress progress = {
+    struct graph_progress progress = {
         .fn = c->options->on_progress,
         .user_data = c->options->on_progress_data,
-        .total_bytes = (int64_t)c->plan.data_bytes,
+        .total_bytes = (int64_t)c->data_bytes,
     };
     struct onnx_file *file = onnx_file_new(c->manifest.name);
     char *data_path = path_join(c->temporary, MANIFEST_DATA_FILE);
     char *graph_path = path_join(c->temporary, MANIFEST_GRAPH_FILE);
     kvern_status status;
 
-    describe(c);
     onnx_file_metadata(file, "kvern.contract", c->manifest.contract);
     onnx_file_metadata(file, "kvern.family", config_family_name(c->checkpoint.config.family));
     status = onnx_file_open_data(file, data_path, c->err);
-    if (status == KVERN_OK)
-        status = graph_decoder_write(&c->plan, file, &progress, c->err);
+    if (status == KVERN_OK && config_is_encoder(&c->checkpoint.config))
+        status = graph_encoder_write(&c->encoder, file, &progress, c->err);
+    else if (status == KVERN_OK)
+        status = graph_decoder_write(&c->decoder, file, &progress, c->err);
     if (status == KVERN_OK)
         status = onnx_file_write(file, graph_path, c->err);
     onnx_file_free(file);
@@ -252,7 +299,7 @@ static kvern_status write_manifest(struct conversion *c)
                            c->checkpoint.chat_template ? TEMPLATE_FILE : NULL};
     struct manifest *manifest = &c->manifest;
     kvern_status status = KVERN_OK;
-    int64_t n_bytes = (int64_t)c->plan.data_bytes;
+    int64_t n_bytes = (int64_t)c->data_bytes;
 
     if (c->options->on_progress && !c->options->on_progress("hashing the files", n_bytes, n_bytes,
                                                             c->options->on_progress_data))
@@ -322,7 +369,8 @@ static void conversion_clear(struct conversion *c, kvern_status status)
         log_warning("a partial model could not be removed: %s", ignored.message);
     if (status != KVERN_OK)
         remove_made_parents(c);
-    decoder_plan_clear(&c->plan);
+    decoder_plan_clear(&c->decoder);
+    encoder_plan_clear(&c->encoder);
     checkpoint_close(&c->checkpoint);
     free(c->temporary);
     free(c->parent);
@@ -350,7 +398,9 @@ kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *er
     if (status == KVERN_OK)
         status = checkpoint_open(&c.checkpoint, options->source, err);
     if (status == KVERN_OK)
-        status = name_source(&c, decoder_plan_make(&c.plan, &c.checkpoint, weights, table, err));
+        status = name_source(&c, make_plan(&c, weights, table));
+    if (status == KVERN_OK)
+        status = read_embedding(&c);
     if (status == KVERN_OK)
         status = make_parent(&c);
     if (status == KVERN_OK)

@@ -20,56 +20,36 @@ struct part {
     size_t n;
 };
 
-struct planner {
+struct decoder_planner {
+    struct planner base;
     struct decoder_plan *plan;
-    const struct checkpoint *checkpoint;
     enum weights_choice weights; /* of the layers */
     enum weights_choice table;   /* of the embedding table and the output layer */
+    const char *prefix;          /* of all names but lm_head's */
     size_t layer;
-    bool has_bits[33]; /* which widths are in use */
-    bool *is_used;     /* [checkpoint->n_tensors], owned */
-    kvern_error *err;
 };
 
-static kvern_status require(struct planner *planner, const char *name, size_t n_rows, size_t k,
-                            const struct tensor **tensor)
-{
-    kvern_status status =
-        checkpoint_require(planner->checkpoint, name, n_rows, k, tensor, planner->err);
-
-    if (status != KVERN_OK)
-        return status;
-    planner->is_used[*tensor - planner->checkpoint->tensors] = true;
-    planner->plan->n_parameters += (int64_t)(n_rows * k);
-    return KVERN_OK;
-}
-
-static kvern_status require_in_layer(struct planner *planner, const char *part, const char *suffix,
-                                     size_t n_rows, size_t k, const struct tensor **tensor)
+static kvern_status require(struct decoder_planner *planner, const char *part, size_t n_rows,
+                            size_t k, const struct tensor **tensor)
 {
     char name[MAX_NAME];
 
-    snprintf(name, sizeof name, "model.layers.%zu.%s.%s", planner->layer, part, suffix);
+    snprintf(name, sizeof name, "%s%s", planner->prefix, part);
+    return planner_require(&planner->base, name, n_rows, k, tensor);
+}
+
+static kvern_status require_in_layer(struct decoder_planner *planner, const char *part,
+                                     const char *suffix, size_t n_rows, size_t k,
+                                     const struct tensor **tensor)
+{
+    char name[MAX_NAME];
+
+    snprintf(name, sizeof name, "layers.%zu.%s.%s", planner->layer, part, suffix);
     return require(planner, name, n_rows, k, tensor);
 }
 
-static kvern_status plan_matrix(struct planner *planner, const struct tensor *const *parts,
-                                size_t n_parts, enum weights_choice choice, struct pack_plan *out)
-{
-    kvern_status status = pack_plan_make(out, parts, n_parts, choice, planner->err);
-    size_t n_bytes;
-
-    if (status != KVERN_OK)
-        return status;
-    n_bytes = out->data_bytes + out->scales_bytes * (out->has_mins ? 2 : 1);
-    if (!add_sizes(planner->plan->data_bytes, n_bytes, &planner->plan->data_bytes))
-        return fail(planner->err, KVERN_LIMIT, "the model is too large for this machine");
-    planner->has_bits[out->bits] = true;
-    return KVERN_OK;
-}
-
-static kvern_status plan_linear(struct planner *planner, const struct part *parts, size_t n_parts,
-                                size_t k, bool has_bias, struct decoder_linear *out)
+static kvern_status plan_linear(struct decoder_planner *planner, const struct part *parts,
+                                size_t n_parts, size_t k, bool has_bias, struct linear_plan *out)
 {
     const struct tensor *tensors[PACK_MAX_PARTS];
     kvern_status status = KVERN_OK;
@@ -81,13 +61,14 @@ static kvern_status plan_linear(struct planner *planner, const struct part *part
                 require_in_layer(planner, parts[i].name, "bias", 1, parts[i].n, &out->biases[i]);
     }
     if (status == KVERN_OK)
-        status = plan_matrix(planner, tensors, n_parts, planner->weights, &out->weight);
+        status =
+            planner_add_matrix(&planner->base, tensors, n_parts, planner->weights, &out->weight);
     return status;
 }
 
-static kvern_status plan_layer(struct planner *planner, struct decoder_layer *layer)
+static kvern_status plan_layer(struct decoder_planner *planner, struct decoder_layer *layer)
 {
-    const struct model_config *config = &planner->checkpoint->config;
+    const struct model_config *config = &planner->base.checkpoint->config;
     size_t hidden = config->hidden_size;
     size_t inner = config->intermediate_size;
     size_t q_size = config->n_heads * config->head_size;
@@ -127,58 +108,38 @@ static bool ends_with(const char *text, const char *end)
     return n_text >= n_end && !strcmp(text + n_text - n_end, end);
 }
 
-/* A weight that the graph has no place for (a bias the config does not tell of, an adapter) would
- * make a model that answers wrongly: it is refused, unless transformers ignores it too. */
-static kvern_status check_all_used(const struct planner *planner)
+/* What transformers ignores too. */
+static bool is_ignored(const struct checkpoint *checkpoint, const char *name)
 {
-    const struct checkpoint *checkpoint = planner->checkpoint;
-
-    for (size_t i = 0; i < checkpoint->n_tensors; i++) {
-        const char *name = checkpoint->tensors[i].name;
-        bool is_ignored = ends_with(name, ".rotary_emb.inv_freq") ||
-                          (checkpoint->config.is_tied && !strcmp(name, "lm_head.weight"));
-
-        if (!planner->is_used[i] && !is_ignored)
-            return fail(planner->err, KVERN_UNSUPPORTED,
-                        "the checkpoint holds %s, for which a %s model of this config has no place",
-                        name, config_family_name(checkpoint->config.family));
-    }
-    return KVERN_OK;
+    return ends_with(name, ".rotary_emb.inv_freq") ||
+           (checkpoint->config.is_tied && !strcmp(name, "lm_head.weight"));
 }
 
-static const char *name_weights(const struct planner *planner)
+static kvern_status plan_all(struct decoder_planner *planner)
 {
-    bool has_q4 = planner->has_bits[4];
-    bool has_q8 = planner->has_bits[8];
-    bool has_f32 = planner->has_bits[32];
-
-    if (has_q4 + has_q8 + has_f32 > 1)
-        return "mixed";
-    return has_q4 ? "q4" : has_q8 ? "q8" : "f32";
-}
-
-static kvern_status plan_all(struct planner *planner)
-{
-    const struct model_config *config = &planner->checkpoint->config;
+    const struct model_config *config = &planner->base.checkpoint->config;
     struct decoder_plan *plan = planner->plan;
     const struct tensor *table;
     kvern_status status;
 
-    status = require(planner, "model.embed_tokens.weight", config->vocab_size, config->hidden_size,
-                     &table);
+    /* embedding models (Qwen3-Embedding) are stored without a head and without this prefix */
+    planner->prefix =
+        checkpoint_find(planner->base.checkpoint, "embed_tokens.weight") ? "" : "model.";
+    status =
+        require(planner, "embed_tokens.weight", config->vocab_size, config->hidden_size, &table);
     if (status == KVERN_OK)
-        status = plan_matrix(planner, &table, 1, planner->table, &plan->embedding);
+        status = planner_add_matrix(&planner->base, &table, 1, planner->table, &plan->embedding);
     for (; planner->layer < config->n_layers && status == KVERN_OK; planner->layer++)
         status = plan_layer(planner, &plan->layers[planner->layer]);
     if (status == KVERN_OK)
-        status = require(planner, "model.norm.weight", 1, config->hidden_size, &plan->final_norm);
+        status = require(planner, "norm.weight", 1, config->hidden_size, &plan->final_norm);
     if (status == KVERN_OK && !config->is_tied)
-        status =
-            require(planner, "lm_head.weight", config->vocab_size, config->hidden_size, &table);
+        status = planner_require(&planner->base, "lm_head.weight", config->vocab_size,
+                                 config->hidden_size, &table);
     if (status == KVERN_OK && !config->is_tied)
-        status = plan_matrix(planner, &table, 1, planner->table, &plan->lm_head);
+        status = planner_add_matrix(&planner->base, &table, 1, planner->table, &plan->lm_head);
     if (status == KVERN_OK)
-        status = check_all_used(planner);
+        status = planner_check_all_used(&planner->base, is_ignored);
     return status;
 }
 
@@ -187,19 +148,21 @@ kvern_status decoder_plan_make(struct decoder_plan *plan, const struct checkpoin
                                kvern_error *err)
 {
     size_t n_layers = checkpoint->config.n_layers;
-    struct planner planner = {
-        .plan = plan, .checkpoint = checkpoint, .weights = weights, .table = table, .err = err};
-    kvern_status status;
+    struct decoder_planner planner = {.plan = plan, .weights = weights, .table = table};
+    kvern_status status = planner_init(&planner.base, checkpoint, err);
 
     *plan = (struct decoder_plan){.checkpoint = checkpoint};
+    if (status != KVERN_OK)
+        return status;
     plan->layers = try_new(n_layers, sizeof *plan->layers);
-    planner.is_used = try_new(checkpoint->n_tensors, sizeof *planner.is_used);
-    if (plan->layers && planner.is_used)
+    if (plan->layers)
         status = plan_all(&planner);
     else
         status = fail(err, KVERN_MEMORY, "out of memory for %zu layers", n_layers);
-    plan->weights = name_weights(&planner);
-    free(planner.is_used);
+    plan->n_parameters = planner.base.n_parameters;
+    plan->data_bytes = planner.base.data_bytes;
+    plan->weights = planner_name_weights(&planner.base);
+    planner_clear(&planner.base);
     if (status != KVERN_OK)
         decoder_plan_clear(plan);
     return status;

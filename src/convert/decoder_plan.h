@@ -9,26 +9,21 @@
 
 #include "convert/checkpoint.h"
 #include "convert/pack.h"
+#include "convert/planner.h"
 #include "kvern.h"
 
 #include <stddef.h>
 #include <stdint.h>
-
-/* A Linear: the stacked matrices and, for each, its bias. */
-struct decoder_linear {
-    struct pack_plan weight;
-    const struct tensor *biases[PACK_MAX_PARTS]; /* [weight.n_parts], all NULL without bias */
-};
 
 struct decoder_layer {
     const struct tensor *input_norm; /* [hidden] */
     const struct tensor *post_norm;  /* [hidden] */
     const struct tensor *q_norm;     /* [head_size], or NULL */
     const struct tensor *k_norm;     /* [head_size], or NULL */
-    struct decoder_linear qkv;       /* q, k and v rows: N = (H + 2 Hkv) D */
-    struct decoder_linear o;
-    struct decoder_linear gate_up; /* gate rows first: N = 2 I */
-    struct decoder_linear down;
+    struct linear_plan qkv;          /* q, k and v rows: N = (H + 2 Hkv) D */
+    struct linear_plan o;
+    struct linear_plan gate_up; /* gate rows first: N = 2 I */
+    struct linear_plan down;
 };
 
 struct decoder_plan {

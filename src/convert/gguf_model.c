@@ -100,7 +100,8 @@ static void read_family(struct reader *reader, struct model_config *config)
     }
     snprintf(reader->architecture, sizeof reader->architecture, "%.*s",
              (int)(name.n_bytes < 31 ? name.n_bytes : 31), name.bytes);
-    if (!config_family_from_name(reader->architecture, &config->family))
+    if (!config_family_from_name(reader->architecture, &config->family) ||
+        config_is_encoder(config))
         reader->status = fail(reader->err, KVERN_UNSUPPORTED,
                               "GGUF architecture \"%s\" is not supported (llama, qwen2 and qwen3 "
                               "are)",
@@ -205,7 +206,7 @@ kvern_status gguf_model_config(const struct gguf *gguf, struct model_config *con
     read.has_o_bias = find_tensor(gguf, "blk.0.attn_output.bias") != NULL;
     read.has_mlp_bias = find_tensor(gguf, "blk.0.ffn_gate.bias") != NULL;
     read.has_qk_norm = find_tensor(gguf, "blk.0.attn_q_norm.weight") != NULL;
-    read.activation = ACTIVATION_SILU;
+    read.activation = MODEL_ACTIVATION_SILU;
     read_rope(&reader, &read);
     read_special_ids(&reader, &read);
     if (reader.status == KVERN_OK)

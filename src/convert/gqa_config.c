@@ -9,7 +9,7 @@
 #include "convert/gqa_config.h"
 
 #include "base/error.h"
-#include "convert/half.h"
+#include "base/half.h"
 
 #include <jansson.h>
 #include <math.h>

@@ -129,7 +129,7 @@ static const struct onnx_graph_value *find_activation(struct gqa_walk *walk,
 
     if (!node)
         return NULL;
-    *kind = ACTIVATION_SILU;
+    *kind = MODEL_ACTIVATION_SILU;
     if (graph_node_is(node, "", "Mul")) {
         for (size_t i = 0; i < 2 && !inner; i++) {
             const struct onnx_graph_node *gate = gqa_maker(walk, graph_node_input(node, i));
@@ -146,11 +146,11 @@ static const struct onnx_graph_value *find_activation(struct gqa_walk *walk,
                (graph_node_is(node, "", "Swish") && graph_node_float(node, "alpha", 1) == 1)) {
         inner = gqa_origin(walk, graph_node_input(node, 0));
     } else if (graph_node_is(node, MICROSOFT, "FastGelu") && !graph_node_input(node, 1)) {
-        *kind = ACTIVATION_GELU;
+        *kind = MODEL_ACTIVATION_GELU_TANH;
         inner = gqa_origin(walk, graph_node_input(node, 0));
     } else if (graph_node_is(node, "", "Gelu")) {
         attribute = graph_node_attribute(node, "approximate");
-        *kind = ACTIVATION_GELU;
+        *kind = MODEL_ACTIVATION_GELU_TANH;
         if (attribute && attribute->s && strcmp(attribute->s, "tanh") == 0)
             inner = gqa_origin(walk, graph_node_input(node, 0));
     }
@@ -193,7 +193,7 @@ static kvern_status read_mlp(struct gqa_walk *walk, struct gqa_graph *out,
 {
     const struct onnx_graph_value *gate = NULL, *up = NULL;
     const struct onnx_graph_node *node;
-    enum model_activation kind = ACTIVATION_SILU;
+    enum model_activation kind = MODEL_ACTIVATION_SILU;
     kvern_status status = gqa_read_linear(walk, value, reader, &layer->down);
 
     if (status != KVERN_OK)

@@ -8,22 +8,13 @@
 #define KVERN_CONVERT_GRAPH_DECODER_H
 
 #include "convert/decoder_plan.h"
+#include "convert/graph_writer.h"
 #include "convert/onnx_file.h"
 #include "kvern.h"
-
-#include <stdint.h>
-
-/* What the writing tells and asks: NULL `fn` is fine. */
-struct decoder_progress {
-    kvern_progress_fn fn;
-    void *user_data;
-    int64_t done_bytes;
-    int64_t total_bytes;
-};
 
 /* Puts the whole graph into `file`, whose data file is open. KVERN_CANCELLED if progress->fn said
  * stop. */
 kvern_status graph_decoder_write(const struct decoder_plan *plan, struct onnx_file *file,
-                                 struct decoder_progress *progress, kvern_error *err);
+                                 struct graph_progress *progress, kvern_error *err);
 
 #endif

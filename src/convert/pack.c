@@ -7,8 +7,8 @@
 #include "convert/pack.h"
 
 #include "base/error.h"
+#include "base/half.h"
 #include "base/memory.h"
-#include "convert/half.h"
 #include "convert/quantize.h"
 
 #include <stdlib.h>
@@ -118,6 +118,14 @@ static bool all_finite(const uint16_t *halves, size_t n)
     return finite;
 }
 
+static void read_values(const struct pack_plan *plan, const struct tensor *part, size_t row,
+                        float *values)
+{
+    tensor_read_row(part, row, values);
+    for (size_t i = 0; plan->k_scale && i < plan->k; i++)
+        values[i] *= plan->k_scale[i];
+}
+
 /* Integers, scales and mins of one source row, in the plan's bits. */
 static bool read_column(const struct pack_plan *plan, const struct tensor *part, size_t row,
                         struct column *column)
@@ -125,7 +133,7 @@ static bool read_column(const struct pack_plan *plan, const struct tensor *part,
     size_t n_groups = plan->k / PACKED_GROUP;
     size_t step = plan->group / PACKED_GROUP;
 
-    if (tensor_groups(part).bits == plan->bits) {
+    if (tensor_groups(part).bits == plan->bits && !plan->k_scale) {
         if (!tensor_read_groups(part, row, column->q, column->scales, column->mins) &&
             /* without mins, those of Q4_0 are not stored and need not fit */
             !(plan->bits == 4 && !plan->has_mins))
@@ -135,7 +143,7 @@ static bool read_column(const struct pack_plan *plan, const struct tensor *part,
         return all_finite(column->scales, plan->k / plan->group) &&
                (!plan->has_mins || all_finite(column->mins, n_groups));
     }
-    tensor_read_row(part, row, column->values);
+    read_values(plan, part, row, column->values);
     if (plan->bits == 8)
         return quantize_row_q8(column->values, plan->k, column->q, column->scales);
     if (plan->group == PACKED_WIDE_GROUP)
@@ -209,7 +217,7 @@ static kvern_status write_column(const struct pack_plan *plan, size_t n, struct 
     size_t at = n % PACKED_TILE;
 
     if (plan->bits == 32) {
-        tensor_read_row(part, row, column->values);
+        read_values(plan, part, row, column->values);
         if (!are_finite(column->values, plan->k))
             return fail(err, KVERN_FORMAT, "row %zu of %s holds a value that is not finite", row,
                         part->name);

@@ -29,8 +29,9 @@ struct pack_plan {
     size_t n_parts;
     int bits; /* 4, 8 or 32 */
     bool has_mins;
-    size_t group; /* 32 or 64; what bits 32 has no use for is 32 */
-    size_t n;     /* rows of all parts */
+    size_t group;         /* 32 or 64; what bits 32 has no use for is 32 */
+    const float *k_scale; /* [k], not owned: every row is multiplied by it; NULL: as it is */
+    size_t n;             /* rows of all parts */
     size_t k;
     size_t n_tiles;      /* packed_n_tiles(n) */
     size_t tile_bytes;   /* of data, one tile */

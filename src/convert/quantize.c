@@ -7,7 +7,7 @@
  */
 #include "convert/quantize.h"
 
-#include "convert/half.h"
+#include "base/half.h"
 #include "ops/packed.h"
 
 enum { GROUP = PACKED_GROUP, MAX_Q4 = 15, N_CANDIDATES = 8 };

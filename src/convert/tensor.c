@@ -7,8 +7,8 @@
  */
 #include "convert/tensor.h"
 
+#include "base/half.h"
 #include "base/memory.h"
-#include "convert/half.h"
 
 #include <assert.h>
 #include <string.h>

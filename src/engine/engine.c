@@ -82,6 +82,55 @@ static bool is_idle(const kvern_engine *e)
     return e->scheduler.waiting.n == 0 && e->scheduler.running.n == 0;
 }
 
+static void take_request(kvern_engine *e, struct inbox_item *item)
+{
+    scheduler_add(&e->scheduler, &((kvern_request *)item)->sequence);
+}
+
+struct call {
+    struct inbox_item item; /* first */
+    kvern_status (*fn)(const struct engine_parts *parts, void *data, kvern_error *err);
+    void *data;
+    kvern_error *err;
+    kvern_status status;
+    struct queue_item answer;
+    struct queue answers; /* `answer` comes here when it is done */
+};
+
+static void take_call(kvern_engine *e, struct inbox_item *item)
+{
+    struct call *call = (struct call *)item;
+    const struct engine_parts parts = {.scheduler = &e->scheduler, .runner = e->runner};
+
+    call->status = call->fn(&parts, call->data, call->err);
+    publish_stats(e);
+    queue_push(&call->answers, &call->answer);
+}
+
+kvern_status engine_call(kvern_engine *engine,
+                         kvern_status (*fn)(const struct engine_parts *parts, void *data,
+                                            kvern_error *err),
+                         void *data, kvern_error *err)
+{
+    struct call call = {.item.take = take_call, .fn = fn, .data = data, .err = err};
+
+    queue_init(&call.answers);
+    queue_push(&engine->inbox, &call.item.item);
+    queue_pop(&call.answers, -1);
+    queue_clear(&call.answers);
+    return call.status;
+}
+
+const char *engine_kv_kind(const kvern_engine *engine)
+{
+    return engine->limits.kv_kind;
+}
+
+kvern_pooling engine_pooling(const kvern_engine *engine)
+{
+    return engine->limits.pooling;
+}
+
 /* Takes submitted and cancelled requests; sleeps until there is something to run. false: the engine
  * is being closed and holds no request any more. */
 static bool engine_wait(kvern_engine *e)
@@ -94,7 +143,7 @@ static bool engine_wait(kvern_engine *e)
         /* before the inbox is emptied: what was submitted before the close is then seen here */
         is_closing = queue_is_closed(&e->inbox);
         for (item = item ? item : queue_pop(&e->inbox, 0); item; item = queue_pop(&e->inbox, 0))
-            scheduler_add(&e->scheduler, &((kvern_request *)item)->sequence);
+            ((struct inbox_item *)item)->take(e, (struct inbox_item *)item);
         drop_cancelled(e, &e->scheduler.waiting, is_closing);
         drop_cancelled(e, &e->scheduler.running, is_closing);
     } while (is_idle(e) && !is_closing);
@@ -123,25 +172,32 @@ static void count_step(kvern_engine *e, const struct plan *plan)
     pthread_mutex_unlock(&e->stats_mutex);
 }
 
-/* One sequence's part of a step that succeeded; logits [item->n_logit_rows, vocab_size]. */
-static void commit_item(kvern_engine *e, const struct plan_item *item, const float *logits)
+/* One sequence's part of a step that succeeded; rows [item->n_rows, row_size] of hidden states if
+ * it wants those, else of logits. */
+static void commit_item(kvern_engine *e, const struct plan_item *item, const float *rows,
+                        size_t row_size)
 {
     struct sequence *sequence = item->sequence;
     kvern_request *request = request_of(sequence);
-    size_t vocab_size = e->runner->vocab_size;
     kvern_finish how = KVERN_FINISH_NONE;
     int32_t token = 0;
     kvern_error error;
     kvern_status status;
 
     sequence->n_computed += item->n_tokens;
-    status = request_see_logits(request, logits, item->n_logit_rows, vocab_size, &error);
+    if (request->is_embedding) {
+        how = request_pool(request, rows, item->n_rows, row_size);
+        if (how != KVERN_FINISH_NONE)
+            finish(e, sequence, how, NULL);
+        return;
+    }
+    status = request_see_logits(request, rows, item->n_rows, row_size, &error);
     if (status == KVERN_OK && sequence->n_computed < sequence->n_tokens)
         return;
     if (status == KVERN_OK)
-        status = sampler_pick(&e->sampler, &request->sampling,
-                              logits + (item->n_logit_rows - 1) * vocab_size, sequence->tokens,
-                              sequence->n_tokens, sequence_n_generated(sequence), &token, &error);
+        status = sampler_pick(&e->sampler, &request->sampling, rows + (item->n_rows - 1) * row_size,
+                              sequence->tokens, sequence->n_tokens, sequence_n_generated(sequence),
+                              &token, &error);
     if (status != KVERN_OK) {
         finish(e, sequence, KVERN_FINISH_ERROR, &error);
         return;
@@ -151,12 +207,25 @@ static void commit_item(kvern_engine *e, const struct plan_item *item, const flo
         finish(e, sequence, how, NULL);
 }
 
-static void commit_plan(kvern_engine *e, const struct plan *plan, const float *logits)
+static void commit_plan(kvern_engine *e, const struct plan *plan,
+                        const struct runner_output *output)
 {
+    const float *logits = output->logits;
+    size_t n_rows = 0; /* of the output rows */
+
     count_step(e, plan);
     for (size_t i = 0; i < plan->n_items; i++) {
-        commit_item(e, &plan->items[i], logits);
-        logits += plan->items[i].n_logit_rows * e->runner->vocab_size;
+        const struct plan_item *item = &plan->items[i];
+        size_t n = item->n_rows; /* the sequence may be gone after commit_item */
+
+        if (item->sequence->wants_hidden) {
+            commit_item(e, item, output->hidden + n_rows * e->runner->hidden_size,
+                        e->runner->hidden_size);
+        } else {
+            commit_item(e, item, logits, e->runner->vocab_size);
+            logits += n * e->runner->vocab_size;
+        }
+        n_rows += n;
     }
 }
 
@@ -164,25 +233,26 @@ static void commit_plan(kvern_engine *e, const struct plan *plan, const float *l
 static void run_one_by_one(kvern_engine *e, const struct plan *plan)
 {
     for (size_t i = 0; i < plan->n_items; i++) {
-        const float *logits = NULL;
+        struct runner_output output = {0};
         kvern_error error = {0};
 
         e->single.items[0] = plan->items[i];
         e->single.n_items = 1;
         batch_fill(&e->batch, &e->single);
-        if (e->runner->run(e->runner, &e->batch, &logits, &error) == KVERN_OK)
-            commit_plan(e, &e->single, logits);
+        if (e->runner->run(e->runner, &e->batch, &output, &error) == KVERN_OK)
+            commit_plan(e, &e->single, &output);
         else
             finish(e, plan->items[i].sequence, KVERN_FINISH_ERROR, &error);
     }
 }
 
 /* Samples, delivers tokens and text, drops what has finished or failed. */
-static void engine_commit(kvern_engine *e, const struct plan *plan, const float *logits,
-                          kvern_status status, const kvern_error *error)
+static void engine_commit(kvern_engine *e, const struct plan *plan,
+                          const struct runner_output *output, kvern_status status,
+                          const kvern_error *error)
 {
     if (status == KVERN_OK)
-        commit_plan(e, plan, logits);
+        commit_plan(e, plan, output);
     else if (plan->n_items == 1)
         finish(e, plan->items[0].sequence, KVERN_FINISH_ERROR, error);
     else
@@ -213,13 +283,13 @@ static void *engine_loop(void *argument)
     kvern_engine *e = argument;
 
     while (engine_wait(e)) {
-        const float *logits = NULL;
+        struct runner_output output = {0};
         kvern_error error = {0};
 
         engine_plan(e);
         batch_fill(&e->batch, &e->plan);
-        kvern_status status = e->runner->run(e->runner, &e->batch, &logits, &error);
-        engine_commit(e, &e->plan, logits, status, &error);
+        kvern_status status = e->runner->run(e->runner, &e->batch, &output, &error);
+        engine_commit(e, &e->plan, &output, status, &error);
     }
     return NULL;
 }
@@ -234,21 +304,25 @@ static kvern_status make_parts(kvern_engine *e, kvern_error *err)
 {
     const struct runner *runner = e->runner;
     size_t n_rows = SCORING_BYTES / (runner->vocab_size * sizeof(float));
+    bool has_no_kv = runner->n_kv_blocks == 0;
     struct scheduler_limits limits = {
         .step_tokens = e->limits.step_tokens,
         .max_running = e->limits.max_sequences,
         .max_context = or_default(e->limits.max_context, SIZE_MAX),
-        .prefill_chunk = e->limits.prefill_chunk,
+        .prefill_chunk = has_no_kv ? e->limits.max_context : e->limits.prefill_chunk,
         .scoring_rows = n_rows ? n_rows : 1,
+        .has_fixed_chunks = runner->has_fixed_chunks || has_no_kv,
+        .has_no_kv = has_no_kv,
     };
-    kvern_status status = scheduler_init(&e->scheduler, &limits, runner->n_kv_blocks, err);
+    kvern_status status =
+        scheduler_init(&e->scheduler, &limits, has_no_kv ? 1 : runner->n_kv_blocks, err);
 
     if (status == KVERN_OK)
         status = plan_init(&e->plan, limits.max_running, err);
     if (status == KVERN_OK)
         status = plan_init(&e->single, 1, err);
     if (status == KVERN_OK)
-        status = batch_init(&e->batch, limits.step_tokens, limits.max_running,
+        status = batch_init(&e->batch, scheduler_max_step_tokens(&e->scheduler), limits.max_running,
                             kv_blocks_for_tokens(e->scheduler.limits.max_context), err);
     if (status == KVERN_OK)
         status = sampler_init(&e->sampler, runner->vocab_size, err);
@@ -280,6 +354,8 @@ kvern_status engine_new(kvern_engine **out, struct runner *runner,
     e->limits.step_tokens = or_default(limits->step_tokens, DEFAULT_STEP_TOKENS);
     e->limits.max_sequences = or_default(limits->max_sequences, DEFAULT_MAX_SEQUENCES);
     e->limits.max_waiting = or_default(limits->max_waiting, DEFAULT_MAX_WAITING);
+    if (limits->pooling == KVERN_POOLING_MODEL)
+        e->limits.pooling = KVERN_POOLING_LAST;
     if (maker)
         e->maker = *maker;
     queue_init(&e->inbox);
@@ -313,12 +389,15 @@ void kvern_engine_options_init(kvern_engine_options *options)
 
 void kvern_engine_close(kvern_engine *engine)
 {
+    struct runner *runner;
+
     if (!engine)
         return;
     queue_close(&engine->inbox);
     pthread_join(engine->thread, NULL);
-    engine->runner->free(engine->runner);
-    free_parts(engine);
+    runner = engine->runner;
+    free_parts(engine); /* the KV that is kept may be the runner's */
+    runner->free(runner);
 }
 
 void kvern_engine_get_stats(kvern_engine *engine, kvern_engine_stats *stats)
@@ -329,14 +408,39 @@ void kvern_engine_get_stats(kvern_engine *engine, kvern_engine_stats *stats)
     stats->n_waiting = (int32_t)atomic_load(&engine->n_waiting);
 }
 
-/* max_tokens, or what is left of the context: one token even after a prompt that fills it. */
+/* max_tokens, or what is left of the context: one token even after a prompt that fills it. An
+ * embedding counts as a prompt whose one generated token is never chosen. */
 static size_t tokens_to_generate(const kvern_engine *engine, const kvern_request_options *options)
 {
     size_t max_context = engine->scheduler.limits.max_context;
 
+    if (options->embed)
+        return 1;
     if (options->max_tokens > 0)
         return (size_t)options->max_tokens;
+    if (options->window > 0)
+        return max_context;
     return options->n_prompt < max_context ? max_context - options->n_prompt : 1;
+}
+
+static kvern_status set_window(const kvern_engine *engine, const kvern_request_options *options,
+                               struct sequence_window *window, kvern_error *err)
+{
+    *window = (struct sequence_window){0};
+    if (options->window == 0)
+        return KVERN_OK;
+    if (options->window < 2 * KV_BLOCK_TOKENS || options->sink_tokens < 0)
+        return fail(err, KVERN_INVALID,
+                    "a window of %d tokens with %d sink tokens cannot slide; a window is at least "
+                    "%d tokens and sinks at least 0",
+                    options->window, options->sink_tokens, 2 * KV_BLOCK_TOKENS);
+    if (!engine->runner->keeps_positions)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "this model takes no position_ids, so its positions cannot go on past a window "
+                    "that slides");
+    window->n_sinks = kv_blocks_for_tokens((size_t)options->sink_tokens);
+    window->n_blocks = window->n_sinks + (size_t)options->window / KV_BLOCK_TOKENS;
+    return KVERN_OK;
 }
 
 kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *options,
@@ -344,6 +448,15 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
 {
     size_t max_waiting = engine->limits.max_waiting;
     size_t max_tokens = tokens_to_generate(engine, options);
+    const struct request_model model = {
+        .vocab_size = engine->runner->vocab_size,
+        .has_no_logits = engine->runner->has_no_logits,
+        .pools_itself = engine->runner->pools_itself,
+        .hidden_size = engine->runner->hidden_size,
+        .pooling = engine->limits.pooling,
+        .maker = engine->maker.make ? &engine->maker : NULL,
+    };
+    struct sequence_window window;
     kvern_request *request = NULL;
     kvern_status status;
 
@@ -352,7 +465,12 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
     if (options->max_tokens < 0)
         return fail(err, KVERN_INVALID, "max_tokens is %d; it must be 0 (no limit) or more",
                     options->max_tokens);
-    status = scheduler_accepts(&engine->scheduler, options->n_prompt, max_tokens, err);
+    if (engine->runner->has_no_logits && !options->embed)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "this model is an encoder: it embeds texts, it generates none");
+    status = set_window(engine, options, &window, err);
+    if (status == KVERN_OK)
+        status = scheduler_accepts(&engine->scheduler, options->n_prompt, max_tokens, &window, err);
     if (status != KVERN_OK)
         return status;
     if (atomic_fetch_add(&engine->n_waiting, 1) >= max_waiting) {
@@ -360,13 +478,14 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
         return fail(err, KVERN_BUSY, "%zu requests are waiting, which is the most allowed",
                     max_waiting);
     }
-    status = request_new(&request, options, max_tokens, engine->runner->vocab_size,
-                         engine->maker.make ? &engine->maker : NULL, err);
+    status = request_new(&request, options, max_tokens, &model, err);
     if (status != KVERN_OK) {
         atomic_fetch_sub(&engine->n_waiting, 1);
         return status;
     }
+    request->sequence.window = window;
     *out = request;
-    queue_push(&engine->inbox, &request->item);
+    request->item.take = take_request;
+    queue_push(&engine->inbox, &request->item.item);
     return KVERN_OK;
 }

@@ -8,10 +8,13 @@
 #include "engine/engine.h"
 #include "engine/kv_blocks.h"
 #include "engine/machine.h"
+#include "engine/runner_cached.h"
+#include "engine/runner_encoder.h"
 #include "engine/runner_paged.h"
 #include "model/model.h"
 #include "ops/kernels/kernels.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +22,7 @@ enum {
     DEFAULT_MAX_SEQUENCES = 64,
     DEFAULT_TOKENS_PER_SEQUENCE = 2048,
     MAX_THREADS = 1024,
+    ENCODER_STEP_TOKENS = 4096,
 };
 
 static kvern_status check_options(const kvern_engine_options *options, kvern_error *err)
@@ -112,6 +116,78 @@ static kvern_status make_decoder(const void *context, struct text_decoder *out, 
     return KVERN_OK;
 }
 
+/* Of a KV element: an export has its own type. */
+static size_t value_bytes(const kvern_model *model, const kvern_engine_options *options)
+{
+    if (model->is_export)
+        return model->export.kv_type == EXPORT_F16 ? 2 : 4;
+    return options->kv_type && strcmp(options->kv_type, "f32") == 0 ? 4 : 2;
+}
+
+static kvern_pooling default_pooling(const kvern_model *model)
+{
+    kvern_pooling stated = KVERN_POOLING_MODEL;
+
+    if (model->is_export && model->export.is_pooled)
+        return KVERN_POOLING_CLS;
+    if (kvern_pooling_from_name(model->manifest.embedding.pooling, &stated))
+        return stated;
+    if (model->is_export && model->export.hidden[0] == '\0')
+        return KVERN_POOLING_LOGITS512;
+    return model_is_encoder(model) ? KVERN_POOLING_MEAN : KVERN_POOLING_LAST;
+}
+
+/* Tokens of one sequence or text: the model's, or less. */
+static size_t context_limit(const kvern_model *model, const kvern_engine_options *options)
+{
+    size_t max_context = model->manifest.config.max_positions;
+
+    if (model_is_encoder(model) && model->manifest.embedding.max_tokens > 0)
+        max_context = model->manifest.embedding.max_tokens;
+    if (options->max_context > 0 && (size_t)options->max_context < max_context)
+        max_context = (size_t)options->max_context;
+    return max_context;
+}
+
+/* Texts of an encoder come whole, and many of them at once keep all threads at work. */
+static size_t step_tokens(const kvern_model *model, const kvern_engine_options *options)
+{
+    if (options->step_tokens == 0 && model_is_encoder(model))
+        return ENCODER_STEP_TOKENS;
+    return (size_t)options->step_tokens;
+}
+
+static kvern_status open_runner(struct runner **out, const kvern_model *model,
+                                const kvern_engine_options *options, const struct kv_layout *layout,
+                                size_t n_blocks, int n_threads, kvern_error *err)
+{
+    const struct model_config *config = &model->manifest.config;
+
+    if (!model->is_export && model_is_encoder(model))
+        return runner_encoder_open(out, model->graph, config, n_threads, err);
+    if (!model->is_export)
+        return runner_paged_open(out, model->graph, config, layout, n_blocks, n_threads, err);
+    if (model_is_encoder(model))
+        return runner_encoder_open_export(out, model->graph, &model->export, config, n_threads,
+                                          options->provider, err);
+    return runner_cached_open(out, model->graph, &model->export, config, layout, n_blocks,
+                              n_threads, options->provider, err);
+}
+
+static kvern_status check_provider(const kvern_model *model, const char *provider, kvern_error *err)
+{
+    if (!provider || strcmp(provider, "cpu") == 0)
+        return KVERN_OK;
+    if (strcmp(provider, "cuda") != 0)
+        return fail(err, KVERN_INVALID, "provider is '%s', not cpu or cuda", provider);
+    if (!model->is_export)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "provider cuda runs ONNX exports as they are; %s is in kvern's own form, whose "
+                    "operators run on the CPU",
+                    model->manifest.name);
+    return KVERN_OK;
+}
+
 kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
                                const kvern_engine_options *options, kvern_error *err)
 {
@@ -126,6 +202,8 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
     if (!options)
         options = &defaults;
     status = check_options(options, err);
+    if (status == KVERN_OK)
+        status = check_provider(model, options->provider, err);
     if (status != KVERN_OK)
         return status;
     if (!kernels)
@@ -137,29 +215,32 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
         .n_layers = config->n_layers,
         .n_kv_heads = config->n_kv_heads,
         .head_size = config->head_size,
-        .value_bytes = options->kv_type && strcmp(options->kv_type, "f32") == 0 ? 4 : 2,
+        .value_bytes = value_bytes(model, options),
     };
-    size_t max_context = config->max_positions;
-    if (options->max_context > 0 && (size_t)options->max_context < max_context)
-        max_context = (size_t)options->max_context;
-    status = choose_blocks(options, &layout, max_context, &n_blocks, err);
-    if (status != KVERN_OK)
-        return status;
-    if (max_context > n_blocks * KV_BLOCK_TOKENS)
-        max_context = n_blocks * KV_BLOCK_TOKENS;
+    size_t max_context = context_limit(model, options);
+    if (!model_is_encoder(model)) {
+        status = choose_blocks(options, &layout, max_context, &n_blocks, err);
+        if (status != KVERN_OK)
+            return status;
+        if (max_context > n_blocks * KV_BLOCK_TOKENS)
+            max_context = n_blocks * KV_BLOCK_TOKENS;
+    }
 
     struct engine_limits limits = {
-        .step_tokens = (size_t)options->step_tokens,
+        .step_tokens = step_tokens(model, options),
         .prefill_chunk = (size_t)options->prefill_chunk,
         .max_sequences = (size_t)options->max_sequences,
         .max_waiting = (size_t)options->max_waiting,
         .max_context = max_context,
         .n_threads = options->n_threads > 0 ? options->n_threads : kvern_default_threads(),
         .isa = kernels->name,
+        .pooling = default_pooling(model),
     };
+    snprintf(limits.kv_kind, sizeof limits.kv_kind, "%s %s %zux%zux%zu of %zu bytes",
+             model->manifest.contract, model->is_export ? "onnx" : kernels->name, layout.n_layers,
+             layout.n_kv_heads, layout.head_size, layout.value_bytes);
     const struct text_decoder_maker maker = {.make = make_decoder, .context = model->tokenizer};
-    status = runner_paged_open(&runner, model->directory, config->vocab_size, &layout, n_blocks,
-                               limits.n_threads, err);
+    status = open_runner(&runner, model, options, &layout, n_blocks, limits.n_threads, err);
     if (status == KVERN_OK)
         status = engine_new(out, runner, &limits, model->tokenizer ? &maker : NULL,
                             (struct stop_ids){.ids = config->eos, .n = config->n_eos}, err);

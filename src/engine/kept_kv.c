@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * struct kept_kv: each entry's table is exclusive, so the block that holds the end of the common
- * part can be written on from there.
+ * struct kept_kv: forks share blocks. A block that somebody else holds too is never written to: of
+ * a shared block that is not full, nothing is taken over.
  */
 #include "engine/kept_kv.h"
+
+#include "base/error.h"
+#include "base/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +20,10 @@ static void drop(struct kept_kv *kept, struct kv_blocks *blocks, size_t i)
     free(item->tokens);
     kept->n--;
     memmove(item, item + 1, (kept->n - i) * sizeof *item);
+    if (kept->n == 0) {
+        free(kept->items);
+        kept->items = NULL;
+    }
 }
 
 static size_t find(const struct kept_kv *kept, uint64_t conversation)
@@ -28,21 +35,24 @@ static size_t find(const struct kept_kv *kept, uint64_t conversation)
     return i;
 }
 
-void kept_kv_put(struct kept_kv *kept, struct kv_blocks *blocks, struct sequence *sequence)
+void kept_kv_add(struct kept_kv *kept, struct kv_blocks *blocks, struct kept item)
 {
-    size_t i = find(kept, sequence->conversation);
-
-    if (i < kept->n)
-        drop(kept, blocks, i);
+    kept_kv_drop(kept, blocks, item.conversation);
     if (kept->n == KEPT_KV_MAX)
         drop(kept, blocks, 0);
+    kept->items = resize_or_abort(kept->items, (kept->n + 1) * sizeof *kept->items);
+    kept->items[kept->n++] = item;
+}
+
+void kept_kv_put(struct kept_kv *kept, struct kv_blocks *blocks, struct sequence *sequence)
+{
     kv_blocks_forgo(blocks, &sequence->table);
-    kept->items[kept->n++] = (struct kept){
-        .conversation = sequence->conversation,
-        .tokens = sequence->tokens,
-        .n_tokens = sequence->n_computed,
-        .table = sequence->table,
-    };
+    kept_kv_add(kept, blocks,
+                (struct kept){.conversation = sequence->conversation,
+                              .tokens = sequence->tokens,
+                              .n_tokens = sequence->n_computed,
+                              .window = sequence->window,
+                              .table = sequence->table});
     sequence->tokens = NULL;
     sequence->table = (struct kv_table){0};
 }
@@ -59,6 +69,42 @@ static size_t count_common(const struct kept *item, const struct sequence *seque
     return n;
 }
 
+/* How much of the first n_tokens of the item's KV another table can go on from; 0: none. */
+static size_t count_usable(const struct kept *item, const struct sequence_window *window,
+                           const struct kv_blocks *blocks, size_t n_tokens)
+{
+    const struct kv_table *table = &item->table;
+    size_t n_held;
+
+    if (window->n_blocks != item->window.n_blocks || window->n_sinks != item->window.n_sinks)
+        return 0;
+    if (table->values)
+        return sequence_window_dropped(window, n_tokens) == table->n_dropped &&
+                       (n_tokens == table->values->n_tokens || !table->values->is_rigid)
+                   ? n_tokens
+                   : 0;
+    if (table->n_dropped * KV_BLOCK_TOKENS > n_tokens)
+        return 0;
+    n_held = n_tokens - table->n_dropped * KV_BLOCK_TOKENS;
+    if (n_held % KV_BLOCK_TOKENS != 0 &&
+        blocks->blocks[table->blocks[n_held / KV_BLOCK_TOKENS]].n_references > 1)
+        n_tokens -= n_held % KV_BLOCK_TOKENS;
+    return sequence_window_dropped(window, n_tokens) == table->n_dropped ? n_tokens : 0;
+}
+
+/* Shares the KV of the first n_tokens of `from` with the table `to`, which is empty. */
+static void share(struct kv_blocks *blocks, const struct kv_table *from, struct kv_table *to,
+                  size_t n_tokens)
+{
+    size_t n_held = n_tokens - from->n_dropped * KV_BLOCK_TOKENS;
+
+    for (size_t b = 0; b < kv_blocks_for_tokens(n_held); b++)
+        kv_blocks_share(blocks, to, from->blocks[b]);
+    to->values = kv_values_share(from->values);
+    to->n_sinks = from->n_sinks;
+    to->n_dropped = from->n_dropped;
+}
+
 void kept_kv_take(struct kept_kv *kept, struct kv_blocks *blocks, struct sequence *sequence)
 {
     size_t i = find(kept, sequence->conversation);
@@ -66,13 +112,65 @@ void kept_kv_take(struct kept_kv *kept, struct kv_blocks *blocks, struct sequenc
     if (i == kept->n)
         return;
 
-    struct kept *item = &kept->items[i];
-    size_t n_common = count_common(item, sequence);
-    for (size_t b = 0; b < kv_blocks_for_tokens(n_common); b++)
-        kv_blocks_share(blocks, &sequence->table, item->table.blocks[b]);
-    sequence->n_computed = n_common;
-    sequence->n_cached = n_common;
+    const struct kept *item = &kept->items[i];
+    size_t n = count_usable(item, &sequence->window, blocks, count_common(item, sequence));
+    if (n > 0)
+        share(blocks, &item->table, &sequence->table, n);
+    sequence->n_computed = n;
+    sequence->n_cached = n;
     drop(kept, blocks, i);
+}
+
+kvern_status kept_kv_fork(struct kept_kv *kept, struct kv_blocks *blocks, uint64_t from,
+                          uint64_t to, size_t n_tokens, kvern_error *err)
+{
+    size_t i = find(kept, from);
+    struct kept copy = {.conversation = to};
+    const struct kept *item;
+    kvern_status status;
+
+    if (i == kept->n)
+        return fail(err, KVERN_NOT_FOUND, "there is no KV of conversation %llu to share",
+                    (unsigned long long)from);
+    item = &kept->items[i];
+    if (n_tokens > item->n_tokens)
+        n_tokens = item->n_tokens;
+    /* any part of a block can be shared for reading; who writes next looks again */
+    if (item->table.n_dropped != sequence_window_dropped(&item->window, n_tokens) ||
+        (item->table.values && item->table.values->is_rigid &&
+         n_tokens < item->table.values->n_tokens))
+        return fail(err, KVERN_UNSUPPORTED,
+                    "the KV of %zu tokens is not there any more, only that of %zu", n_tokens,
+                    item->n_tokens);
+    copy.n_tokens = n_tokens;
+    copy.window = item->window;
+    copy.tokens = try_new(n_tokens > 0 ? n_tokens : 1, sizeof *copy.tokens);
+    if (!copy.tokens)
+        return fail(err, KVERN_MEMORY, "no memory for %zu tokens", n_tokens);
+    memcpy(copy.tokens, item->tokens, n_tokens * sizeof *copy.tokens);
+    status = kv_table_init(&copy.table, item->table.n_blocks > 0 ? item->table.n_blocks : 1, err);
+    if (status != KVERN_OK) {
+        free(copy.tokens);
+        return status;
+    }
+    share(blocks, &item->table, &copy.table, n_tokens);
+    kept_kv_add(kept, blocks, copy);
+    return KVERN_OK;
+}
+
+struct kept *kept_kv_find(const struct kept_kv *kept, uint64_t conversation)
+{
+    size_t i = find(kept, conversation);
+
+    return i < kept->n ? &kept->items[i] : NULL;
+}
+
+void kept_kv_drop(struct kept_kv *kept, struct kv_blocks *blocks, uint64_t conversation)
+{
+    size_t i = find(kept, conversation);
+
+    if (i < kept->n)
+        drop(kept, blocks, i);
 }
 
 bool kept_kv_drop_oldest(struct kept_kv *kept, struct kv_blocks *blocks)

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { NO_BLOCK = -1 };
 
@@ -56,9 +57,22 @@ kvern_status kv_table_init(struct kv_table *table, size_t capacity, kvern_error 
     return KVERN_OK;
 }
 
+struct kv_values *kv_values_share(struct kv_values *values)
+{
+    if (values)
+        values->n_references++;
+    return values;
+}
+
+void kv_values_release(struct kv_values *values)
+{
+    if (values && --values->n_references == 0)
+        values->free(values);
+}
+
 void kv_table_clear(struct kv_table *table)
 {
-    assert(table->n_blocks == 0 && table->n_promised == 0);
+    assert(table->n_blocks == 0 && table->n_promised == 0 && !table->values);
     free(table->blocks);
     *table = (struct kv_table){0};
 }
@@ -115,6 +129,31 @@ void kv_blocks_share(struct kv_blocks *kv, struct kv_table *table, int32_t block
     table->blocks[table->n_blocks++] = block;
 }
 
+void kv_blocks_slide(struct kv_blocks *kv, struct kv_table *table)
+{
+    int32_t *oldest = table->blocks + table->n_sinks;
+    bool is_own = kv->blocks[*oldest].n_references == 1;
+
+    assert(table->n_sinks < table->n_blocks);
+    drop_reference(kv, *oldest);
+    table->n_blocks--;
+    table->n_dropped++;
+    memmove(oldest, oldest + 1, (table->n_blocks - table->n_sinks) * sizeof *oldest);
+    if (is_own) {
+        kv->n_promised++;
+        table->n_promised++;
+    }
+}
+
+size_t kv_blocks_count_own(const struct kv_blocks *kv, const struct kv_table *table)
+{
+    size_t n_own = 0;
+
+    for (size_t i = 0; i < table->n_blocks; i++)
+        n_own += kv->blocks[table->blocks[i]].n_references == 1;
+    return n_own;
+}
+
 void kv_blocks_forgo(struct kv_blocks *kv, struct kv_table *table)
 {
     kv->n_promised -= table->n_promised;
@@ -126,6 +165,9 @@ void kv_blocks_release(struct kv_blocks *kv, struct kv_table *table)
     /* The last block first: the next table takes them in the same order as this one did. */
     while (table->n_blocks > 0)
         drop_reference(kv, table->blocks[--table->n_blocks]);
+    kv_values_release(table->values);
+    table->values = NULL;
+    table->n_dropped = 0;
     kv_blocks_forgo(kv, table);
 }
 

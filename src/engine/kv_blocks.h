@@ -31,12 +31,30 @@ struct kv_blocks {
     int32_t first_free; /* -1: none */
 };
 
+/* KV that a runner keeps beside the blocks, which then only count (the cached contract). Immutable:
+ * a step makes new ones of the old, so that several tables may hold the same. */
+struct kv_values {
+    size_t n_references;
+    size_t n_tokens; /* whose keys and values these are */
+    bool is_rigid;   /* no part of it can be had: it is used whole or not at all */
+    void (*free)(struct kv_values *values);
+};
+
+/* One more reference; NULL gives NULL. */
+struct kv_values *kv_values_share(struct kv_values *values);
+/* Frees them with the last reference; NULL is fine. */
+void kv_values_release(struct kv_values *values);
+
 /* One sequence's blocks: block i holds its positions 16 i .. 16 i + 15. */
 struct kv_table {
-    int32_t *blocks; /* [n_blocks], owned */
+    int32_t *blocks;          /* [n_blocks], owned */
+    struct kv_values *values; /* a reference; NULL: the KV is in the blocks, or there is none */
     size_t n_blocks;
     size_t capacity;
     size_t n_promised;
+    size_t n_sinks;   /* the first blocks, which never slide out */
+    size_t n_dropped; /* blocks after them that slid out: position p is in block
+                         p / 16 - n_dropped if it is not a sink's */
 };
 
 kvern_status kv_blocks_init(struct kv_blocks *kv, size_t n_blocks, kvern_error *err);
@@ -60,6 +78,11 @@ void kv_blocks_extend(struct kv_blocks *kv, struct kv_table *table, size_t n_tok
 /* Appends a block of another table: one more reference. The block must be in use and the table have
  * room. */
 void kv_blocks_share(struct kv_blocks *kv, struct kv_table *table, int32_t block);
+/* Drops the oldest block that is no sink. If nobody else holds it, the table is promised another
+ * one for it. */
+void kv_blocks_slide(struct kv_blocks *kv, struct kv_table *table);
+/* Blocks that no other table holds. */
+size_t kv_blocks_count_own(const struct kv_blocks *kv, const struct kv_table *table);
 /* Gives up the promise; the blocks it has taken stay. */
 void kv_blocks_forgo(struct kv_blocks *kv, struct kv_table *table);
 /* Gives up all blocks and the promise; the table is empty afterwards. */

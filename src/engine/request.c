@@ -59,11 +59,35 @@ static kvern_status check_prompt(const kvern_request_options *options, size_t vo
     return KVERN_OK;
 }
 
-kvern_status request_new(kvern_request **out, const kvern_request_options *options,
-                         size_t max_tokens, size_t vocab_size,
-                         const struct text_decoder_maker *maker, kvern_error *err)
+static kvern_status set_pooling(kvern_request *request, kvern_pooling pooling,
+                                const struct request_model *model, kvern_error *err)
 {
-    kvern_status status = check_prompt(options, vocab_size, err);
+    if (model->pools_itself && pooling != KVERN_POOLING_MODEL)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "this model pools by itself, so pooling %s cannot be had",
+                    kvern_pooling_name(pooling));
+    if (pooling == KVERN_POOLING_MODEL)
+        pooling = model->pooling;
+    if (!pooling_reads_logits(pooling) && model->hidden_size == 0)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "pooling %s needs hidden states, but this model gives logits only: use "
+                    "logits512",
+                    kvern_pooling_name(pooling));
+    if (pooling_reads_logits(pooling) && model->has_no_logits)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "pooling logits512 needs logits, but this model gives hidden states only");
+    request->is_embedding = true;
+    request->sequence.wants_hidden = !pooling_reads_logits(pooling);
+    request->sequence.wants_all_rows = pooling_reads_all_rows(pooling);
+    return pooling_init(&request->pooling, pooling,
+                        request->sequence.wants_hidden ? model->hidden_size : model->vocab_size,
+                        err);
+}
+
+kvern_status request_new(kvern_request **out, const kvern_request_options *options,
+                         size_t max_tokens, const struct request_model *model, kvern_error *err)
+{
+    kvern_status status = check_prompt(options, model->vocab_size, err);
     kvern_request *request;
 
     if (status == KVERN_OK)
@@ -74,7 +98,7 @@ kvern_status request_new(kvern_request **out, const kvern_request_options *optio
     queue_init(&request->deliveries);
     request->sampling = options->sampling;
     request->ignore_eos = options->ignore_eos;
-    request->score_prompt = options->score_prompt;
+    request->score_prompt = options->score_prompt && !options->embed;
     request->all_logits = options->all_logits && options->on_logits;
     request->on_logits = options->on_logits;
     request->on_logits_data = options->on_logits_data;
@@ -82,10 +106,12 @@ kvern_status request_new(kvern_request **out, const kvern_request_options *optio
     status = sequence_init(&request->sequence, options->prompt, options->n_prompt, max_tokens, err);
     request->sequence.conversation = options->conversation;
     request->sequence.wants_all_rows = request->score_prompt || request->all_logits;
+    if (status == KVERN_OK && options->embed)
+        status = set_pooling(request, options->pooling, model, err);
     if (status == KVERN_OK)
         status = stop_filter_init(&request->stop_filter, options->stop, options->n_stop, err);
-    if (status == KVERN_OK && maker)
-        status = maker->make(maker->context, &request->decoder, err);
+    if (status == KVERN_OK && model->maker)
+        status = model->maker->make(model->maker->context, &request->decoder, err);
     if (status == KVERN_OK && request->score_prompt) {
         request->prompt_logprobs = try_new(options->n_prompt, sizeof *request->prompt_logprobs);
         if (!request->prompt_logprobs)
@@ -119,8 +145,10 @@ void request_free(kvern_request *request)
     if (request->decoder.free)
         request->decoder.free(request->decoder.state);
     free(request->prompt_logprobs);
+    pooling_clear(&request->pooling);
     buffer_clear(&request->text);
     free(request->tokens);
+    free(request->generated);
     free(request);
 }
 
@@ -157,6 +185,18 @@ kvern_status request_see_logits(kvern_request *request, const float *logits, siz
         }
     }
     return KVERN_OK;
+}
+
+kvern_finish request_pool(kvern_request *request, const float *rows, size_t n_rows, size_t row_size)
+{
+    const struct sequence *sequence = &request->sequence;
+
+    pooling_add(&request->pooling, rows, n_rows, row_size);
+    if (sequence->n_computed < sequence->n_tokens)
+        return KVERN_FINISH_NONE;
+    if (pooling_finish(&request->pooling, &request->error) != KVERN_OK)
+        return KVERN_FINISH_ERROR;
+    return KVERN_FINISH_STOP;
 }
 
 /* Takes `text` over. */
@@ -255,20 +295,29 @@ void request_finish(kvern_request *request, kvern_finish finish, const kvern_err
     }
 }
 
+static bool append_token(int32_t **tokens, size_t *n, size_t *capacity, int32_t token)
+{
+    if (*n == *capacity) {
+        size_t wanted = *capacity ? *capacity * 2 : 16;
+        int32_t *grown = try_resize(*tokens, wanted, sizeof *grown);
+
+        if (!grown)
+            return false;
+        *tokens = grown;
+        *capacity = wanted;
+    }
+    (*tokens)[(*n)++] = token;
+    return true;
+}
+
 static bool append_tokens(kvern_request *request, const struct delivery *delivery)
 {
-    if (request->n_tokens + delivery->n_tokens > request->token_capacity) {
-        size_t capacity = request->token_capacity ? request->token_capacity * 2 : 16;
-        int32_t *tokens = try_resize(request->tokens, capacity, sizeof *tokens);
-
-        if (!tokens)
-            return false;
-        request->tokens = tokens;
-        request->token_capacity = capacity;
-    }
-    if (delivery->n_tokens)
-        request->tokens[request->n_tokens++] = delivery->token;
-    return true;
+    if (delivery->n_tokens == 0)
+        return true;
+    return append_token(&request->tokens, &request->n_tokens, &request->token_capacity,
+                        delivery->token) &&
+           append_token(&request->generated, &request->n_generated, &request->generated_capacity,
+                        delivery->token);
 }
 
 /* Adds a delivery to the event being gathered; false: no memory, and its content is lost. */
@@ -302,6 +351,10 @@ static void finish_event(kvern_request *request, kvern_event *event)
         event->n_prompt_tokens == request->n_prompt) {
         event->prompt_logprobs = request->prompt_logprobs;
         event->n_prompt_logprobs = request->n_prompt - 1;
+    }
+    if (request->is_embedding && event->finish == KVERN_FINISH_STOP) {
+        event->embedding = request->pooling.values;
+        event->n_embedding = request->pooling.n_values;
     }
     request->last = *event;
     request->is_over = true;

@@ -8,6 +8,8 @@
 #define KVERN_ENGINE_REQUEST_H
 
 #include "base/queue.h"
+#include "engine/inbox.h"
+#include "engine/pooling.h"
 #include "engine/sequence.h"
 #include "engine/stop_filter.h"
 #include "engine/text_decoder.h"
@@ -15,7 +17,7 @@
 #include <stdatomic.h>
 
 struct kvern_request {
-    struct queue_item item; /* in the engine's inbox */
+    struct inbox_item item; /* in the engine's inbox */
     struct sequence sequence;
     kvern_sampling sampling;
     bool ignore_eos;
@@ -25,6 +27,8 @@ struct kvern_request {
     void *on_logits_data;
     size_t n_prompt;        /* the sequence's, for readers after its end */
     float *prompt_logprobs; /* [n_prompt - 1] with score_prompt */
+    bool is_embedding;
+    struct pooling pooling; /* with is_embedding */
     struct text_decoder decoder;
     struct stop_filter stop_filter;
     double submitted_ms;
@@ -38,15 +42,26 @@ struct kvern_request {
     int32_t *tokens; /* [n_tokens] */
     size_t n_tokens;
     size_t token_capacity;
+    int32_t *generated; /* [n_generated]: all tokens seen so far */
+    size_t n_generated;
+    size_t generated_capacity;
     kvern_event last; /* the last event, once is_over */
     bool is_over;
 };
 
-/* Checks and copies the options; max_tokens is settled by the caller (at least 1). `maker` may be
- * NULL: no text. */
+/* What a request needs to know of the model it runs on. */
+struct request_model {
+    size_t vocab_size;
+    bool has_no_logits;
+    bool pools_itself;
+    size_t hidden_size;                     /* 0: it gives no hidden states */
+    kvern_pooling pooling;                  /* what KVERN_POOLING_MODEL stands for */
+    const struct text_decoder_maker *maker; /* NULL: no text */
+};
+
+/* Checks and copies the options; max_tokens is settled by the caller (at least 1). */
 kvern_status request_new(kvern_request **out, const kvern_request_options *options,
-                         size_t max_tokens, size_t vocab_size,
-                         const struct text_decoder_maker *maker, kvern_error *err);
+                         size_t max_tokens, const struct request_model *model, kvern_error *err);
 /* Frees one that no engine holds. */
 void request_free(kvern_request *request);
 /* The request a sequence belongs to. */
@@ -60,6 +75,10 @@ void request_start(kvern_request *request);
  * KVERN_RUNTIME: logits are not finite. */
 kvern_status request_see_logits(kvern_request *request, const float *logits, size_t n_rows,
                                 size_t vocab_size, kvern_error *err);
+/* Pools hidden states [n_rows, row_size], or logits if its pooling reads those, of the last n_rows
+ * of the tokens computed so far. For anything but KVERN_FINISH_NONE see request_add_token(). */
+kvern_finish request_pool(kvern_request *request, const float *rows, size_t n_rows,
+                          size_t row_size);
 /* Appends a token to the sequence and delivers it with the text it completes. `is_end`: an end
  * token that counts, which gives no text. For anything but KVERN_FINISH_NONE the engine releases
  * its blocks and calls request_finish() with it. */

@@ -9,15 +9,33 @@
 #include "engine/batch.h"
 #include "kvern.h"
 
+/* Belongs to the runner and is valid until its next run. */
+struct runner_output {
+    const float *logits; /* [batch->n_logit_rows, vocab_size] */
+    const float *hidden; /* [batch->n_output_rows, hidden_size]; with batch->wants_hidden */
+};
+
 struct runner {
-    /* Runs `batch`. *logits [batch->n_logit_rows, vocab_size] belongs to the runner and is valid
-     * until its next run. On failure nothing that later runs read has changed but KV slots of this
+    /* Runs `batch`. On failure nothing that later runs read has changed but KV slots of this
      * batch's own tokens. */
-    kvern_status (*run)(struct runner *runner, const struct batch *batch, const float **logits,
-                        kvern_error *err);
+    kvern_status (*run)(struct runner *runner, const struct batch *batch,
+                        struct runner_output *output, kvern_error *err);
     void (*free)(struct runner *runner);
-    size_t vocab_size;
-    size_t n_kv_blocks; /* blocks 0 .. n_kv_blocks - 1 may stand in a block table */
+    /* The bytes of a table's first n_tokens tokens' KV, out of it and into it (it has its blocks
+     * then). NULL: this runner's KV cannot be moved. */
+    size_t (*kv_bytes)(const struct runner *runner, size_t n_tokens);
+    kvern_status (*kv_read)(struct runner *runner, const struct kv_table *table, size_t n_tokens,
+                            void *bytes, kvern_error *err);
+    kvern_status (*kv_write)(struct runner *runner, struct kv_table *table, size_t n_tokens,
+                             const void *bytes, kvern_error *err);
+    size_t vocab_size;     /* token ids it takes, and values of a row of logits */
+    bool has_no_logits;    /* it gives hidden states only */
+    bool pools_itself;     /* all rows of a text are its one vector */
+    size_t hidden_size;    /* 0: it gives no hidden states */
+    size_t n_kv_blocks;    /* blocks 0 .. n_kv_blocks - 1 may stand in a block table; 0: it keeps no
+                              KV,    and a prompt must come whole */
+    bool has_fixed_chunks; /* its bytes depend on how a prompt is cut */
+    bool keeps_positions;  /* positions may go on past a window that slides */
 };
 
 #endif

@@ -1,53 +1,76 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * struct runner_paged: lays ONNX Runtime tensors over the batch's arrays and the KV pool, and runs
- * the graph once. It allocates nothing in a step but room for more logits than before.
+ * the graph once. It allocates nothing in a step but room for more rows than before.
  */
 #include "engine/runner_paged.h"
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/memory.h"
+#include "engine/kv_blocks.h"
 #include "ort/session.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+/* Rows the graph writes. */
+struct rows {
+    float *values; /* [capacity, row_size] */
+    size_t capacity;
+    size_t row_size;
+};
 
 struct runner_paged {
     struct runner base; /* first */
     struct session session;
     struct kv_store store;
-    float *logits; /* [logit_capacity, vocab_size] */
-    size_t logit_capacity;
+    struct rows logits;
+    struct rows hidden;
 };
 
-static kvern_status reserve_logits(struct runner_paged *self, size_t n_rows, kvern_error *err)
+static kvern_status reserve(struct rows *rows, size_t n_rows, const char *what, kvern_error *err)
 {
-    if (n_rows <= self->logit_capacity)
-        return KVERN_OK;
-
     size_t n_values;
-    float *logits = NULL;
-    if (multiply_sizes(n_rows, self->base.vocab_size, &n_values))
-        logits = try_new_aligned(n_values, sizeof *logits);
-    if (!logits)
-        return fail(err, KVERN_MEMORY, "out of memory for logits of %zu rows", n_rows);
-    free(self->logits);
-    self->logits = logits;
-    self->logit_capacity = n_rows;
+    float *values = NULL;
+
+    if (n_rows == 0)
+        n_rows = 1; /* so that there is something to point to */
+    if (n_rows <= rows->capacity)
+        return KVERN_OK;
+    if (multiply_sizes(n_rows, rows->row_size, &n_values))
+        values = try_new_aligned(n_values, sizeof *values);
+    if (!values)
+        return fail(err, KVERN_MEMORY, "out of memory for %zu rows of %s", n_rows, what);
+    free(rows->values);
+    rows->values = values;
+    rows->capacity = n_rows;
     return KVERN_OK;
 }
 
-static kvern_status run(struct runner *runner, const struct batch *batch, const float **logits,
-                        kvern_error *err)
+static struct session_tensor rows_tensor(const char *name, const struct rows *rows, size_t n_rows)
+{
+    return (struct session_tensor){.name = name,
+                                   .type = SESSION_F32,
+                                   .data = rows->values,
+                                   .n_bytes = n_rows * rows->row_size * sizeof(float),
+                                   .dims = {(int64_t)n_rows, (int64_t)rows->row_size},
+                                   .n_dims = 2};
+}
+
+static kvern_status run(struct runner *runner, const struct batch *batch,
+                        struct runner_output *output, kvern_error *err)
 {
     struct runner_paged *self = (struct runner_paged *)runner;
     const struct kv_store *store = &self->store;
     int64_t n_tokens = (int64_t)batch->n_tokens;
     int64_t n_sequences = (int64_t)batch->n_sequences;
-    int64_t n_rows = (int64_t)batch->n_logit_rows;
+    int64_t n_rows = (int64_t)batch->n_output_rows;
+    int64_t n_logits = (int64_t)batch->n_logit_rows;
     int64_t n_table = (int64_t)batch->blocks_per_row;
-    kvern_status status = reserve_logits(self, batch->n_logit_rows ? batch->n_logit_rows : 1, err);
+    kvern_status status = reserve(&self->logits, batch->n_logit_rows, "logits", err);
 
+    if (status == KVERN_OK)
+        status = reserve(&self->hidden, batch->n_output_rows, "hidden states", err);
     if (status != KVERN_OK)
         return status;
 
@@ -82,11 +105,17 @@ static kvern_status run(struct runner *runner, const struct batch *batch, const 
          batch->n_sequences * batch->blocks_per_row * sizeof(int32_t),
          {n_sequences, n_table},
          2},
+        {"output_rows",
+         SESSION_I64,
+         batch->output_rows,
+         batch->n_output_rows * sizeof(int64_t),
+         {n_rows},
+         1},
         {"logit_rows",
          SESSION_I64,
          batch->logit_rows,
          batch->n_logit_rows * sizeof(int64_t),
-         {n_rows},
+         {n_logits},
          1},
         {"kv_pool",
          SESSION_U8,
@@ -96,15 +125,79 @@ static kvern_status run(struct runner *runner, const struct batch *batch, const 
           (int64_t)kv_layout_block_bytes(&store->layout)},
          3},
     };
-    struct session_tensor output = {"logits",
-                                    SESSION_F32,
-                                    self->logits,
-                                    batch->n_logit_rows * runner->vocab_size * sizeof(float),
-                                    {n_rows, (int64_t)runner->vocab_size},
-                                    2};
+    const struct session_tensor outputs[] = {
+        rows_tensor("logits", &self->logits, batch->n_logit_rows),
+        rows_tensor("hidden", &self->hidden, batch->n_output_rows),
+    };
 
-    *logits = self->logits;
-    return session_run(&self->session, inputs, sizeof inputs / sizeof inputs[0], &output, 1, err);
+    *output = (struct runner_output){.logits = self->logits.values, .hidden = self->hidden.values};
+    return session_run(&self->session, inputs, sizeof inputs / sizeof inputs[0], outputs,
+                       batch->wants_hidden ? 2 : 1, err);
+}
+
+/* ---- KV in and out: the blocks as they are, layer by layer ---- */
+
+static size_t kv_bytes(const struct runner *runner, size_t n_tokens)
+{
+    const struct runner_paged *self = (const struct runner_paged *)runner;
+
+    return kv_blocks_for_tokens(n_tokens) * kv_layout_bytes_per_block(&self->store.layout);
+}
+
+static char *block_at(const struct kv_store *store, size_t layer, int32_t block)
+{
+    return (char *)store->pool +
+           (layer * store->n_blocks + (size_t)block) * kv_layout_block_bytes(&store->layout);
+}
+
+/* Zeroes what a block holds past its first n tokens: it may be of another sequence. Keys are
+ * [n_kv_heads][head_size][16], values [n_kv_heads][16][head_size]. */
+static void clear_rest(const struct kv_layout *layout, char *block, size_t n)
+{
+    size_t half = kv_layout_block_bytes(layout) / 2;
+    size_t token_bytes = layout->head_size * layout->value_bytes;
+    size_t n_rest = KV_BLOCK_TOKENS - n;
+
+    for (size_t row = 0; row < layout->n_kv_heads * layout->head_size; row++)
+        memset(block + (row * KV_BLOCK_TOKENS + n) * layout->value_bytes, 0,
+               n_rest * layout->value_bytes);
+    for (size_t head = 0; head < layout->n_kv_heads; head++)
+        memset(block + half + (head * KV_BLOCK_TOKENS + n) * token_bytes, 0, n_rest * token_bytes);
+}
+
+static kvern_status kv_read(struct runner *runner, const struct kv_table *table, size_t n_tokens,
+                            void *bytes, kvern_error *err)
+{
+    const struct kv_store *store = &((struct runner_paged *)runner)->store;
+    size_t block_bytes = kv_layout_block_bytes(&store->layout);
+    size_t n_blocks = kv_blocks_for_tokens(n_tokens);
+    char *to = bytes;
+
+    (void)err;
+    for (size_t layer = 0; layer < store->layout.n_layers; layer++) {
+        for (size_t i = 0; i < n_blocks; i++, to += block_bytes) {
+            memcpy(to, block_at(store, layer, table->blocks[i]), block_bytes);
+            if (i + 1 == n_blocks && n_tokens % KV_BLOCK_TOKENS != 0)
+                clear_rest(&store->layout, to, n_tokens % KV_BLOCK_TOKENS);
+        }
+    }
+    return KVERN_OK;
+}
+
+static kvern_status kv_write(struct runner *runner, struct kv_table *table, size_t n_tokens,
+                             const void *bytes, kvern_error *err)
+{
+    const struct kv_store *store = &((struct runner_paged *)runner)->store;
+    size_t block_bytes = kv_layout_block_bytes(&store->layout);
+    size_t n_blocks = kv_blocks_for_tokens(n_tokens);
+    const char *from = bytes;
+
+    (void)err;
+    for (size_t layer = 0; layer < store->layout.n_layers; layer++) {
+        for (size_t i = 0; i < n_blocks; i++, from += block_bytes)
+            memcpy(block_at(store, layer, table->blocks[i]), from, block_bytes);
+    }
+    return KVERN_OK;
 }
 
 static void free_runner(struct runner *runner)
@@ -115,26 +208,35 @@ static void free_runner(struct runner *runner)
         return;
     session_close(&self->session);
     kv_store_clear(&self->store);
-    free(self->logits);
+    free(self->logits.values);
+    free(self->hidden.values);
     free(self);
 }
 
-kvern_status runner_paged_open(struct runner **out, const char *directory, size_t vocab_size,
-                               const struct kv_layout *layout, size_t n_kv_blocks, int n_threads,
-                               kvern_error *err)
+kvern_status runner_paged_open(struct runner **out, const char *path,
+                               const struct model_config *config, const struct kv_layout *layout,
+                               size_t n_kv_blocks, int n_threads, kvern_error *err)
 {
+    const struct session_options session_options = {.n_threads = n_threads};
     struct runner_paged *self = new_or_abort(sizeof *self);
-    char *path = path_join(directory, "model.onnx");
     kvern_status status = kv_store_init(&self->store, layout, n_kv_blocks, err);
 
-    self->base = (struct runner){
-        .run = run, .free = free_runner, .vocab_size = vocab_size, .n_kv_blocks = n_kv_blocks};
+    self->base = (struct runner){.run = run,
+                                 .free = free_runner,
+                                 .kv_bytes = kv_bytes,
+                                 .kv_read = kv_read,
+                                 .kv_write = kv_write,
+                                 .vocab_size = config->vocab_size,
+                                 .hidden_size = config->hidden_size,
+                                 .n_kv_blocks = n_kv_blocks,
+                                 .keeps_positions = true};
+    self->logits.row_size = config->vocab_size;
+    self->hidden.row_size = config->hidden_size;
     if (status == KVERN_OK)
-        status = session_open(&self->session, path, n_threads, err);
+        status = session_open(&self->session, path, &session_options, err);
     if (status == KVERN_OK)
         *out = &self->base;
     else
         free_runner(&self->base);
-    free(path);
     return status;
 }

@@ -8,10 +8,11 @@
 
 #include "engine/kv_store.h"
 #include "engine/runner.h"
+#include "model/config.h"
 
-/* Opens <directory>/model.onnx. The pool's pages take memory as they are first used. */
-kvern_status runner_paged_open(struct runner **out, const char *directory, size_t vocab_size,
-                               const struct kv_layout *layout, size_t n_kv_blocks, int n_threads,
-                               kvern_error *err);
+/* Opens the graph at `path`. The pool's pages take memory as they are first used. */
+kvern_status runner_paged_open(struct runner **out, const char *path,
+                               const struct model_config *config, const struct kv_layout *layout,
+                               size_t n_kv_blocks, int n_threads, kvern_error *err);
 
 #endif

@@ -38,7 +38,9 @@ kvern_status scheduler_init(struct scheduler *scheduler, const struct scheduler_
         return status;
     if (limits->prefill_chunk == 0)
         scheduler->limits.prefill_chunk = limits->step_tokens;
-    scheduler->limits.max_context = min_size(limits->max_context, n_kv_blocks * KV_BLOCK_TOKENS);
+    if (!limits->has_no_kv)
+        scheduler->limits.max_context =
+            min_size(limits->max_context, n_kv_blocks * KV_BLOCK_TOKENS);
     return KVERN_OK;
 }
 
@@ -51,10 +53,18 @@ void scheduler_clear(struct scheduler *scheduler)
 }
 
 kvern_status scheduler_accepts(const struct scheduler *scheduler, size_t n_prompt,
-                               size_t max_tokens, kvern_error *err)
+                               size_t max_tokens, const struct sequence_window *window,
+                               kvern_error *err)
 {
     size_t max_context = scheduler->limits.max_context;
 
+    if (window->n_blocks > 0) {
+        if (window->n_blocks * KV_BLOCK_TOKENS <= max_context)
+            return KVERN_OK;
+        return fail(err, KVERN_LIMIT,
+                    "a window of %zu tokens is over the context limit of %zu tokens",
+                    window->n_blocks * KV_BLOCK_TOKENS, max_context);
+    }
     if (n_prompt > max_context)
         return fail(err, KVERN_LIMIT,
                     "the prompt has %zu tokens, over the context limit of %zu tokens", n_prompt,
@@ -86,7 +96,8 @@ void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence)
 
 void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence)
 {
-    if (sequence->conversation != 0 && sequence->state == SEQUENCE_RUNNING) {
+    if (sequence->conversation != 0 && sequence->state == SEQUENCE_RUNNING &&
+        !scheduler->limits.has_no_kv) {
         sequence_list_remove(&scheduler->running, sequence);
         sequence->state = SEQUENCE_NEW;
         kept_kv_put(&scheduler->kept, &scheduler->blocks, sequence);
@@ -95,15 +106,29 @@ void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence)
     }
 }
 
+/* Blocks a sequence still has to take. Those that slide out of a window come back to it, unless
+ * another one holds them too. */
+static size_t count_needed(const struct scheduler *scheduler, const struct sequence *sequence)
+{
+    const struct kv_table *table = &sequence->table;
+    size_t max_tokens = sequence->capacity - sequence->n_prompt;
+    size_t n_positions = sequence_max_positions(sequence->n_prompt, max_tokens);
+    size_t n_needed = kv_blocks_for_tokens(n_positions) - table->n_dropped - table->n_blocks;
+
+    if (sequence->window.n_blocks > 0)
+        n_needed = min_size(n_needed, sequence->window.n_blocks -
+                                          kv_blocks_count_own(&scheduler->blocks, table));
+    return n_needed;
+}
+
 /* Sets the blocks aside that a sequence needs beside those it took over; idle conversations give up
  * theirs for it. */
 static bool promise(struct scheduler *scheduler, struct sequence *sequence)
 {
-    size_t max_tokens = sequence->capacity - sequence->n_prompt;
-    size_t n_positions = sequence_max_positions(sequence->n_prompt, max_tokens);
-    size_t n_blocks = kv_blocks_for_tokens(n_positions) - sequence->table.n_blocks;
-
-    while (!kv_blocks_promise(&scheduler->blocks, &sequence->table, n_blocks)) {
+    if (scheduler->limits.has_no_kv)
+        return true;
+    while (!kv_blocks_promise(&scheduler->blocks, &sequence->table,
+                              count_needed(scheduler, sequence))) {
         if (!kept_kv_drop_oldest(&scheduler->kept, &scheduler->blocks))
             return false;
     }
@@ -117,7 +142,7 @@ static void admit(struct scheduler *scheduler)
     while (scheduler->waiting.first && scheduler->running.n < scheduler->limits.max_running) {
         struct sequence *sequence = scheduler->waiting.first;
 
-        if (sequence->conversation != 0 && !sequence->wants_all_rows)
+        if (sequence->conversation != 0 && !sequence->wants_all_rows && sequence->n_cached == 0)
             kept_kv_take(&scheduler->kept, &scheduler->blocks, sequence);
         if (!promise(scheduler, sequence))
             break;
@@ -128,12 +153,30 @@ static void admit(struct scheduler *scheduler)
 }
 
 static void plan_add(struct scheduler *scheduler, struct plan *plan, struct sequence *sequence,
-                     size_t n_tokens, size_t n_logit_rows)
+                     size_t n_tokens, size_t n_rows)
 {
     assert(plan->n_items < plan->capacity);
-    kv_blocks_extend(&scheduler->blocks, &sequence->table, sequence->n_computed + n_tokens);
-    plan->items[plan->n_items++] = (struct plan_item){
-        .sequence = sequence, .n_tokens = n_tokens, .n_logit_rows = n_logit_rows};
+    if (!scheduler->limits.has_no_kv)
+        kv_blocks_extend(&scheduler->blocks, &sequence->table,
+                         sequence_n_held(sequence, sequence->n_computed + n_tokens));
+    plan->items[plan->n_items++] =
+        (struct plan_item){.sequence = sequence, .n_tokens = n_tokens, .n_rows = n_rows};
+}
+
+/* Moves a sequence's window where a block begins, and gives the most tokens it may run before the
+ * next such place. */
+static size_t slide(struct scheduler *scheduler, struct sequence *sequence)
+{
+    const struct sequence_window *window = &sequence->window;
+    struct kv_table *table = &sequence->table;
+    size_t n_started = kv_blocks_for_tokens(sequence->n_computed) - table->n_dropped;
+
+    if (window->n_blocks == 0)
+        return SIZE_MAX;
+    table->n_sinks = window->n_sinks;
+    if (n_started == window->n_blocks && sequence->n_computed % KV_BLOCK_TOKENS == 0)
+        kv_blocks_slide(&scheduler->blocks, table);
+    return (window->n_blocks + table->n_dropped) * KV_BLOCK_TOKENS - sequence->n_computed;
 }
 
 /* Decoding sequences take turns at the head of the list: those that run now go to its end, so that
@@ -147,6 +190,7 @@ static size_t plan_decodes(struct scheduler *scheduler, struct plan *plan, size_
         struct sequence *next = sequence->next;
 
         if (sequence_is_decoding(sequence)) {
+            slide(scheduler, sequence);
             plan_add(scheduler, plan, sequence, 1, 1);
             sequence_list_remove(&scheduler->running, sequence);
             sequence_list_append(&scheduler->running, sequence);
@@ -159,28 +203,37 @@ static size_t plan_decodes(struct scheduler *scheduler, struct plan *plan, size_
 
 static void plan_prefills(struct scheduler *scheduler, struct plan *plan, size_t n_tokens)
 {
-    size_t n_rows = scheduler->limits.scoring_rows;
+    const struct scheduler_limits *limits = &scheduler->limits;
+    size_t n_scoring_rows = limits->scoring_rows;
 
     for (struct sequence *sequence = scheduler->running.first; sequence && n_tokens > 0;
          sequence = sequence->next) {
         size_t n_pending = sequence->n_tokens - sequence->n_computed;
-        size_t n = min_size(min_size(n_pending, n_tokens), scheduler->limits.prefill_chunk);
-        size_t n_logit_rows;
+        size_t n = min_size(n_pending, limits->prefill_chunk);
 
         if (sequence_is_decoding(sequence))
             continue;
-        if (sequence->wants_all_rows) {
-            n = min_size(n, n_rows);
-            n_logit_rows = n;
-            n_rows -= n;
-        } else {
-            n_logit_rows = n == n_pending ? 1 : 0;
+        n = min_size(n, slide(scheduler, sequence));
+        if (!limits->has_fixed_chunks)
+            n = min_size(n, n_tokens);
+        if (sequence->wants_all_rows && !sequence->wants_hidden) {
+            n = min_size(n, limits->has_fixed_chunks ? limits->scoring_rows : n_scoring_rows);
+            if (n == 0 || n > n_scoring_rows)
+                continue;
+            n_scoring_rows -= n;
         }
-        if (n == 0)
-            continue;
-        plan_add(scheduler, plan, sequence, n, n_logit_rows);
-        n_tokens -= n;
+        plan_add(scheduler, plan, sequence, n,
+                 sequence->wants_all_rows ? n
+                 : n == n_pending         ? 1
+                                          : 0);
+        n_tokens -= min_size(n, n_tokens);
     }
+}
+
+size_t scheduler_max_step_tokens(const struct scheduler *scheduler)
+{
+    return scheduler->limits.step_tokens +
+           (scheduler->limits.has_fixed_chunks ? scheduler->limits.prefill_chunk : 0);
 }
 
 static bool has_prefill(const struct scheduler *scheduler)

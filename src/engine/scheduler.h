@@ -13,11 +13,14 @@
 #include "engine/sequence.h"
 
 struct scheduler_limits {
-    size_t step_tokens;   /* tokens of one step, at least 2: one decode and one prefill */
-    size_t max_running;   /* sequences of one step, at least 1 */
-    size_t max_context;   /* positions of one sequence */
-    size_t prefill_chunk; /* most prompt tokens of one sequence in a step; 0: step_tokens */
-    size_t scoring_rows;  /* most logit rows a step gives to sequences that want all, at least 1 */
+    size_t step_tokens;    /* tokens of one step, at least 2: one decode and one prefill */
+    size_t max_running;    /* sequences of one step, at least 1 */
+    size_t max_context;    /* positions of one sequence */
+    size_t prefill_chunk;  /* most prompt tokens of one sequence in a step; 0: step_tokens */
+    size_t scoring_rows;   /* most logit rows a step gives to sequences that want all, at least 1 */
+    bool has_fixed_chunks; /* a prompt is cut every prefill_chunk tokens, whatever runs beside it: a
+                              step may pass its budget by one chunk */
+    bool has_no_kv;        /* encoders: no blocks are taken */
 };
 
 struct scheduler {
@@ -32,7 +35,7 @@ struct scheduler {
 struct plan_item {
     struct sequence *sequence;
     size_t n_tokens;
-    size_t n_logit_rows; /* of the last of these tokens */
+    size_t n_rows; /* of the last of these tokens: rows of logits, or of hidden states */
 };
 
 struct plan {
@@ -50,7 +53,8 @@ void scheduler_clear(struct scheduler *scheduler);
 /* KVERN_LIMIT: no empty engine could run it either; the message names the limit. Reads constants
  * only: any thread. */
 kvern_status scheduler_accepts(const struct scheduler *scheduler, size_t n_prompt,
-                               size_t max_tokens, kvern_error *err);
+                               size_t max_tokens, const struct sequence_window *window,
+                               kvern_error *err);
 /* Appends an accepted sequence to the waiting ones. */
 void scheduler_add(struct scheduler *scheduler, struct sequence *sequence);
 /* Takes it out of whichever list it is in and releases its blocks. */
@@ -59,6 +63,8 @@ void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence);
  * request of it. */
 void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence);
 
+/* The most tokens a step may have. */
+size_t scheduler_max_step_tokens(const struct scheduler *scheduler);
 /* Admits what fits, then shares the step's tokens: decoding sequences first, one token each, but
  * never out of the quarter that is kept for prefill while a prompt is unfinished; then prompts, in
  * order. Every sequence in the plan has its blocks. Not empty as long as there is any sequence. */

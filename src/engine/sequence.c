@@ -55,6 +55,18 @@ size_t sequence_max_positions(size_t n_prompt, size_t max_tokens)
     return n_prompt + max_tokens - 1;
 }
 
+size_t sequence_window_dropped(const struct sequence_window *window, size_t n_tokens)
+{
+    size_t n_blocks = kv_blocks_for_tokens(n_tokens);
+
+    return window->n_blocks > 0 && n_blocks > window->n_blocks ? n_blocks - window->n_blocks : 0;
+}
+
+size_t sequence_n_held(const struct sequence *sequence, size_t n_tokens)
+{
+    return n_tokens - sequence->table.n_dropped * KV_BLOCK_TOKENS;
+}
+
 bool sequence_is_decoding(const struct sequence *sequence)
 {
     return sequence->n_tokens > sequence->n_prompt &&

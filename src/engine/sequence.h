@@ -2,7 +2,7 @@
  *
  * One request's tokens and how far they are computed: what the scheduler and the batch see of a
  * request. Pure data. Invariant: n_computed <= n_tokens <= capacity, and the KV of the first
- * n_computed tokens is in the blocks of `table`.
+ * n_computed tokens, but those that slid out of the window, is in the blocks of `table`.
  */
 #ifndef KVERN_ENGINE_SEQUENCE_H
 #define KVERN_ENGINE_SEQUENCE_H
@@ -15,6 +15,17 @@ enum sequence_state {
     SEQUENCE_RUNNING,
 };
 
+/* A window that slides over a sequence, in KV blocks. A token sees the sinks and the blocks before
+ * its own, in all n_blocks with its own. Blocks slide out where a new one begins: so what a token
+ * sees is settled by its position alone. Zeroed: no window. */
+struct sequence_window {
+    size_t n_blocks; /* 0: off */
+    size_t n_sinks;  /* at most n_blocks - 2 */
+};
+
+/* Blocks that have slid out of the window when n_tokens are computed. */
+size_t sequence_window_dropped(const struct sequence_window *window, size_t n_tokens);
+
 struct sequence {
     int32_t *tokens; /* [n_tokens]: the prompt, then what was generated; owned */
     size_t n_tokens;
@@ -22,9 +33,11 @@ struct sequence {
     size_t capacity; /* n_prompt + the most tokens it may generate */
     size_t n_computed;
     struct kv_table table;
+    struct sequence_window window;
     uint64_t conversation; /* 0: none; see kept_kv.h */
     size_t n_cached;       /* tokens whose KV was there already */
-    bool wants_all_rows;   /* logits of every prompt position */
+    bool wants_all_rows;   /* what it reads, it reads of every prompt position */
+    bool wants_hidden;     /* it reads hidden states, not logits, and generates nothing */
     enum sequence_state state;
     struct sequence *previous; /* in the scheduler's list */
     struct sequence *next;
@@ -39,6 +52,8 @@ void sequence_append(struct sequence *sequence, int32_t token);
 size_t sequence_n_generated(const struct sequence *sequence);
 /* Positions of KV it needs at most: the last token it generates is never run. */
 size_t sequence_max_positions(size_t n_prompt, size_t max_tokens);
+/* Tokens its KV blocks hold when n_tokens are computed. */
+size_t sequence_n_held(const struct sequence *sequence, size_t n_tokens);
 /* Its next step runs one generated token. */
 bool sequence_is_decoding(const struct sequence *sequence);
 

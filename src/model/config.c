@@ -15,9 +15,8 @@
 enum { MAX_COUNT = 1 << 24 };
 
 static const char *const family_names[] = {
-    [FAMILY_LLAMA] = "llama",
-    [FAMILY_QWEN2] = "qwen2",
-    [FAMILY_QWEN3] = "qwen3",
+    [FAMILY_LLAMA] = "llama", [FAMILY_QWEN2] = "qwen2", [FAMILY_QWEN3] = "qwen3",
+    [FAMILY_BERT] = "bert",   [FAMILY_OTHER] = "other",
 };
 
 const char *config_family_name(enum model_family family)
@@ -27,13 +26,18 @@ const char *config_family_name(enum model_family family)
 
 bool config_family_from_name(const char *name, enum model_family *family)
 {
-    for (size_t i = 0; i < sizeof family_names / sizeof *family_names; i++) {
+    for (size_t i = 0; i < FAMILY_OTHER; i++) {
         if (strcmp(name, family_names[i]) == 0) {
             *family = (enum model_family)i;
             return true;
         }
     }
     return false;
+}
+
+bool config_is_encoder(const struct model_config *config)
+{
+    return config->family == FAMILY_BERT;
 }
 
 /* ---- config.json ---- */
@@ -205,33 +209,41 @@ static void read_window(struct reader *reader, struct model_config *config)
                               first_layer, config->n_layers);
 }
 
-static void read_activation(struct reader *reader, struct model_config *config)
-{
-    const char *name = read_text(reader, "hidden_act", "silu");
+/* A name of hidden_act and what it means for a decoder and for an encoder; "gelu" is the one with
+ * erf, which decoders' gated activation does not have. */
+static const struct {
+    const char *name;
+    enum model_activation activation;
+    bool is_decoders;
+} activations[] = {
+    {"silu", MODEL_ACTIVATION_SILU, true},
+    {"swish", MODEL_ACTIVATION_SILU, true},
+    {"gelu_pytorch_tanh", MODEL_ACTIVATION_GELU_TANH, true},
+    {"gelu_new", MODEL_ACTIVATION_GELU_TANH, true},
+    {"gelu", MODEL_ACTIVATION_GELU, false},
+    {"relu", MODEL_ACTIVATION_RELU, false},
+};
 
-    if (strcmp(name, "silu") == 0)
-        config->activation = ACTIVATION_SILU;
-    else if (strcmp(name, "gelu_pytorch_tanh") == 0 || strcmp(name, "gelu_new") == 0)
-        config->activation = ACTIVATION_GELU;
-    else if (reader->status == KVERN_OK)
-        reader->status =
-            fail(reader->err, KVERN_UNSUPPORTED,
-                 "config.json: hidden_act \"%s\" is not supported (silu and gelu_pytorch_tanh are)",
-                 name);
+static void read_activation(struct reader *reader, const char *key, const char *otherwise,
+                            struct model_config *config)
+{
+    const char *name = read_text(reader, key, otherwise);
+    bool is_encoder = config_is_encoder(config);
+
+    for (size_t i = 0; i < sizeof activations / sizeof *activations; i++) {
+        if (strcmp(name, activations[i].name) == 0 && (is_encoder || activations[i].is_decoders)) {
+            config->activation = activations[i].activation;
+            return;
+        }
+    }
+    if (reader->status == KVERN_OK)
+        reader->status = fail(
+            reader->err, KVERN_UNSUPPORTED, "config.json: %s \"%s\" is not supported (%s are)", key,
+            name, is_encoder ? "gelu, gelu_new, relu and silu" : "silu and gelu_pytorch_tanh");
 }
 
-static void read_config(struct reader *reader, struct model_config *config)
+static void read_decoder(struct reader *reader, struct model_config *config)
 {
-    const char *family = read_text(reader, "model_type", "");
-
-    if (!config_family_from_name(family, &config->family)) {
-        if (reader->status == KVERN_OK)
-            reader->status = fail(reader->err, KVERN_UNSUPPORTED,
-                                  "config.json: model_type \"%s\" is not supported (llama, qwen2 "
-                                  "and qwen3 are)",
-                                  family);
-        return;
-    }
     config->n_layers = require_size(reader, "num_hidden_layers");
     config->n_heads = require_size(reader, "num_attention_heads");
     config->n_kv_heads = read_size(reader, "num_key_value_heads", config->n_heads);
@@ -249,11 +261,105 @@ static void read_config(struct reader *reader, struct model_config *config)
     config->has_o_bias = has_bias && config->family != FAMILY_QWEN2;
     config->has_mlp_bias = read_bool(reader, "mlp_bias", false);
     config->has_qk_norm = config->family == FAMILY_QWEN3;
-    config->bos = read_id(reader, "bos_token_id");
     config->pad = read_id(reader, "pad_token_id");
-    read_activation(reader, config);
+    read_activation(reader, "hidden_act", "silu", config);
     read_rope(reader, config);
     read_window(reader, config);
+}
+
+/* The model types that are BERT's maths. RoBERTa and its kin keep the positions up to the padding
+ * token's id free: a text begins at pad + 1. */
+static const struct encoder_type {
+    const char *model_type;
+    const char *n_layers, *n_heads, *hidden_size, *intermediate_size, *activation;
+    size_t n_token_types; /* where type_vocab_size is absent */
+    int32_t pad;          /* where pad_token_id is absent */
+    bool is_roberta;
+} encoder_types[] = {
+    {"bert", "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size",
+     "hidden_act", 2, 0, false},
+    {"roberta", "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size",
+     "hidden_act", 2, 1, true},
+    {"xlm-roberta", "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size",
+     "hidden_act", 2, 1, true},
+    {"camembert", "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size",
+     "hidden_act", 2, 1, true},
+    {"distilbert", "n_layers", "n_heads", "dim", "hidden_dim", "activation", 0, 0, false},
+};
+
+static const struct encoder_type *find_encoder_type(const char *model_type)
+{
+    for (size_t i = 0; i < sizeof encoder_types / sizeof *encoder_types; i++) {
+        if (strcmp(model_type, encoder_types[i].model_type) == 0)
+            return &encoder_types[i];
+    }
+    return NULL;
+}
+
+/* What changes the maths in ways that the graph has no node for. */
+static void refuse_variants(struct reader *reader)
+{
+    static const char *const flags[] = {"is_decoder", "add_cross_attention"};
+    const char *positions = read_text(reader, "position_embedding_type", "absolute");
+
+    if (strcmp(positions, "absolute") != 0 && reader->status == KVERN_OK)
+        reader->status = fail(reader->err, KVERN_UNSUPPORTED,
+                              "config.json: position_embedding_type \"%s\" is not supported "
+                              "(absolute is)",
+                              positions);
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        if (read_bool(reader, flags[i], false) && reader->status == KVERN_OK)
+            reader->status = fail(reader->err, KVERN_UNSUPPORTED,
+                                  "config.json: an encoder with %s is not supported", flags[i]);
+    }
+}
+
+static void read_encoder(struct reader *reader, const struct encoder_type *type,
+                         struct model_config *config)
+{
+    config->n_layers = require_size(reader, type->n_layers);
+    config->n_heads = require_size(reader, type->n_heads);
+    config->n_kv_heads = config->n_heads;
+    config->hidden_size = require_size(reader, type->hidden_size);
+    config->head_size = config->n_heads ? config->hidden_size / config->n_heads : 0;
+    config->intermediate_size = require_size(reader, type->intermediate_size);
+    config->vocab_size = require_size(reader, "vocab_size");
+    config->max_positions = read_size(reader, "max_position_embeddings", 512);
+    config->n_token_types = read_size(reader, "type_vocab_size", type->n_token_types);
+    config->norm_epsilon = read_float(reader, "layer_norm_eps", 1e-12);
+    config->has_qkv_bias = config->has_o_bias = config->has_mlp_bias = true;
+    config->pad = field(reader, "pad_token_id") ? read_id(reader, "pad_token_id") : type->pad;
+    read_activation(reader, type->activation, "gelu", config);
+    refuse_variants(reader);
+    if (!type->is_roberta || reader->status != KVERN_OK)
+        return;
+    config->first_position = (size_t)config->pad + 1; /* without pad: 0 */
+    if (config->max_positions <= config->first_position)
+        reader->status = fail(reader->err, KVERN_FORMAT,
+                              "config.json: max_position_embeddings = %zu leaves no position after "
+                              "pad_token_id = %d",
+                              config->max_positions, config->pad);
+    else
+        config->max_positions -= config->first_position;
+}
+
+static void read_config(struct reader *reader, struct model_config *config)
+{
+    const char *model_type = read_text(reader, "model_type", "");
+    const struct encoder_type *encoder = find_encoder_type(model_type);
+
+    if (encoder) {
+        config->family = FAMILY_BERT;
+        read_encoder(reader, encoder, config);
+    } else if (config_family_from_name(model_type, &config->family)) {
+        read_decoder(reader, config);
+    } else if (reader->status == KVERN_OK) {
+        reader->status = fail(reader->err, KVERN_UNSUPPORTED,
+                              "config.json: model_type \"%s\" is not supported (llama, qwen2, "
+                              "qwen3, bert, roberta, xlm-roberta, camembert and distilbert are)",
+                              model_type);
+    }
+    config->bos = read_id(reader, "bos_token_id");
     read_eos(reader, config);
 }
 
@@ -356,6 +462,28 @@ static kvern_status check_rope(const struct model_config *config, kvern_error *e
     return KVERN_OK;
 }
 
+/* What only one of the two kinds has. */
+static kvern_status check_kind(const struct model_config *config, kvern_error *err)
+{
+    bool is_encoder = config_is_encoder(config);
+
+    if (!is_between(config->norm_epsilon, 0, 1))
+        return fail(err, KVERN_FORMAT, "%s = %g is not between 0 and 1",
+                    is_encoder ? "layer_norm_eps" : "rms_norm_eps", (double)config->norm_epsilon);
+    if (!is_encoder && config->activation != MODEL_ACTIVATION_SILU &&
+        config->activation != MODEL_ACTIVATION_GELU_TANH)
+        return fail(err, KVERN_UNSUPPORTED, "a decoder's activation can be silu or gelu_tanh only");
+    if (!is_encoder)
+        return check_rope(config, err);
+    if (config->n_kv_heads != config->n_heads)
+        return fail(err, KVERN_FORMAT, "an encoder has num_key_value_heads = %zu, but %zu heads",
+                    config->n_kv_heads, config->n_heads);
+    if (config->hidden_size != config->n_heads * config->head_size)
+        return fail(err, KVERN_FORMAT, "hidden_size = %zu is not num_attention_heads = %zu x %zu",
+                    config->hidden_size, config->n_heads, config->head_size);
+    return KVERN_OK;
+}
+
 kvern_status config_check(const struct model_config *config, kvern_error *err)
 {
     const struct {
@@ -373,6 +501,7 @@ kvern_status config_check(const struct model_config *config, kvern_error *err)
         {"vocab_size", config->vocab_size, 1, MAX_COUNT},
         {"max_position_embeddings", config->max_positions, 1, MAX_COUNT},
         {"sliding_window", config->sliding_window, 0, MAX_COUNT},
+        {"type_vocab_size", config->n_token_types, 0, MAX_COUNT},
     };
 
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
@@ -387,10 +516,7 @@ kvern_status config_check(const struct model_config *config, kvern_error *err)
     if (config->head_size % 8 != 0)
         return fail(err, KVERN_UNSUPPORTED, "head_dim = %zu is not a multiple of 8",
                     config->head_size);
-    if (!is_between(config->norm_epsilon, 0, 1))
-        return fail(err, KVERN_FORMAT, "rms_norm_eps = %g is not between 0 and 1",
-                    (double)config->norm_epsilon);
-    kvern_status status = check_rope(config, err);
+    kvern_status status = check_kind(config, err);
     if (status != KVERN_OK)
         return status;
     return check_ids(config, err);

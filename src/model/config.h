@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The numbers that define a decoder model: sizes, rotary embedding, norms, special ids. A plain
- * value: copied freely, owns nothing. Read from a Hugging Face config.json here, from GGUF metadata
- * by convert/gguf_config; either way config_check() has passed before anyone uses it.
+ * The numbers that define a model: sizes, rotary embedding, norms, special ids. A plain value:
+ * copied freely, owns nothing. Read from a Hugging Face config.json here, from GGUF metadata by
+ * convert/gguf_config; either way config_check() has passed before anyone uses it. A model is a
+ * decoder or an encoder (config_is_encoder); what the other kind alone has is 0 in it.
  */
 #ifndef KVERN_MODEL_CONFIG_H
 #define KVERN_MODEL_CONFIG_H
@@ -13,9 +14,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum model_family { FAMILY_LLAMA, FAMILY_QWEN2, FAMILY_QWEN3 };
+/* OTHER: not one that kvern builds graphs for; an export of it runs all the same. */
+enum model_family { FAMILY_LLAMA, FAMILY_QWEN2, FAMILY_QWEN3, FAMILY_BERT, FAMILY_OTHER };
 
-enum model_activation { ACTIVATION_SILU, ACTIVATION_GELU };
+enum model_activation {
+    MODEL_ACTIVATION_SILU,
+    MODEL_ACTIVATION_GELU_TANH, /* gelu_new, gelu_pytorch_tanh */
+    MODEL_ACTIVATION_GELU,      /* with erf: encoders only, as is relu */
+    MODEL_ACTIVATION_RELU,
+};
 
 enum rope_scaling {
     ROPE_SCALING_NONE,
@@ -38,7 +45,11 @@ struct model_config {
     size_t hidden_size;
     size_t intermediate_size;
     size_t vocab_size;
-    size_t max_positions;
+    size_t max_positions;  /* tokens a sequence may have */
+    size_t first_position; /* encoder checkpoints: the row of the position table that a text begins
+                              with (RoBERTa: pad + 1); 0 once the table was converted */
+    size_t n_token_types;  /* encoder checkpoints: rows of the token type table; 0: there is none,
+                              or it was converted */
     float rope_theta;
     enum rope_scaling rope_scaling;
     float rope_factor;                             /* linear, llama3 */
@@ -73,7 +84,10 @@ kvern_status config_check(const struct model_config *config, kvern_error *err);
  * transformers computes it. */
 void config_rotary_frequencies(const struct model_config *config, float *inv_freq);
 
-/* "llama", "qwen2", "qwen3": static. */
+/* Whether it runs whole texts (the contract "encoder") instead of continuing them. */
+bool config_is_encoder(const struct model_config *config);
+
+/* "llama", "qwen2", "qwen3", "bert": static. */
 const char *config_family_name(enum model_family family);
 /* false: no family of that name. */
 bool config_family_from_name(const char *name, enum model_family *family);

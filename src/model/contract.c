@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Three passes over the graph's fields: what there is before any node runs (initializers, inputs),
- * the nodes in their order, the outputs. Only the operators of the `paged` contract pass, each with
- * computed values where it takes computed values and initializers where it takes weights: so an
- * untrusted graph can make ONNX Runtime run nothing else, and PagedAttention, which writes into two
- * of its inputs, never writes into mapped weights or into a value someone else reads.
+ * the nodes in their order, the outputs. Only the operators of the manifest's contract pass, each
+ * with computed values where it takes computed values and initializers where it takes weights: so
+ * an untrusted graph can make ONNX Runtime run nothing else, and PagedAttention, which writes into
+ * two of its inputs, never writes into mapped weights or into a value someone else reads.
  */
 #include "model/contract.h"
 
@@ -13,13 +13,14 @@
 #include "base/map.h"
 #include "model/contract_tensor.h"
 #include "model/protobuf.h"
+#include "model/value_info.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static const char OUR_DOMAIN[] = "ai.kvern";
 
-enum { MAX_NODE_INPUTS = 8, MAX_NODE_OUTPUTS = 2, MAX_ATTRIBUTES = 16, MAX_RANK = 4 };
+enum { MAX_NODE_INPUTS = 8, MAX_NODE_OUTPUTS = 2, MAX_ATTRIBUTES = 16 };
 
 enum value_kind {
     VALUE_INITIALIZER,
@@ -30,28 +31,75 @@ enum value_kind {
     VALUE_TAKEN, /* overwritten by PagedAttention */
 };
 
-/* Graph inputs of the contract; ONNX element types. */
-static const struct graph_input {
-    const char *name;
+/* Element types are ONNX's. */
+struct graph_input {
+    const char *name; /* NULL: the end of a list */
     unsigned type;
     size_t rank;
-} graph_inputs[] = {
-    {"input_ids", 7, 1},   {"positions", 7, 1},  {"query_start", 6, 1}, {"context_len", 6, 1},
-    {"block_table", 6, 2}, {"logit_rows", 7, 1}, {"kv_pool", 2, 3},
+    enum value_kind kind;
 };
-enum { N_GRAPH_INPUTS = sizeof graph_inputs / sizeof graph_inputs[0] };
 
-/* Operators of the contract: inputs before first_weight are computed, the rest initializers. To let
- * a graph use another operator, add its row. */
-static const struct operator_rule {
+/* Float [rows, columns]. */
+struct graph_output {
+    const char *name; /* NULL: the end of a list */
+    bool is_hidden;   /* has hidden_size columns, else vocab_size */
+};
+
+/* Inputs before first_weight are computed, the rest initializers. */
+struct operator_rule {
     const char *domain;
-    const char *name;
+    const char *name; /* NULL: the end of a list */
     size_t first_weight;
-} operator_rules[] = {
-    {OUR_DOMAIN, "Embedding", 1},       {OUR_DOMAIN, "RotaryTable", 1},
-    {OUR_DOMAIN, "RmsNorm", 1},         {OUR_DOMAIN, "AddRmsNorm", 2},
-    {OUR_DOMAIN, "Linear", 1},          {OUR_DOMAIN, "PagedAttention", 6},
-    {OUR_DOMAIN, "GatedActivation", 1}, {"", "Gather", 2},
+};
+
+enum { MAX_GRAPH_INPUTS = 8, MAX_GRAPH_OUTPUTS = 2 };
+
+static const struct graph_input paged_inputs[MAX_GRAPH_INPUTS + 1] = {
+    {"input_ids", 7, 1, VALUE_INPUT},   {"positions", 7, 1, VALUE_INPUT},
+    {"query_start", 6, 1, VALUE_INPUT}, {"context_len", 6, 1, VALUE_INPUT},
+    {"block_table", 6, 2, VALUE_INPUT}, {"output_rows", 7, 1, VALUE_INPUT},
+    {"logit_rows", 7, 1, VALUE_INPUT},  {"kv_pool", 2, 3, VALUE_POOL},
+};
+
+static const struct graph_output paged_outputs[MAX_GRAPH_OUTPUTS + 1] = {{"hidden", true},
+                                                                         {"logits", false}};
+
+static const struct operator_rule paged_operators[] = {
+    {OUR_DOMAIN, "Embedding", 1},
+    {OUR_DOMAIN, "RotaryTable", 1},
+    {OUR_DOMAIN, "RmsNorm", 1},
+    {OUR_DOMAIN, "AddRmsNorm", 2},
+    {OUR_DOMAIN, "Linear", 1},
+    {OUR_DOMAIN, "PagedAttention", 6},
+    {OUR_DOMAIN, "GatedActivation", 1},
+    {"", "Gather", 2},
+    {NULL, NULL, 0},
+};
+
+static const struct graph_input encoder_inputs[MAX_GRAPH_INPUTS + 1] = {
+    {"input_ids", 7, 1, VALUE_INPUT},
+    {"positions", 7, 1, VALUE_INPUT},
+    {"query_start", 6, 1, VALUE_INPUT},
+};
+
+static const struct graph_output encoder_outputs[MAX_GRAPH_OUTPUTS + 1] = {
+    {"last_hidden_state", true}};
+
+static const struct operator_rule encoder_operators[] = {
+    {OUR_DOMAIN, "Embedding", 1},       {OUR_DOMAIN, "AddLayerNorm", 2}, {OUR_DOMAIN, "Linear", 1},
+    {OUR_DOMAIN, "PackedAttention", 2}, {OUR_DOMAIN, "Activation", 1},   {NULL, NULL, 0},
+};
+
+/* What a graph of each contract has. To let its graphs use another operator, add a row above. */
+static const struct contract {
+    const char *name;
+    const struct graph_input *inputs;
+    const struct graph_output *outputs;
+    const struct operator_rule *operators;
+    const char *attention; /* the operator that stands once in every layer */
+} contracts[] = {
+    {"paged", paged_inputs, paged_outputs, paged_operators, "PagedAttention"},
+    {"encoder", encoder_inputs, encoder_outputs, encoder_operators, "PackedAttention"},
 };
 
 struct attribute {
@@ -69,21 +117,24 @@ struct node {
     size_t n_attributes;
 };
 
-struct value_info {
-    struct text name;
-    uint64_t type;
-    int64_t dims[MAX_RANK]; /* -1: known at run time only */
-    size_t rank;
-};
-
 struct check {
     const struct manifest *manifest;
+    const struct contract *contract;
     struct map values; /* name -> enum value_kind */
-    bool has_input[N_GRAPH_INPUTS];
-    size_t n_layers; /* PagedAttention nodes so far */
-    bool has_logits;
+    bool has_input[MAX_GRAPH_INPUTS];
+    bool has_output[MAX_GRAPH_OUTPUTS];
+    size_t n_layers; /* attention nodes so far */
     kvern_error *err;
 };
+
+static const struct contract *find_contract(const char *name)
+{
+    for (size_t i = 0; i < sizeof contracts / sizeof contracts[0]; i++) {
+        if (!strcmp(contracts[i].name, name))
+            return &contracts[i];
+    }
+    return NULL;
+}
 
 static kvern_status add_value(struct check *check, struct text name, enum value_kind kind)
 {
@@ -97,124 +148,61 @@ static kvern_status add_value(struct check *check, struct text name, enum value_
     return KVERN_OK;
 }
 
-/* A message inside a message that may be there once: protobuf would merge two. */
-static bool enter(struct protobuf_field *found, const struct protobuf_field *field)
-{
-    if (found->number || field->type != PROTOBUF_BYTES)
-        return false;
-    *found = *field;
-    return true;
-}
-
-static bool read_shape(struct value_info *info, struct protobuf shape)
-{
-    struct protobuf_field field;
-
-    while (protobuf_next(&shape, &field)) {
-        struct protobuf dim = protobuf_read(field.bytes, field.n_bytes);
-        int64_t size = -1;
-
-        if (field.number != 1)
-            continue;
-        if (info->rank == MAX_RANK)
-            return false;
-        while (protobuf_next(&dim, &field)) {
-            if (field.number == 1)
-                size = (int64_t)field.value;
-        }
-        if (dim.is_damaged)
-            return false;
-        info->dims[info->rank++] = size;
-    }
-    return !shape.is_damaged;
-}
-
-/* ValueInfoProto: name, type.tensor_type.{elem_type, shape}. */
-static bool read_value_info(struct value_info *info, struct protobuf message)
-{
-    struct protobuf_field field;
-    struct protobuf_field type = {0};
-    struct protobuf_field tensor = {0};
-    struct protobuf_field shape = {0};
-    bool is_ok = true;
-
-    while (is_ok && protobuf_next(&message, &field)) {
-        if (field.number == 1)
-            info->name = text_of(&field);
-        else if (field.number == 2)
-            is_ok = enter(&type, &field);
-    }
-    if (!is_ok || message.is_damaged)
-        return false;
-    message = protobuf_read(type.bytes, type.n_bytes);
-    while (is_ok && protobuf_next(&message, &field)) {
-        if (field.number == 1)
-            is_ok = enter(&tensor, &field);
-    }
-    if (!is_ok || message.is_damaged)
-        return false;
-    message = protobuf_read(tensor.bytes, tensor.n_bytes);
-    while (is_ok && protobuf_next(&message, &field)) {
-        if (field.number == 1)
-            info->type = field.value;
-        else if (field.number == 2)
-            is_ok = enter(&shape, &field);
-    }
-    return is_ok && !message.is_damaged &&
-           read_shape(info, protobuf_read(shape.bytes, shape.n_bytes));
-}
-
 static kvern_status check_input(struct check *check, struct protobuf message)
 {
     struct value_info info = {.name = {""}};
+    const struct graph_input *input = check->contract->inputs;
     size_t n_layers = check->manifest->config.n_layers;
-    size_t i = 0;
 
-    if (!read_value_info(&info, message))
+    if (!value_info_read(&info, message))
         return fail(check->err, KVERN_FORMAT, "the graph input \"%.*s\" is damaged",
                     TEXT_ARGUMENTS(info.name));
-    while (i < N_GRAPH_INPUTS && !text_is(info.name, graph_inputs[i].name))
-        i++;
-    if (i == N_GRAPH_INPUTS)
+    while (input->name && !text_is(info.name, input->name))
+        input++;
+    if (!input->name)
         return fail(check->err, KVERN_UNSUPPORTED,
                     "the graph has the input \"%.*s\", which the contract \"%s\" does not",
-                    TEXT_ARGUMENTS(info.name), check->manifest->contract);
-    if (info.type != graph_inputs[i].type || info.rank != graph_inputs[i].rank)
+                    TEXT_ARGUMENTS(info.name), check->contract->name);
+    if (info.type != input->type || info.rank != input->rank)
         return fail(check->err, KVERN_FORMAT,
                     "the graph input %s has element type %llu and %zu dims, not type %u and %zu",
-                    graph_inputs[i].name, (unsigned long long)info.type, info.rank,
-                    graph_inputs[i].type, graph_inputs[i].rank);
-    check->has_input[i] = true;
-    if (i + 1 < N_GRAPH_INPUTS)
-        return add_value(check, info.name, VALUE_INPUT);
-    if (info.dims[0] != -1 && info.dims[0] != (int64_t)n_layers)
+                    input->name, (unsigned long long)info.type, info.rank, input->type,
+                    input->rank);
+    if (input->kind == VALUE_POOL && info.dims[0] != -1 && info.dims[0] != (int64_t)n_layers)
         return fail(check->err, KVERN_FORMAT,
-                    "the graph's kv_pool has %lld layers; " MANIFEST_FILE " says %zu",
+                    "the graph's %s has %lld layers; " MANIFEST_FILE " says %zu", input->name,
                     (long long)info.dims[0], n_layers);
-    return add_value(check, info.name, VALUE_POOL);
+    check->has_input[input - check->contract->inputs] = true;
+    return add_value(check, info.name, input->kind);
 }
 
 static kvern_status check_output(struct check *check, struct protobuf message)
 {
     struct value_info info = {.name = {""}};
-    size_t vocab_size = check->manifest->config.vocab_size;
+    const struct model_config *config = &check->manifest->config;
+    const struct graph_output *output = check->contract->outputs;
     uint32_t kind = VALUE_INITIALIZER;
+    bool is_read = value_info_read(&info, message);
 
-    if (!read_value_info(&info, message) || !text_is(info.name, "logits") || info.type != 1 ||
-        info.rank != 2 || check->has_logits)
+    while (output->name && !text_is(info.name, output->name))
+        output++;
+    bool *is_there = &check->has_output[output - check->contract->outputs];
+    if (!is_read || !output->name || info.type != 1 || info.rank != 2 || *is_there)
+        return fail(
+            check->err, KVERN_FORMAT,
+            "the graph has the output \"%.*s\" of element type %llu and %zu dims, which the "
+            "contract \"%s\" does not, or has twice",
+            TEXT_ARGUMENTS(info.name), (unsigned long long)info.type, info.rank,
+            check->contract->name);
+    size_t n_columns = output->is_hidden ? config->hidden_size : config->vocab_size;
+    if (info.dims[1] != (int64_t)n_columns)
         return fail(check->err, KVERN_FORMAT,
-                    "the graph has the output \"%.*s\" of element type %llu and %zu dims; the "
-                    "contract \"%s\" has logits, float, 2 dims, alone",
-                    TEXT_ARGUMENTS(info.name), (unsigned long long)info.type, info.rank,
-                    check->manifest->contract);
-    if (info.dims[1] != (int64_t)vocab_size)
-        return fail(check->err, KVERN_FORMAT,
-                    "the graph's logits have %lld columns; " MANIFEST_FILE
-                    " has a vocabulary of %zu",
-                    (long long)info.dims[1], vocab_size);
-    if (!map_get(&check->values, "logits", 6, &kind) || kind != VALUE_COMPUTED)
-        return fail(check->err, KVERN_FORMAT, "no node of the graph computes logits");
-    check->has_logits = true;
+                    "the graph's %s has %lld columns; " MANIFEST_FILE " says %zu", output->name,
+                    (long long)info.dims[1], n_columns);
+    if (!map_get(&check->values, info.name.at, info.name.n_bytes, &kind) ||
+        (kind != VALUE_COMPUTED && kind != VALUE_READ))
+        return fail(check->err, KVERN_FORMAT, "no node of the graph computes %s", output->name);
+    *is_there = true;
     return KVERN_OK;
 }
 
@@ -291,8 +279,9 @@ static bool expected_value(const struct check *check, const struct node *node, s
                            size_t *value)
 {
     const struct model_config *config = &check->manifest->config;
-    bool is_attention = text_is(node->op, "PagedAttention");
+    bool is_attention = text_is(node->op, check->contract->attention);
     bool is_table = text_is(node->op, "Embedding");
+    bool is_places = is_table && text_is(node->inputs[0], "positions");
     bool is_output = text_is(node->op, "Linear") && text_is(node->outputs[0], "logits");
     const struct {
         bool is_meant;
@@ -304,6 +293,7 @@ static bool expected_value(const struct check *check, const struct node *node, s
         {is_attention, "head_size", config->head_size},
         {is_attention, "window", config->sliding_window},
         {is_attention, "layer", check->n_layers},
+        {is_places, "N", config->max_positions},
         {is_table || is_output, "N", config->vocab_size},
         {is_table || is_output, "K", config->hidden_size},
     };
@@ -354,22 +344,21 @@ static bool may_read(const struct operator_rule *rule, size_t i, enum value_kind
 static kvern_status check_node(struct check *check, struct protobuf message)
 {
     struct node node = {.name = {""}, .op = {""}, .domain = {""}, .outputs = {{""}, {""}}};
-    const struct operator_rule *rule = operator_rules;
-    const struct operator_rule *end = rule + sizeof operator_rules / sizeof operator_rules[0];
+    const struct operator_rule *rule = check->contract->operators;
     kvern_status status;
 
     if (!read_node(&node, message))
         return fail(check->err, KVERN_FORMAT,
                     "the node \"%.*s\" is damaged or is none of the contract \"%s\"",
-                    TEXT_ARGUMENTS(node.name), check->manifest->contract);
-    while (rule < end && !(text_is(node.op, rule->name) && text_is(node.domain, rule->domain)))
+                    TEXT_ARGUMENTS(node.name), check->contract->name);
+    while (rule->name && !(text_is(node.op, rule->name) && text_is(node.domain, rule->domain)))
         rule++;
-    if (rule == end)
+    if (!rule->name)
         return fail(check->err, KVERN_UNSUPPORTED,
                     "the node \"%.*s\" is a \"%.*s\" of domain \"%.*s\", which the contract \"%s\" "
                     "does not have",
                     TEXT_ARGUMENTS(node.name), TEXT_ARGUMENTS(node.op), TEXT_ARGUMENTS(node.domain),
-                    check->manifest->contract);
+                    check->contract->name);
     status = check_attributes(check, &node);
     for (size_t i = 0; status == KVERN_OK && i < node.n_inputs; i++) {
         struct text name = node.inputs[i];
@@ -388,7 +377,7 @@ static kvern_status check_node(struct check *check, struct protobuf message)
     }
     for (size_t i = 0; status == KVERN_OK && i < node.n_outputs; i++)
         status = add_value(check, node.outputs[i], VALUE_COMPUTED);
-    if (status == KVERN_OK && !strcmp(rule->name, "PagedAttention"))
+    if (status == KVERN_OK && !strcmp(rule->name, check->contract->attention))
         check->n_layers++;
     return status;
 }
@@ -421,15 +410,16 @@ static kvern_status check_initializer(struct check *check, struct protobuf messa
 
 static kvern_status check_graph(struct check *check, struct protobuf graph)
 {
+    const struct contract *contract = check->contract;
     size_t n_layers = check->manifest->config.n_layers;
     kvern_status status = visit_all(check, graph, 5, check_initializer);
 
     if (status == KVERN_OK)
         status = visit_all(check, graph, 11, check_input);
-    for (size_t i = 0; status == KVERN_OK && i < N_GRAPH_INPUTS; i++) {
+    for (size_t i = 0; status == KVERN_OK && contract->inputs[i].name; i++) {
         if (!check->has_input[i])
-            status =
-                fail(check->err, KVERN_FORMAT, "the graph has no input %s", graph_inputs[i].name);
+            status = fail(check->err, KVERN_FORMAT, "the graph has no input %s",
+                          contract->inputs[i].name);
     }
     if (status == KVERN_OK)
         status = visit_all(check, graph, 1, check_node);
@@ -439,8 +429,11 @@ static kvern_status check_graph(struct check *check, struct protobuf graph)
                       check->n_layers, n_layers);
     if (status == KVERN_OK)
         status = visit_all(check, graph, 12, check_output);
-    if (status == KVERN_OK && !check->has_logits)
-        status = fail(check->err, KVERN_FORMAT, "the graph has no output logits");
+    for (size_t i = 0; status == KVERN_OK && contract->outputs[i].name; i++) {
+        if (!check->has_output[i])
+            status = fail(check->err, KVERN_FORMAT, "the graph has no output %s",
+                          contract->outputs[i].name);
+    }
     return status;
 }
 
@@ -468,14 +461,18 @@ static kvern_status check_opset(struct check *check, struct protobuf message)
 kvern_status contract_check(const struct manifest *manifest, const uint8_t *bytes, size_t n_bytes,
                             kvern_error *err)
 {
-    struct check check = {.manifest = manifest, .err = err};
+    struct check check = {
+        .manifest = manifest, .contract = find_contract(manifest->contract), .err = err};
     struct protobuf model = protobuf_read(bytes, n_bytes);
     struct protobuf_field graph = {0};
     struct protobuf_field field;
     kvern_status status = KVERN_OK;
 
+    if (!check.contract)
+        return fail(err, KVERN_UNSUPPORTED, "the contract \"%s\" is none of kvern's",
+                    manifest->contract);
     while (status == KVERN_OK && protobuf_next(&model, &field)) {
-        if (field.number == 7 && !enter(&graph, &field))
+        if (field.number == 7 && !protobuf_enter(&graph, &field))
             status = fail(err, KVERN_FORMAT, "the file holds more than one graph");
         else if (field.number == 8)
             status = check_opset(&check, protobuf_read(field.bytes, field.n_bytes));

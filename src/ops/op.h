@@ -48,6 +48,9 @@ extern const struct op_definition op_paged_attention;
 extern const struct op_definition op_gated_activation;
 extern const struct op_definition op_rms_norm;
 extern const struct op_definition op_add_rms_norm;
+extern const struct op_definition op_packed_attention;
+extern const struct op_definition op_add_layer_norm;
+extern const struct op_definition op_activation;
 
 /* An input tensor as an op sees it. data is NULL for an absent optional input. */
 struct op_tensor {
@@ -69,6 +72,13 @@ kvern_status op_attribute_float(const struct op_kernel *kernel, const OrtKernelI
                                 const char *name, float *value, kvern_error *err);
 kvern_status op_attribute_string(const struct op_kernel *kernel, const OrtKernelInfo *info,
                                  const char *name, char *value, size_t capacity, kvern_error *err);
+/* The same for an attribute that may be absent. */
+kvern_status op_attribute_string_or(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                    const char *name, const char *absent, char *value,
+                                    size_t capacity, kvern_error *err);
+/* The attribute "activation": gelu, gelu_tanh, relu or silu; absent: none. */
+kvern_status op_attribute_activation(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                     enum activation *activation, kvern_error *err);
 
 /* A weight: must be an initializer (or absent, if optional), so its data lives as long as the
  * kernel. */

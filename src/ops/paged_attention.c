@@ -12,8 +12,7 @@
  */
 #include "base/error.h"
 #include "ops/op.h"
-
-#include <stdatomic.h>
+#include "ops/scratch_slots.h"
 
 enum {
     INPUT_QKV,
@@ -27,7 +26,6 @@ enum {
     N_INPUTS,
     ROWS_PER_APPEND_UNIT = 32,
     MIN_SEQUENCES_TO_JOIN_HEADS = 6,
-    N_SCRATCH_SLOTS = 64,
 };
 
 struct paged_attention {
@@ -67,9 +65,7 @@ struct attention_run {
     int32_t *slot_offset; /* [n_tokens] */
     struct attend_unit *units;
     size_t n_units;
-    char *scratch; /* [N_SCRATCH_SLOTS, scratch_bytes] */
-    size_t scratch_bytes;
-    _Atomic uint64_t used_slots; /* one bit a scratch slot */
+    struct scratch_slots slots;
 };
 
 static kvern_status open_attention(struct op_kernel *kernel, const OrtKernelInfo *info,
@@ -233,22 +229,6 @@ static void append_unit(void *data, size_t i)
                                             run->slot_offset, begin, end, run->pool);
 }
 
-/* Takes a free scratch slot; there are more slots than threads, so the loop ends at once. */
-static unsigned take_slot(_Atomic uint64_t *used_slots)
-{
-    uint64_t used = atomic_load(used_slots);
-
-    for (;;) {
-        if (used == UINT64_MAX) {
-            used = atomic_load(used_slots);
-            continue;
-        }
-        unsigned slot = (unsigned)__builtin_ctzll(~used);
-        if (atomic_compare_exchange_weak(used_slots, &used, used | (uint64_t)1 << slot))
-            return slot;
-    }
-}
-
 static void attend_one(void *data, size_t i)
 {
     struct attention_run *run = data;
@@ -258,14 +238,14 @@ static void attend_one(void *data, size_t i)
     size_t position = (size_t)run->context_len[unit->sequence] - n_rows + unit->row_begin;
     size_t row = first_row + unit->row_begin;
     size_t out_width = run->shape.n_heads * run->shape.head_size;
-    unsigned slot = take_slot(&run->used_slots);
+    unsigned slot = scratch_slots_take(&run->slots);
 
     for (size_t head = unit->head_begin; head < unit->head_end; head++)
         run->self->kernel.kernels->attention->attend(
             &run->shape, run->qkv + row * run->qkv_width, run->qkv_width, unit->n_rows, position,
             head, run->pool, run->block_table + unit->sequence * run->blocks_per_row,
-            run->scratch + slot * run->scratch_bytes, run->out + row * out_width, out_width);
-    atomic_fetch_and(&run->used_slots, ~((uint64_t)1 << slot));
+            scratch_slots_memory(&run->slots, slot), run->out + row * out_width, out_width);
+    scratch_slots_give(&run->slots, slot);
 }
 
 static kvern_status read_inputs(struct attention_run *run, OrtKernelContext *context,
@@ -310,19 +290,18 @@ static kvern_status prepare(struct attention_run *run, kvern_error *err)
     size_t slot_bytes = (run->n_tokens * sizeof(int32_t) + 63) / 64 * 64;
     size_t n_units = cut_units(run, NULL);
     size_t unit_bytes = (n_units * sizeof *run->units + 63) / 64 * 64;
-    size_t n_slots = n_units < N_SCRATCH_SLOTS ? n_units : N_SCRATCH_SLOTS;
     void *memory;
 
-    run->scratch_bytes = (kernels->attention_scratch_bytes(&run->shape) + 63) / 64 * 64;
+    scratch_slots_init(&run->slots, n_units, kernels->attention_scratch_bytes(&run->shape));
     kvern_status status = op_scratch(
-        kernel, 2 * slot_bytes + unit_bytes + n_slots * run->scratch_bytes, &memory, err);
+        kernel, 2 * slot_bytes + unit_bytes + scratch_slots_bytes(&run->slots), &memory, err);
     if (status != KVERN_OK)
         return status;
     char *base = memory;
     run->slot_block = memory;
     run->slot_offset = (int32_t *)(base + slot_bytes);
     run->units = (struct attend_unit *)(base + 2 * slot_bytes);
-    run->scratch = base + 2 * slot_bytes + unit_bytes;
+    run->slots.memory = base + 2 * slot_bytes + unit_bytes;
     fill_slots(run);
     run->n_units = cut_units(run, run->units);
     return KVERN_OK;

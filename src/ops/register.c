@@ -11,8 +11,9 @@
 #include <stdlib.h>
 
 static const struct op_definition *const definitions[] = {
-    &op_embedding,        &op_linear,   &op_rotary_table, &op_paged_attention,
-    &op_gated_activation, &op_rms_norm, &op_add_rms_norm,
+    &op_embedding,        &op_linear,     &op_rotary_table, &op_paged_attention,
+    &op_gated_activation, &op_rms_norm,   &op_add_rms_norm, &op_packed_attention,
+    &op_add_layer_norm,   &op_activation,
 };
 
 enum { N_OPS = sizeof definitions / sizeof definitions[0] };

@@ -7,52 +7,52 @@
 
 #include "base/error.h"
 #include "ops/op.h"
+#include "ort/element.h"
+#include "ort/provider.h"
 #include "ort/runtime.h"
 
 #include <stdio.h>
 
-static const ONNXTensorElementDataType element_types[] = {
-    [SESSION_F32] = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
-    [SESSION_U8] = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
-    [SESSION_I32] = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
-    [SESSION_I64] = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
+/* Threads spin between the nodes of a run, which is what makes small steps fast, and stop when the
+ * run ends, so that an idle engine uses no CPU. */
+static const char *const entries[][2] = {
+    {"session.intra_op.allow_spinning", "1"},
+    {"session.force_spinning_stop", "1"},
+    {"session.disable_prepacking", "1"}, /* our weights are packed; what is not, is an export's */
 };
 
-static kvern_status set_options(const OrtApi *api, OrtSessionOptions *options, int n_threads,
-                                kvern_error *err)
+static kvern_status set_options(const OrtApi *api, OrtSessionOptions *to,
+                                const struct session_options *options, kvern_error *err)
 {
-    /* Threads spin between the nodes of a run, which is what makes small steps fast, and stop when
-     * the run ends, so that an idle engine uses no CPU. */
-    static const char *const entries[][2] = {
-        {"session.intra_op.allow_spinning", "1"},
-        {"session.force_spinning_stop", "1"},
-        {"session.disable_prepacking", "1"},
-    };
     const char *act = "ONNX Runtime refused a session option";
-    kvern_status status = ort_check(api, api->SetIntraOpNumThreads(options, n_threads), act, err);
+    size_t n_entries = sizeof entries / sizeof entries[0] - (options->is_export ? 1 : 0);
+    GraphOptimizationLevel level = options->is_export ? ORT_ENABLE_ALL : ORT_ENABLE_BASIC;
+    kvern_status status =
+        ort_check(api, api->SetIntraOpNumThreads(to, options->n_threads), act, err);
 
     if (status == KVERN_OK)
-        status = ort_check(api, api->SetInterOpNumThreads(options, 1), act, err);
+        status = ort_check(api, api->SetInterOpNumThreads(to, 1), act, err);
     if (status == KVERN_OK)
-        status = ort_check(api, api->SetSessionExecutionMode(options, ORT_SEQUENTIAL), act, err);
+        status = ort_check(api, api->SetSessionExecutionMode(to, ORT_SEQUENTIAL), act, err);
     if (status == KVERN_OK)
-        status = ort_check(api, api->SetSessionGraphOptimizationLevel(options, ORT_ENABLE_BASIC),
-                           act, err);
+        status = ort_check(api, api->SetSessionGraphOptimizationLevel(to, level), act, err);
     /* Every step has its own shapes: remembered patterns would only pile up memory. */
     if (status == KVERN_OK)
-        status = ort_check(api, api->DisableMemPattern(options), act, err);
-    for (size_t i = 0; status == KVERN_OK && i < sizeof entries / sizeof entries[0]; i++)
-        status = ort_check(api, api->AddSessionConfigEntry(options, entries[i][0], entries[i][1]),
-                           act, err);
+        status = ort_check(api, api->DisableMemPattern(to), act, err);
+    for (size_t i = 0; status == KVERN_OK && i < n_entries; i++)
+        status =
+            ort_check(api, api->AddSessionConfigEntry(to, entries[i][0], entries[i][1]), act, err);
     if (status == KVERN_OK)
-        status = ops_register(api, options, err);
+        status = ops_register(api, to, err);
+    if (status == KVERN_OK)
+        status = provider_add(api, to, options->provider, err);
     return status;
 }
 
-kvern_status session_open(struct session *session, const char *path, int n_threads,
-                          kvern_error *err)
+kvern_status session_open(struct session *session, const char *path,
+                          const struct session_options *options, kvern_error *err)
 {
-    OrtSessionOptions *options = NULL;
+    OrtSessionOptions *ort_options = NULL;
     OrtEnv *env = NULL;
     char act[300];
     kvern_status status;
@@ -64,19 +64,22 @@ kvern_status session_open(struct session *session, const char *path, int n_threa
         return status;
 
     const OrtApi *api = session->api;
-    status = ort_check(api, api->CreateSessionOptions(&options), act, err);
+    status = ort_check(api, api->CreateSessionOptions(&ort_options), act, err);
     if (status == KVERN_OK)
-        status = set_options(api, options, n_threads, err);
+        status = set_options(api, ort_options, options, err);
     if (status == KVERN_OK)
-        status = ort_check(api, api->CreateSession(env, path, options, &session->ort), act, err);
+        status =
+            ort_check(api, api->CreateSession(env, path, ort_options, &session->ort), act, err);
     if (status == KVERN_OK)
         status = ort_check(
             api, api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &session->cpu),
             act, err);
     if (status == KVERN_OK)
+        status = provider_memory(api, options->provider, session->cpu, &session->device, err);
+    if (status == KVERN_OK)
         status = ort_check(api, api->CreateRunOptions(&session->run_options), act, err);
-    if (options)
-        api->ReleaseSessionOptions(options);
+    if (ort_options)
+        api->ReleaseSessionOptions(ort_options);
     if (status != KVERN_OK)
         session_close(session);
     return status;
@@ -88,7 +91,7 @@ static kvern_status wrap(const struct session *session, const struct session_ten
     return ort_check(session->api,
                      session->api->CreateTensorWithDataAsOrtValue(
                          session->cpu, tensor->data, tensor->n_bytes, tensor->dims, tensor->n_dims,
-                         element_types[tensor->type], value),
+                         element_type(tensor->type), value),
                      tensor->name, err);
 }
 
@@ -131,6 +134,8 @@ void session_close(struct session *session)
         session->api->ReleaseRunOptions(session->run_options);
     if (session->ort)
         session->api->ReleaseSession(session->ort);
+    if (session->device && session->device != session->cpu)
+        session->api->ReleaseMemoryInfo(session->device);
     if (session->cpu)
         session->api->ReleaseMemoryInfo(session->cpu);
     *session = (struct session){0};

@@ -8,6 +8,8 @@
 
 #include "kvern.h"
 
+#include <stdbool.h>
+
 /* ONNX Runtime's own types; its header stays inside src/ort and src/ops. */
 struct OrtApi;
 struct OrtSession;
@@ -18,12 +20,13 @@ struct session {
     const struct OrtApi *api;
     struct OrtSession *ort;
     struct OrtMemoryInfo *cpu;
+    struct OrtMemoryInfo *device; /* where outputs that go back in stay; `cpu` without a device */
     struct OrtRunOptions *run_options;
 };
 
 enum { SESSION_MAX_DIMS = 4, SESSION_MAX_TENSORS = 16 };
 
-enum session_type { SESSION_F32, SESSION_U8, SESSION_I32, SESSION_I64 };
+enum session_type { SESSION_F32, SESSION_F16, SESSION_U8, SESSION_I32, SESSION_I64, SESSION_BOOL };
 
 /* A named tensor over the caller's memory. */
 struct session_tensor {
@@ -35,10 +38,16 @@ struct session_tensor {
     size_t n_dims;
 };
 
-/* Opens <path> with n_threads threads inside an op (the caller's is one of them), our ops included.
- */
-kvern_status session_open(struct session *session, const char *path, int n_threads,
-                          kvern_error *err);
+struct session_options {
+    int n_threads;        /* inside an op; the caller's is one of them */
+    bool is_export;       /* somebody else's graph: let ONNX Runtime optimise it */
+    const char *provider; /* "cpu" or "cuda" */
+};
+
+/* Opens <path>, our ops included. KVERN_UNSUPPORTED: the provider is not to be had; the message
+ * says what is missing. */
+kvern_status session_open(struct session *session, const char *path,
+                          const struct session_options *options, kvern_error *err);
 /* Runs once; every input and output of the graph is given. Not thread-safe. */
 kvern_status session_run(struct session *session, const struct session_tensor *inputs,
                          size_t n_inputs, const struct session_tensor *outputs, size_t n_outputs,

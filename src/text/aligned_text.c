@@ -97,6 +97,13 @@ void aligned_text_insert(struct aligned_text *out, const char *bytes, size_t n_b
         buffer_add(&out->origin_storage, &origin, sizeof origin);
 }
 
+void aligned_text_add(struct aligned_text *out, const char *bytes, const struct origin *origins,
+                      size_t n_bytes)
+{
+    buffer_add(&out->storage, bytes, n_bytes);
+    buffer_add(&out->origin_storage, origins, n_bytes * sizeof *origins);
+}
+
 bool aligned_text_replace(struct aligned_text *text, struct aligned_text *built)
 {
     if (built->storage.has_failed || built->origin_storage.has_failed ||

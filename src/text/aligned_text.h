@@ -46,6 +46,9 @@ void aligned_text_copy(struct aligned_text *out, const struct aligned_text *from
                        size_t end);
 void aligned_text_insert(struct aligned_text *out, const char *bytes, size_t n_bytes,
                          struct origin origin);
+/* Bytes with an origin each. */
+void aligned_text_add(struct aligned_text *out, const char *bytes, const struct origin *origins,
+                      size_t n_bytes);
 /* Clears `text`, moves `built` into it. false: memory ran out on the way; `text` is as it was and
  * `built` is cleared. */
 bool aligned_text_replace(struct aligned_text *text, struct aligned_text *built);

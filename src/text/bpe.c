@@ -40,7 +40,7 @@ struct bpe_cache {
         uint8_t n_bytes; /* 0: free */
         uint8_t n_tokens;
         char word[CACHE_WORD_BYTES];
-        struct bpe_token tokens[CACHE_TOKENS];
+        struct word_token tokens[CACHE_TOKENS];
     } slots[CACHE_SLOTS];
 };
 
@@ -434,7 +434,7 @@ static int32_t find_word(const struct bpe *bpe, struct buffer *piece, const char
         if (!piece->has_failed && piece->n_bytes > 0)
             id = vocabulary_find(bpe->vocabulary, piece->data, piece->n_bytes);
     }
-    return vocabulary_is_special(bpe->vocabulary, id) ? -1 : id;
+    return vocabulary_is_control(bpe->vocabulary, id) ? -1 : id;
 }
 
 static bool reserve(struct bpe_scratch *scratch, size_t n_bytes)
@@ -469,7 +469,7 @@ static struct cache_slot *cache_slot(struct bpe_scratch *scratch, const char *wo
 }
 
 static void remember(struct cache_slot *slot, const char *word, size_t n_bytes,
-                     const struct bpe_token *tokens, size_t n_tokens)
+                     const struct word_token *tokens, size_t n_tokens)
 {
     if (n_tokens > CACHE_TOKENS)
         return;
@@ -497,7 +497,7 @@ kvern_status bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, cons
         int32_t id = find_word(bpe, &scratch->piece, word, n_bytes);
 
         if (id >= 0) {
-            struct bpe_token token = {id, (uint32_t)n_bytes};
+            struct word_token token = {id, (uint32_t)n_bytes};
             buffer_add(out, &token, sizeof token);
             return out->has_failed ? fail(err, KVERN_MEMORY, "out of memory for tokens") : KVERN_OK;
         }
@@ -512,14 +512,14 @@ kvern_status bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, cons
         merge_short(bpe, &list);
     for (int32_t i = list.n > 0 ? 0 : -1; i >= 0; i = list.items[i].next) {
         end += list.items[i].n_bytes;
-        struct bpe_token token = {list.items[i].id, end};
+        struct word_token token = {list.items[i].id, end};
         buffer_add(out, &token, sizeof token);
     }
     if (out->has_failed || scratch->piece.has_failed)
         return fail(err, KVERN_MEMORY, "out of memory for tokens");
     if (slot)
-        remember(slot, word, n_bytes, (const struct bpe_token *)(void *)(out->data + out_begin),
-                 (out->n_bytes - out_begin) / sizeof(struct bpe_token));
+        remember(slot, word, n_bytes, (const struct word_token *)(void *)(out->data + out_begin),
+                 (out->n_bytes - out_begin) / sizeof(struct word_token));
     return KVERN_OK;
 }
 

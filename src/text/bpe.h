@@ -34,12 +34,6 @@ struct bpe {
     char *end_suffix;          /* owned; NULL: none */
 };
 
-/* A token of a word: it spells the bytes from the end of the one before to `end`. */
-struct bpe_token {
-    int32_t id;
-    uint32_t end;
-};
-
 struct bpe_options {
     bool is_byte_level;
     bool ignores_merges;
@@ -72,7 +66,7 @@ kvern_status bpe_add_merge(struct bpe *bpe, const char *left, size_t n_left, con
                            size_t n_right, kvern_error *err);
 void bpe_close(struct bpe *bpe);
 
-/* Appends the tokens of a word (struct bpe_token) to `out`. Characters the vocabulary cannot spell
+/* Appends the tokens of a word (struct word_token) to `out`. Characters the vocabulary cannot spell
  * are dropped, as Hugging Face does, if there is neither byte fallback nor an unknown token. */
 kvern_status bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, const char *word,
                         size_t n_bytes, struct buffer *out, kvern_error *err);

@@ -109,6 +109,43 @@ static int fallback_byte(const struct buffer *piece)
     return value;
 }
 
+static void spell_byte(struct buffer *piece)
+{
+    int byte = fallback_byte(piece);
+
+    if (byte < 0)
+        return;
+    buffer_truncate(piece, 0);
+    buffer_add_byte(piece, (char)byte);
+}
+
+/* A piece behind the first is joined without its prefix, or with a space. */
+static void join_wordpiece(struct buffer *piece, struct buffer *spare,
+                           const struct decode_step *step, bool is_first)
+{
+    /* Hugging Face's cleanup, in its order, within one piece */
+    static const char *const clean[][2] = {
+        {" .", "."},   {" ?", "?"},     {" !", "!"},     {" ,", ","},
+        {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},   {" do not", " don't"},
+        {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
+    };
+    size_t n_prefix = strlen(step->from);
+
+    if (!is_first) {
+        bool has_prefix = piece->n_bytes >= n_prefix &&
+                          (n_prefix == 0 || !memcmp(piece->data, step->from, n_prefix));
+        size_t n_cut = has_prefix ? n_prefix : 0;
+
+        buffer_truncate(spare, 0);
+        if (!has_prefix)
+            buffer_add_byte(spare, ' ');
+        buffer_add(spare, piece->data ? piece->data + n_cut : "", piece->n_bytes - n_cut);
+        swap_buffers(piece, spare);
+    }
+    for (size_t i = 0; step->cleans_up && i < sizeof clean / sizeof clean[0]; i++)
+        replace(piece, spare, clean[i][0], clean[i][1]);
+}
+
 /* ---- on the joined text ---- */
 
 /* Takes characters off the start of the text. */
@@ -189,6 +226,12 @@ static void apply(const struct decoder *decoder, struct decode_state *state, siz
             break;
         case DECODE_METASPACE:
             replace(piece, &state->spare, step->from, is_first && step->drops_first ? "" : " ");
+            break;
+        case DECODE_WORDPIECE:
+            join_wordpiece(piece, &state->spare, step, is_first);
+            break;
+        case DECODE_BYTES:
+            spell_byte(piece);
             break;
         }
     }
@@ -369,13 +412,24 @@ static kvern_status read_metaspace(struct decode_step *step, const json_t *json,
     return KVERN_OK;
 }
 
+static kvern_status read_wordpiece(struct decode_step *step, const json_t *json, kvern_error *err)
+{
+    const char *prefix = json_member_string(json, "prefix");
+
+    if (!prefix)
+        return fail(err, KVERN_FORMAT, "decoder WordPiece has no prefix");
+    step->from = copy_string_or_abort(prefix);
+    step->cleans_up = json_member_bool(json, "cleanup", true);
+    return KVERN_OK;
+}
+
 static kvern_status add_step(struct reading *reading, const json_t *json, int depth,
                              kvern_error *err)
 {
     static const char *const types[] = {
         [DECODE_BYTE_LEVEL] = "ByteLevel", [DECODE_BYTE_FALLBACK] = "ByteFallback",
         [DECODE_STRIP] = "Strip",          [DECODE_REPLACE] = "Replace",
-        [DECODE_METASPACE] = "Metaspace",
+        [DECODE_METASPACE] = "Metaspace",  [DECODE_WORDPIECE] = "WordPiece",
     };
     struct decoder *decoder = reading->decoder;
     const char *type = json_member_type(json);
@@ -395,7 +449,8 @@ static kvern_status add_step(struct reading *reading, const json_t *json, int de
         (reading->is_fused && decoder->n_steps - decoder->n_joined == DECODE_MAX_TEXT_STEPS))
         return fail(err, KVERN_LIMIT, "the decoder has over %d steps, or over %d after Fuse",
                     MAX_STEPS, DECODE_MAX_TEXT_STEPS);
-    if ((reading->is_fused && (kind == DECODE_BYTE_LEVEL || kind == DECODE_BYTE_FALLBACK)) ||
+    if ((reading->is_fused &&
+         (kind == DECODE_BYTE_LEVEL || kind == DECODE_BYTE_FALLBACK || kind == DECODE_WORDPIECE)) ||
         (reading->has_fallback && kind == DECODE_BYTE_FALLBACK))
         return fail(err, KVERN_UNSUPPORTED, "decoder %s at this place is not supported", type);
 
@@ -422,6 +477,10 @@ static kvern_status add_step(struct reading *reading, const json_t *json, int de
         return read_replace(reading, step, json, err);
     case DECODE_METASPACE:
         return read_metaspace(step, json, err);
+    case DECODE_WORDPIECE:
+        return read_wordpiece(step, json, err);
+    case DECODE_BYTES: /* has no type: no file asks for it */
+        break;
     }
     return KVERN_OK;
 }
@@ -441,6 +500,15 @@ kvern_status decoder_open(struct decoder *decoder, const json_t *json, kvern_err
     if (status != KVERN_OK)
         decoder_close(decoder);
     return status;
+}
+
+void decoder_open_bytes(struct decoder *decoder)
+{
+    struct decode_step *step = new_or_abort(sizeof *step);
+
+    step->kind = DECODE_BYTES;
+    *decoder = (struct decoder){
+        .steps = step, .n_steps = 1, .fallback = 1, .n_joined = 1, .is_byte_level = true};
 }
 
 void decoder_close(struct decoder *decoder)

@@ -2,9 +2,9 @@
  *
  * The "decoder" of a tokenizer.json, run token by token: what a stream has given so far is always a
  * prefix of what decoding all tokens at once gives. Decoders: ByteLevel, ByteFallback, Fuse, Strip,
- * Replace, Metaspace, Sequence; none joins pieces with spaces, as Hugging Face does. An order that
- * cannot be run so is refused: after Fuse, ByteLevel, ByteFallback, Strip of the end and Replace of
- * more than a character need all the text.
+ * Replace, Metaspace, WordPiece, Sequence; none joins pieces with spaces, as Hugging Face does. An
+ * order that cannot be run so is refused: after Fuse, ByteLevel, ByteFallback, WordPiece, Strip of
+ * the end and Replace of more than a character need all the text.
  */
 #ifndef KVERN_TEXT_DECODE_H
 #define KVERN_TEXT_DECODE_H
@@ -21,15 +21,19 @@ enum decode_kind {
     DECODE_STRIP,
     DECODE_REPLACE,
     DECODE_METASPACE,
+    DECODE_WORDPIECE,
+    DECODE_BYTES, /* like ByteLevel, of pieces spelled <0x41>: of a tokenizer without a file */
 };
 
 struct decode_step {
     enum decode_kind kind;
-    char *from;       /* Replace's pattern, Strip's and Metaspace's character; owned */
+    char *from;       /* Replace's pattern, Strip's and Metaspace's character, WordPiece's prefix;
+                         owned */
     char *to;         /* Replace; owned */
     size_t n_start;   /* Strip */
     size_t n_stop;    /* Strip */
     bool drops_first; /* Metaspace: the first token's spaces go */
+    bool cleans_up;   /* WordPiece: no space before English punctuation and contractions */
 };
 
 /* Three parts in a row: steps on a token, steps on a piece (a token, or what a run of byte fallback
@@ -39,7 +43,7 @@ struct decoder {
     size_t n_steps;
     size_t fallback;       /* the step that is ByteFallback; n_joined if there is none */
     size_t n_joined;       /* steps before Fuse or, with it, up to ByteLevel: the rest see text */
-    bool is_byte_level;    /* step n_joined - 1 is ByteLevel */
+    bool is_byte_level;    /* step n_joined - 1 gives bytes, not characters */
     bool joins_with_space; /* there is no decoder */
 };
 
@@ -60,6 +64,8 @@ struct decode_state {
 };
 
 kvern_status decoder_open(struct decoder *decoder, const json_t *json, kvern_error *err);
+/* Of pieces <0x00> to <0xFF>; another piece is its own text. */
+void decoder_open_bytes(struct decoder *decoder);
 void decoder_close(struct decoder *decoder);
 /* Appends to `out` the text that is certain once this token is known. Memory running out shows in
  * out->has_failed. */

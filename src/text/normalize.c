@@ -347,6 +347,9 @@ kvern_status normalizer_run(const struct normalizer *normalizer, struct regex_sc
         case NORMALIZE_PREPEND:
             status = run_prepend(step, text, err);
             break;
+        case NORMALIZE_BERT:
+            status = bert_normalizer_run(&step->bert, text, err);
+            break;
         }
     }
     return status;
@@ -367,6 +370,7 @@ static const struct {
     {"StripAccents", NORMALIZE_STRIP_ACCENTS},
     {"Replace", NORMALIZE_REPLACE},
     {"Prepend", NORMALIZE_PREPEND},
+    {"BertNormalizer", NORMALIZE_BERT},
 };
 
 static kvern_status add_step(struct normalizer *normalizer, const json_t *json, int depth,
@@ -392,6 +396,10 @@ static kvern_status read_step(struct normalize_step *step, const json_t *json, k
     const char *content =
         json_member_string(json, step->kind == NORMALIZE_PREPEND ? "prepend" : "content");
 
+    if (step->kind == NORMALIZE_BERT) {
+        bert_normalizer_read(&step->bert, json);
+        return KVERN_OK;
+    }
     step->strips_left = json_member_bool(json, "strip_left", true);
     step->strips_right = json_member_bool(json, "strip_right", true);
     if (step->kind != NORMALIZE_REPLACE && step->kind != NORMALIZE_PREPEND)

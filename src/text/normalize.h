@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The "normalizer" of a tokenizer.json: a list of steps that rewrite text before it is split.
- * Steps: NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Replace, Prepend; a Sequence is
- * flattened.
+ * Steps: NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Replace, Prepend, BertNormalizer; a
+ * Sequence is flattened.
  */
 #ifndef KVERN_TEXT_NORMALIZE_H
 #define KVERN_TEXT_NORMALIZE_H
 
 #include "kvern.h"
 #include "text/aligned_text.h"
+#include "text/normalize_bert.h"
 #include "text/regex.h"
 
 #include <jansson.h>
@@ -23,6 +24,7 @@ enum normalize_kind {
     NORMALIZE_STRIP_ACCENTS,
     NORMALIZE_REPLACE,
     NORMALIZE_PREPEND,
+    NORMALIZE_BERT,
 };
 
 struct normalize_step {
@@ -31,6 +33,7 @@ struct normalize_step {
     bool strips_right;
     struct regex pattern; /* Replace */
     char *content;        /* Replace, Prepend; owned */
+    struct bert_normalizer bert;
 };
 
 struct normalizer {

@@ -137,6 +137,29 @@ static kvern_status cut_by_class(bool (*is_in_class)(uint32_t), const struct ali
     return cut(cutter, gap, piece.end, false) ? KVERN_OK : fail_memory(err);
 }
 
+/* White space goes, each punctuation mark is a word. */
+static kvern_status cut_as_bert(const struct aligned_text *text, struct piece piece,
+                                struct piece_list *out, kvern_error *err)
+{
+    size_t word = piece.begin;
+
+    for (size_t i = piece.begin; i < piece.end;) {
+        uint32_t code_point = (unsigned char)text->data[i];
+        size_t n = 1;
+
+        if (code_point >= 0x80)
+            n = utf8_decode(text->data + i, piece.end - i, &code_point);
+        bool is_mark = unicode_is_punctuation(code_point);
+        if (is_mark || unicode_is_white_space(code_point)) {
+            if ((word < i && !push(out, word, i)) || (is_mark && !push(out, i, i + n)))
+                return fail_memory(err);
+            word = i + n;
+        }
+        i += n;
+    }
+    return word == piece.end || push(out, word, piece.end) ? KVERN_OK : fail_memory(err);
+}
+
 static kvern_status cut_piece(const struct pretokenize_step *step, struct regex_scratch *scratch,
                               const struct aligned_text *text, struct piece piece,
                               struct piece_list *out, kvern_error *err)
@@ -157,6 +180,8 @@ static kvern_status cut_piece(const struct pretokenize_step *step, struct regex_
         return cut_by_class(unicode_is_punctuation, text, piece, &cutter, err);
     case PRETOKENIZE_WHITESPACE_SPLIT:
         return cut_by_class(unicode_is_white_space, text, piece, &cutter, err);
+    case PRETOKENIZE_BERT:
+        return cut_as_bert(text, piece, out, err);
     }
     return KVERN_OK;
 }

@@ -2,8 +2,9 @@
  *
  * The "pre_tokenizer" of a tokenizer.json: a list of steps that cut text into the words within
  * which tokens are sought. Steps: ByteLevel, Split, Digits, Punctuation, Whitespace,
- * WhitespaceSplit, Metaspace; a Sequence is flattened. ByteLevel's spelling of bytes as printable
- * characters is not done here: is_byte_level tells the model to read the words as bytes.
+ * WhitespaceSplit, Metaspace, BertPreTokenizer; a Sequence is flattened. ByteLevel's spelling of
+ * bytes as printable characters is not done here: is_byte_level tells the model to read the words
+ * as bytes.
  */
 #ifndef KVERN_TEXT_PRETOKENIZE_H
 #define KVERN_TEXT_PRETOKENIZE_H
@@ -21,6 +22,7 @@ enum pretokenize_kind {
     PRETOKENIZE_PUNCTUATION,
     PRETOKENIZE_WHITESPACE_SPLIT,
     PRETOKENIZE_METASPACE,
+    PRETOKENIZE_BERT,
 };
 
 /* What becomes of the matches of a step's pattern. */

@@ -122,6 +122,14 @@ static kvern_status read_metaspace(struct pretokenize_step *step, const json_t *
     return regex_open_literal(&step->pattern, replacement, strlen(replacement), err);
 }
 
+static kvern_status read_bert(struct pretokenize_step *step, const json_t *json, kvern_error *err)
+{
+    (void)step; /* it has no options */
+    (void)json;
+    (void)err;
+    return KVERN_OK;
+}
+
 /* To add a step: a row here, and its case in pretokenize.c. */
 static const struct {
     const char *type;
@@ -135,6 +143,7 @@ static const struct {
     {"Digits", PRETOKENIZE_DIGITS, read_digits},
     {"Punctuation", PRETOKENIZE_PUNCTUATION, read_punctuation},
     {"Metaspace", PRETOKENIZE_METASPACE, read_metaspace},
+    {"BertPreTokenizer", PRETOKENIZE_BERT, read_bert},
 };
 
 static kvern_status add_step(struct pretokenizer *pretokenizer, const json_t *json, int depth,

@@ -25,10 +25,11 @@ struct encoder {
     struct trusted_ranges trusted;
     struct regex_scratch regex;
     struct bpe_scratch bpe;
+    struct buffer spelling; /* WordPiece's scratch */
     struct piece_list pieces;
     struct buffer raw_parts;        /* struct added_part */
     struct buffer normalized_parts; /* struct added_part */
-    struct buffer word;             /* struct bpe_token */
+    struct buffer word;             /* struct word_token */
     struct buffer found;            /* struct found_token */
 };
 
@@ -66,6 +67,17 @@ static struct origin trim(const struct post_processor *post, const struct aligne
     return aligned_text_origin(text, first, last);
 }
 
+static kvern_status encode_bytes(const char *word, size_t n_bytes, struct buffer *out,
+                                 kvern_error *err)
+{
+    for (size_t i = 0; i < n_bytes; i++) {
+        struct word_token token = {(unsigned char)word[i], (uint32_t)(i + 1)};
+
+        buffer_add(out, &token, sizeof token);
+    }
+    return out->has_failed ? fail_memory(err) : KVERN_OK;
+}
+
 static kvern_status encode_word(struct encoder *encoder, const struct aligned_text *text,
                                 struct piece piece, kvern_error *err)
 {
@@ -80,8 +92,15 @@ static kvern_status encode_word(struct encoder *encoder, const struct aligned_te
     case MODEL_BPE:
         status = bpe_encode(&tokenizer->bpe, &encoder->bpe, word, n_bytes, &encoder->word, err);
         break;
+    case MODEL_WORDPIECE:
+        status = wordpiece_encode(&tokenizer->wordpiece, &encoder->spelling, word, n_bytes,
+                                  &encoder->word, err);
+        break;
+    case MODEL_BYTES:
+        status = encode_bytes(word, n_bytes, &encoder->word, err);
+        break;
     }
-    const struct bpe_token *tokens = (const struct bpe_token *)(void *)encoder->word.data;
+    const struct word_token *tokens = (const struct word_token *)(void *)encoder->word.data;
     for (size_t i = 0; status == KVERN_OK && i < encoder->word.n_bytes / sizeof *tokens; i++) {
         size_t end = piece.begin + tokens[i].end;
 
@@ -230,6 +249,7 @@ static kvern_status encode(const struct tokenizer *tokenizer, const char *bytes,
     aligned_text_clear(&text);
     regex_scratch_clear(&encoder.regex);
     bpe_scratch_clear(&encoder.bpe);
+    buffer_clear(&encoder.spelling);
     piece_list_clear(&encoder.pieces);
     buffer_clear(&encoder.raw_parts);
     buffer_clear(&encoder.normalized_parts);
@@ -316,6 +336,11 @@ int32_t tokenizer_id(const struct tokenizer *tokenizer, const char *piece, size_
     return vocabulary_find_any(&tokenizer->vocabulary, piece, n_bytes);
 }
 
+bool tokenizer_is_byte_fallback(const struct tokenizer *tokenizer)
+{
+    return tokenizer->model == MODEL_BYTES;
+}
+
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)
 {
     return vocabulary_is_special(&tokenizer->vocabulary, id);
@@ -335,6 +360,11 @@ kvern_status token_stream_add(struct token_stream *stream, int32_t id, struct bu
     size_t n_bytes;
     const char *piece = tokenizer_piece(stream->tokenizer, id, &n_bytes);
 
+    if (!piece &&
+        stream->tokenizer->model == MODEL_BYTES) { /* every id of the model is some text */
+        piece = "\xef\xbf\xbd";
+        n_bytes = 3;
+    }
     if (piece && !(stream->skip_special && tokenizer_is_special(stream->tokenizer, id)))
         decoder_add(&stream->tokenizer->decoder, &stream->state, piece, n_bytes, out);
     return out->has_failed ? fail(err, KVERN_MEMORY, "out of memory decoding tokens") : KVERN_OK;

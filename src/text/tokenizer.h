@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A Hugging Face tokenizer.json, opened for use: text to ids and back, with the same ids as
- * Python's `tokenizers`. An open tokenizer is read-only and may be used from many threads.
+ * Python's `tokenizers` (models: BPE, WordPiece). An open tokenizer is read-only and may be used
+ * from many threads.
  *
  * Text -> added tokens cut out -> normalizer -> pre-tokenizer -> model -> post-processor.
  */
@@ -26,6 +27,11 @@ kvern_status tokenizer_open_json(struct tokenizer **out, const char *json, size_
 kvern_status tokenizer_open_vocab_merges(struct tokenizer **out, const char *vocab,
                                          size_t n_vocab_bytes, const char *merges,
                                          size_t n_merges_bytes, kvern_error *err);
+/* For a model of vocab_size tokens that comes without any tokenizer file: a byte of the text is the
+ * token of its value, pieces are <0x00> to <0xFF>, no token is special, and an id from 256 on is
+ * decoded to U+FFFD. KVERN_UNSUPPORTED: vocab_size is below 256. */
+kvern_status tokenizer_open_bytes(struct tokenizer **out, size_t vocab_size, kvern_error *err);
+bool tokenizer_is_byte_fallback(const struct tokenizer *tokenizer);
 /* NULL is fine. */
 void tokenizer_close(struct tokenizer *tokenizer);
 
@@ -58,7 +64,8 @@ const char *tokenizer_piece(const struct tokenizer *tokenizer, int32_t id, size_
 int32_t tokenizer_id(const struct tokenizer *tokenizer, const char *piece, size_t n_bytes);
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
 
-/* The text of ids: malloc'ed, NUL-terminated, valid UTF-8. Ids without a piece give nothing. */
+/* The text of ids: malloc'ed, NUL-terminated, valid UTF-8. Ids without a piece give nothing, but
+ * see tokenizer_open_bytes(). */
 kvern_status tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t n,
                               bool skip_special, char **text, size_t *n_bytes, kvern_error *err);
 

@@ -14,8 +14,13 @@
 #include "text/pretokenize.h"
 #include "text/tokenizer.h"
 #include "text/vocabulary.h"
+#include "text/wordpiece.h"
 
-enum model_kind { MODEL_BPE };
+enum model_kind {
+    MODEL_BPE,
+    MODEL_WORDPIECE,
+    MODEL_BYTES, /* a byte is a token of its value */
+};
 
 struct tokenizer {
     struct vocabulary vocabulary;
@@ -25,6 +30,7 @@ struct tokenizer {
     struct pretokenizer pretokenizer;
     enum model_kind model; /* which of the models below is open */
     struct bpe bpe;
+    struct wordpiece wordpiece;
     struct post_processor post_processor;
     struct decoder decoder;
 };

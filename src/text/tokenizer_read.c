@@ -2,6 +2,7 @@
  *
  * tokenizer.json (and vocab.json + merges.txt) -> struct tokenizer. All limits on untrusted files
  * are here or in the parts' own readers; nothing is allocated by a size the file merely states.
+ * Members "truncation" and "padding" are never applied: no text is cut or filled up silently.
  */
 #include "text/tokenizer_parts.h"
 
@@ -10,6 +11,7 @@
 #include "text/json_member.h"
 #include "text/json_scan.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,30 +138,50 @@ static kvern_status read_bpe(struct tokenizer *tokenizer, const struct source *s
     return status;
 }
 
-/* The one place that knows the models. Older files have no type for BPE. */
+static kvern_status read_wordpiece(struct tokenizer *tokenizer, const json_t *model,
+                                   kvern_error *err)
+{
+    const json_t *max_characters = json_object_get(model, "max_input_chars_per_word");
+    struct wordpiece_options options = {
+        .unknown = json_member_string(model, "unk_token"),
+        .prefix = json_member_string(model, "continuing_subword_prefix"),
+        .max_characters = (size_t)json_integer_value(max_characters),
+    };
+
+    if (!options.unknown || !options.prefix)
+        return fail(err, KVERN_FORMAT, "the WordPiece model has no text \"%s\"",
+                    options.unknown ? "continuing_subword_prefix" : "unk_token");
+    if (!json_is_integer(max_characters) || json_integer_value(max_characters) < 0)
+        return fail(err, KVERN_FORMAT,
+                    "the WordPiece model's max_input_chars_per_word is not a whole number from 0");
+    if (tokenizer->pretokenizer.is_byte_level)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "WordPiece after the pre_tokenizer ByteLevel is not supported");
+    return wordpiece_open(&tokenizer->wordpiece, &tokenizer->vocabulary, &options, err);
+}
+
+/* The one place that knows the models. Older files have no type: what WordPiece alone has tells. */
 static kvern_status read_model(struct tokenizer *tokenizer, const struct source *source,
                                size_t n_added, kvern_error *err)
 {
     const json_t *model = json_object_get(source->root, "model");
     const char *type = json_member_type(model);
+    bool is_wordpiece = *type ? !strcmp(type, "WordPiece")
+                              : json_object_get(model, "max_input_chars_per_word") != NULL;
 
-    if (!strcmp(type, "BPE") || !*type) {
-        kvern_status status = read_vocabulary(tokenizer, source->vocab, n_added, err);
-
-        tokenizer->model = MODEL_BPE;
-        return status == KVERN_OK ? read_bpe(tokenizer, source, model, err) : status;
-    }
-    return fail(err, KVERN_UNSUPPORTED, "tokenizer model type \"%.80s\" is not supported (BPE is)",
-                type);
+    if (!is_wordpiece && *type && strcmp(type, "BPE") != 0)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "tokenizer model type \"%.80s\" is not supported (BPE and WordPiece are)",
+                    type);
+    kvern_status status = read_vocabulary(tokenizer, source->vocab, n_added, err);
+    if (status != KVERN_OK)
+        return status;
+    tokenizer->model = is_wordpiece ? MODEL_WORDPIECE : MODEL_BPE;
+    return is_wordpiece ? read_wordpiece(tokenizer, model, err)
+                        : read_bpe(tokenizer, source, model, err);
 }
 
 /* ---- added tokens ---- */
-
-static bool is_markup(const char *text, size_t n_bytes)
-{
-    return n_bytes > 2 && ((text[0] == '<' && text[n_bytes - 1] == '>') ||
-                           (text[0] == '[' && text[n_bytes - 1] == ']'));
-}
 
 /* A normalized token is sought in its own normalized form. */
 static kvern_status add_normalized(struct tokenizer *tokenizer, struct regex_scratch *scratch,
@@ -200,7 +222,7 @@ static kvern_status read_added_token(struct tokenizer *tokenizer, struct regex_s
 
     struct added_token token = {
         .id = (int32_t)id,
-        .is_control = is_special || is_markup(text, n_bytes),
+        .is_control = vocabulary_is_control(&tokenizer->vocabulary, (int32_t)id),
         .is_single_word = json_member_bool(json, "single_word", false),
         .strips_left = json_member_bool(json, "lstrip", false),
         .strips_right = json_member_bool(json, "rstrip", false),
@@ -387,6 +409,32 @@ kvern_status tokenizer_open_vocab_merges(struct tokenizer **out, const char *voc
     return status;
 }
 
+kvern_status tokenizer_open_bytes(struct tokenizer **out, size_t vocab_size, kvern_error *err)
+{
+    if (vocab_size < 256)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "bytes as tokens need a vocabulary of 256, and the model's has %zu",
+                    vocab_size);
+
+    struct tokenizer *tokenizer = new_tokenizer();
+    kvern_status status = KVERN_OK;
+
+    tokenizer->model = MODEL_BYTES;
+    decoder_open_bytes(&tokenizer->decoder);
+    vocabulary_init(&tokenizer->vocabulary, 256);
+    for (int id = 0; status == KVERN_OK && id < 256; id++) {
+        char piece[8];
+        int n = snprintf(piece, sizeof piece, "<0x%02X>", (unsigned)id);
+
+        status = vocabulary_put(&tokenizer->vocabulary, piece, (size_t)n, id, err);
+    }
+    if (status == KVERN_OK)
+        *out = tokenizer;
+    else
+        tokenizer_close(tokenizer);
+    return status;
+}
+
 void tokenizer_close(struct tokenizer *tokenizer)
 {
     if (!tokenizer)
@@ -397,6 +445,7 @@ void tokenizer_close(struct tokenizer *tokenizer)
     normalizer_close(&tokenizer->normalizer);
     pretokenizer_close(&tokenizer->pretokenizer);
     bpe_close(&tokenizer->bpe);
+    wordpiece_close(&tokenizer->wordpiece);
     post_processor_close(&tokenizer->post_processor);
     decoder_close(&tokenizer->decoder);
     free(tokenizer);

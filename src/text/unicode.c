@@ -8,6 +8,42 @@
 
 #include <utf8proc.h>
 
+/* Where punctuation, nonspacing marks and format characters are newer than Unicode 8 or became so
+ * since: every such character in these ranges, and no older one. */
+static const struct {
+    uint32_t first;
+    uint32_t last;
+} newer_ranges[] = {
+    {0x61d, 0x61d},     {0x7fd, 0x7fd},     {0x890, 0x8e2},     {0x9fd, 0x9fe},
+    {0xa76, 0xa76},     {0xafa, 0xaff},     {0xb55, 0xb55},     {0xc04, 0xc3c},
+    {0xc77, 0xc77},     {0xc84, 0xc84},     {0xd00, 0xd00},     {0xd3b, 0xd3c},
+    {0xd81, 0xd81},     {0xeba, 0xeba},     {0xece, 0xece},     {0x180f, 0x1886},
+    {0x1abf, 0x1ace},   {0x1b7d, 0x1b7e},   {0x1df6, 0x1dfb},   {0x2e43, 0x2e5d},
+    {0xa82c, 0xa82c},   {0xa8c5, 0xa8c5},   {0xa8ff, 0xa8ff},   {0xa9bd, 0xa9bd},
+    {0x10d24, 0x10f89}, {0x11070, 0x11074}, {0x110c2, 0x110cd}, {0x111c9, 0x111c9},
+    {0x111cf, 0x111cf}, {0x1123e, 0x11241}, {0x1133b, 0x1133b}, {0x11438, 0x1145e},
+    {0x11660, 0x1166c}, {0x116b9, 0x116b9}, {0x1182f, 0x11fff}, {0x12ff1, 0x13455},
+    {0x16e97, 0x16f4f}, {0x16fe2, 0x16fe4}, {0x1cf00, 0x1cf46}, {0x1e000, 0x1e4ef},
+    {0x1e944, 0x1e95f},
+};
+
+/* To be asked of punctuation, nonspacing marks and format characters only. */
+static bool is_newer(uint32_t c)
+{
+    size_t low = 0;
+    size_t high = sizeof newer_ranges / sizeof newer_ranges[0];
+
+    while (low < high) { /* the first range that ends at c or behind it */
+        size_t middle = low + (high - low) / 2;
+
+        if (newer_ranges[middle].last < c)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < sizeof newer_ranges / sizeof newer_ranges[0] && newer_ranges[low].first <= c;
+}
+
 bool unicode_is_white_space(uint32_t c)
 {
     if (c < 0x80)
@@ -33,7 +69,9 @@ bool unicode_is_punctuation(uint32_t c)
                (c >= 0x7b && c <= 0x7e);
 
     utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
-    return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
+    if (category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO)
+        return !is_newer(c);
+    return c == 0x166d || c == 0x111c9; /* have been punctuation */
 }
 
 bool unicode_is_mark(uint32_t c)
@@ -41,6 +79,23 @@ bool unicode_is_mark(uint32_t c)
     utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
 
     return category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
+}
+
+bool unicode_is_nonspacing_mark(uint32_t c)
+{
+    if (utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_MN)
+        return !is_newer(c);
+    return c == 0x1734; /* has been one */
+}
+
+bool unicode_is_other(uint32_t c)
+{
+    if (c < 0x80)
+        return c < 0x20 || c == 0x7f;
+
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
+    return category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CO ||
+           (category == UTF8PROC_CATEGORY_CF && !is_newer(c));
 }
 
 bool unicode_is_word(uint32_t c)

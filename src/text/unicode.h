@@ -16,12 +16,17 @@
 bool unicode_is_white_space(uint32_t code_point);
 /* General categories Nd, Nl and No. */
 bool unicode_is_numeric(uint32_t code_point);
-/* ASCII punctuation and symbols, and categories P*. */
+/* ASCII punctuation and symbols, and categories P* as of Unicode 8, whose tables Hugging Face's
+ * tokenizers use here. */
 bool unicode_is_punctuation(uint32_t code_point);
 /* A word character: letters, marks, decimal digits, connectors, joiners. */
 bool unicode_is_word(uint32_t code_point);
 /* Categories Mn, Mc and Me. */
 bool unicode_is_mark(uint32_t code_point);
+/* Category Mn as of Unicode 8. */
+bool unicode_is_nonspacing_mark(uint32_t code_point);
+/* Categories Cc, Cf (as of Unicode 8) and Co. */
+bool unicode_is_other(uint32_t code_point);
 
 /* How many bytes at `text`, which is ill-formed there, stand for one U+FFFD: the maximal subpart of
  * the Unicode standard, as Python's errors="replace" and Rust's from_utf8_lossy take it. >= 1. */

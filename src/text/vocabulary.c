@@ -48,7 +48,8 @@ static kvern_status put(struct map *map, const char *text, size_t n_bytes, int64
     if (!map_put(map, text, n_bytes, (uint32_t)id))
         return fail(err, KVERN_MEMORY, "out of memory for the vocabulary");
     if (map->n_entries == n_entries) /* the text was there under another id: keep that one's copy */
-        return fail(err, KVERN_FORMAT, "token \"%.80s\" is listed twice", text);
+        return fail(err, KVERN_FORMAT, "token \"%.*s\" is listed twice",
+                    (int)(n_bytes < 80 ? n_bytes : 80), text);
     piece->offset = offset;
     piece->n_bytes = (uint32_t)n_bytes;
     piece->is_used = true;
@@ -65,6 +66,12 @@ kvern_status vocabulary_put(struct vocabulary *vocabulary, const char *piece, si
     return status;
 }
 
+static bool is_markup(const char *text, size_t n_bytes)
+{
+    return n_bytes > 2 && ((text[0] == '<' && text[n_bytes - 1] == '>') ||
+                           (text[0] == '[' && text[n_bytes - 1] == ']'));
+}
+
 kvern_status vocabulary_put_added(struct vocabulary *vocabulary, const char *text, size_t n_bytes,
                                   int64_t id, bool is_special, kvern_error *err)
 {
@@ -75,6 +82,7 @@ kvern_status vocabulary_put_added(struct vocabulary *vocabulary, const char *tex
     if (status == KVERN_OK) {
         vocabulary->by_id[id].is_added = true;
         vocabulary->by_id[id].is_special |= is_special;
+        vocabulary->by_id[id].is_control |= is_special || is_markup(text, n_bytes);
     }
     return status;
 }
@@ -108,6 +116,11 @@ const char *vocabulary_piece(const struct vocabulary *vocabulary, int32_t id, si
 bool vocabulary_is_special(const struct vocabulary *vocabulary, int32_t id)
 {
     return id >= 0 && (size_t)id < vocabulary->n_ids && vocabulary->by_id[id].is_special;
+}
+
+bool vocabulary_is_control(const struct vocabulary *vocabulary, int32_t id)
+{
+    return id >= 0 && (size_t)id < vocabulary->n_ids && vocabulary->by_id[id].is_control;
 }
 
 void vocabulary_clear(struct vocabulary *vocabulary)

@@ -20,6 +20,14 @@ struct vocabulary_piece {
     bool is_used;  /* ids may have holes */
     bool is_added; /* the text is in `added` */
     bool is_special;
+    bool is_control; /* special, or an added token spelled like markup: <...> or [...] */
+};
+
+/* What a model makes of a word: each token spells the bytes from the end of the one before to
+ * `end`. */
+struct word_token {
+    int32_t id;
+    uint32_t end;
 };
 
 struct vocabulary {
@@ -50,6 +58,8 @@ int32_t vocabulary_find_any(const struct vocabulary *vocabulary, const char *pie
 /* The text of an id (not terminated), or NULL if there is none. */
 const char *vocabulary_piece(const struct vocabulary *vocabulary, int32_t id, size_t *n_bytes);
 bool vocabulary_is_special(const struct vocabulary *vocabulary, int32_t id);
+/* Such a token comes only from text that may write it, never from a model. */
+bool vocabulary_is_control(const struct vocabulary *vocabulary, int32_t id);
 void vocabulary_clear(struct vocabulary *vocabulary);
 
 /* The code point that stands for a byte in byte-level pieces, and back (-1: stands for none). */

@@ -4,7 +4,7 @@
  * N], rows taken out of stacked ones. Values are compared with the formula on the arrays they were
  * made of, read straight and packed.
  */
-#include "convert/half.h"
+#include "base/half.h"
 #include "convert/pack.h"
 #include "test.h"
 

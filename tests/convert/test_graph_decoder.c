@@ -7,7 +7,7 @@
 #include "convert/graph_decoder.h"
 
 #include "base/file.h"
-#include "onnx/onnx.pb-c.h"
+#include "convert/support_graph.h"
 #include "support/tiny_checkpoint.h"
 
 #include <math.h>
@@ -45,7 +45,7 @@ static kvern_status build(const struct tiny_options *options, enum weights_choic
                           struct decoder_plan *plan, struct checkpoint *checkpoint,
                           kvern_error *err)
 {
-    struct decoder_progress progress = {0};
+    struct graph_progress progress = {0};
     struct onnx_file *file;
     kvern_status status;
 
@@ -72,121 +72,13 @@ static Onnx__ModelProto *build_and_read(const struct tiny_options *options,
     struct decoder_plan plan = {0};
     struct checkpoint checkpoint = {0};
     kvern_error err = {0};
-    char *bytes;
-    size_t n_bytes;
     kvern_status status = build(options, choice, &plan, &checkpoint, &err);
 
     if (status != KVERN_OK)
         fail_msg("%s", err.message);
     decoder_plan_clear(&plan);
     checkpoint_close(&checkpoint);
-    assert_int_equal(file_read(graph_path, 1 << 22, &bytes, &n_bytes, NULL), KVERN_OK);
-    Onnx__ModelProto *model = onnx__model_proto__unpack(NULL, n_bytes, (const uint8_t *)bytes);
-    assert_non_null(model);
-    free(bytes);
-    return model;
-}
-
-static const Onnx__NodeProto *find_node(const Onnx__ModelProto *model, const char *name)
-{
-    for (size_t i = 0; i < model->graph->n_node; i++) {
-        if (!strcmp(model->graph->node[i]->name, name))
-            return model->graph->node[i];
-    }
-    fail_msg("there is no node %s", name);
-    return NULL;
-}
-
-static const Onnx__TensorProto *find_tensor(const Onnx__ModelProto *model, const char *name)
-{
-    for (size_t i = 0; i < model->graph->n_initializer; i++) {
-        if (!strcmp(model->graph->initializer[i]->name, name))
-            return model->graph->initializer[i];
-    }
-    return NULL;
-}
-
-static int64_t attribute_int(const Onnx__NodeProto *node, const char *name)
-{
-    for (size_t i = 0; i < node->n_attribute; i++) {
-        if (!strcmp(node->attribute[i]->name, name))
-            return node->attribute[i]->i;
-    }
-    fail_msg("%s has no attribute %s", node->name, name);
-    return 0;
-}
-
-static float attribute_float(const Onnx__NodeProto *node, const char *name)
-{
-    for (size_t i = 0; i < node->n_attribute; i++) {
-        if (!strcmp(node->attribute[i]->name, name))
-            return node->attribute[i]->f;
-    }
-    fail_msg("%s has no attribute %s", node->name, name);
-    return 0;
-}
-
-/* The inputs of a node as "a b c". */
-static void assert_inputs(const Onnx__ModelProto *model, const char *name, const char *expected)
-{
-    const Onnx__NodeProto *node = find_node(model, name);
-    char joined[1024] = "";
-
-    for (size_t i = 0; i < node->n_input; i++) {
-        size_t used = strlen(joined);
-
-        snprintf(joined + used, sizeof joined - used, "%s%s", i ? " " : "",
-                 node->input[i][0] ? node->input[i] : "-");
-    }
-    assert_string_equal(joined, expected);
-}
-
-static void assert_dims(const Onnx__ModelProto *model, const char *name, int type, size_t n_dims,
-                        const int64_t *dims)
-{
-    const Onnx__TensorProto *tensor = find_tensor(model, name);
-
-    if (!tensor)
-        fail_msg("there is no initializer %s", name);
-    assert_int_equal(tensor->data_type, type);
-    assert_int_equal(tensor->n_dims, n_dims);
-    for (size_t i = 0; i < n_dims; i++)
-        assert_int_equal(tensor->dims[i], dims[i]);
-}
-
-/* Every input of every node is a graph input, an initializer or an output of an earlier node; every
- * initializer is used. */
-static void assert_connected(const Onnx__ModelProto *model)
-{
-    const Onnx__GraphProto *graph = model->graph;
-    size_t *n_uses = calloc(graph->n_initializer, sizeof *n_uses);
-
-    assert_non_null(n_uses);
-    for (size_t i = 0; i < graph->n_node; i++) {
-        for (size_t j = 0; j < graph->node[i]->n_input; j++) {
-            const char *name = graph->node[i]->input[j];
-            bool is_known = name[0] == '\0';
-
-            for (size_t k = 0; k < graph->n_input; k++)
-                is_known |= !strcmp(graph->input[k]->name, name);
-            for (size_t k = 0; k < graph->n_initializer; k++) {
-                bool is_it = !strcmp(graph->initializer[k]->name, name);
-
-                is_known |= is_it;
-                n_uses[k] += is_it;
-            }
-            for (size_t k = 0; k < i; k++)
-                for (size_t l = 0; l < graph->node[k]->n_output; l++)
-                    is_known |= !strcmp(graph->node[k]->output[l], name);
-            if (!is_known)
-                fail_msg("%s reads %s, which nothing makes", graph->node[i]->name, name);
-        }
-    }
-    for (size_t k = 0; k < graph->n_initializer; k++) {
-        if (n_uses[k] == 0)
-            fail_msg("%s is not used", graph->initializer[k]->name);
-    }
-    free(n_uses);
+    return graph_read(graph_path);
 }
 
 static void test_node_list(void **state)
@@ -205,14 +97,15 @@ static void test_node_list(void **state)
         {"AddRmsNorm", "model.layers.1.input_norm"},
         {"Linear", "model.layers.1.attn.qkv"},
         {"PagedAttention", "model.layers.1.attn.paged"},
-        {"Gather", "logit_rows.attn"},
-        {"Gather", "logit_rows.residual"},
+        {"Gather", "output_rows.attn"},
+        {"Gather", "output_rows.residual"},
         {"Linear", "model.layers.1.attn.o"},
         {"AddRmsNorm", "model.layers.1.post_norm"},
         {"Linear", "model.layers.1.mlp.gate_up"},
         {"GatedActivation", "model.layers.1.mlp.act"},
         {"Linear", "model.layers.1.mlp.down"},
         {"AddRmsNorm", "model.norm"},
+        {"Gather", "logit_rows.hidden"},
         {"Linear", "lm_head"},
     };
     struct tiny_options options = tiny_options("llama");
@@ -226,14 +119,14 @@ static void test_node_list(void **state)
         assert_string_equal(model->graph->node[i]->domain,
                             strcmp(expected[i][0], "Gather") ? "ai.kvern" : "");
     }
-    assert_inputs(model, "model.layers.1.input_norm",
-                  "model.layers.0.mlp.down.out model.layers.0.post_norm.sum "
-                  "model.layers.1.input_norm.weight");
-    assert_inputs(model, "logit_rows.residual", "model.layers.1.input_norm.sum logit_rows");
-    assert_inputs(model, "model.layers.1.post_norm",
-                  "model.layers.1.attn.o.out logit_rows.residual.out "
-                  "model.layers.1.post_norm.weight");
-    assert_connected(model);
+    graph_assert_inputs(model, "model.layers.1.input_norm",
+                        "model.layers.0.mlp.down.out model.layers.0.post_norm.sum "
+                        "model.layers.1.input_norm.weight");
+    graph_assert_inputs(model, "output_rows.residual", "model.layers.1.input_norm.sum output_rows");
+    graph_assert_inputs(model, "model.layers.1.post_norm",
+                        "model.layers.1.attn.o.out output_rows.residual.out "
+                        "model.layers.1.post_norm.weight");
+    graph_assert_connected(model);
     onnx__model_proto__free_unpacked(model, NULL);
 }
 
@@ -244,8 +137,8 @@ static void test_one_layer(void **state)
     (void)state;
     options.n_layers = 1;
     Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_F32);
-    assert_inputs(model, "logit_rows.residual", "model.embed.out logit_rows");
-    assert_connected(model);
+    graph_assert_inputs(model, "output_rows.residual", "model.embed.out output_rows");
+    graph_assert_connected(model);
     onnx__model_proto__free_unpacked(model, NULL);
 }
 
@@ -261,35 +154,23 @@ static void test_graph_inputs(void **state)
         {"query_start", 6, "n_sequences_plus_1"},
         {"context_len", 6, "n_sequences"},
         {"block_table", 6, "n_sequences,n_blocks_per_sequence"},
+        {"output_rows", 7, "n_output_rows"},
         {"logit_rows", 7, "n_logit_rows"},
         {"kv_pool", 2, "2,n_blocks,block_bytes"},
+        {"hidden", 1, "n_output_rows,96"},
         {"logits", 1, "n_logit_rows,100"},
     };
     struct tiny_options options = tiny_options("llama");
     Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_Q8);
 
     (void)state;
-    assert_int_equal(model->graph->n_input, 7);
-    assert_int_equal(model->graph->n_output, 1);
-    for (size_t i = 0; i < 8; i++) {
+    assert_int_equal(model->graph->n_input, 8);
+    assert_int_equal(model->graph->n_output, 2);
+    for (size_t i = 0; i < 10; i++) {
         const Onnx__ValueInfoProto *value =
-            i < 7 ? model->graph->input[i] : model->graph->output[0];
-        const Onnx__TypeProto__Tensor *tensor = value->type->tensor_type;
-        char dims[128] = "";
+            i < 8 ? model->graph->input[i] : model->graph->output[i - 8];
 
-        for (size_t j = 0; j < tensor->shape->n_dim; j++) {
-            const Onnx__TensorShapeProto__Dimension *dim = tensor->shape->dim[j];
-            size_t used = strlen(dims);
-
-            if (dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM)
-                snprintf(dims + used, sizeof dims - used, "%s%s", j ? "," : "", dim->dim_param);
-            else
-                snprintf(dims + used, sizeof dims - used, "%s%lld", j ? "," : "",
-                         (long long)dim->dim_value);
-        }
-        assert_string_equal(value->name, expected[i].name);
-        assert_int_equal(tensor->elem_type, expected[i].type);
-        assert_string_equal(dims, expected[i].dims);
+        graph_assert_value(value, expected[i].name, expected[i].type, expected[i].dims);
     }
     onnx__model_proto__free_unpacked(model, NULL);
 }
@@ -311,26 +192,26 @@ static void test_families(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct tiny_options options = tiny_options(cases[i].family);
         Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_Q8);
-        const Onnx__NodeProto *attention = find_node(model, "model.layers.1.attn.paged");
+        const Onnx__NodeProto *attention = graph_node(model, "model.layers.1.attn.paged");
         char expected[512];
 
         snprintf(expected, sizeof expected,
                  "model.layers.0.input_norm.out model.layers.0.attn.qkv.weight.data "
                  "model.layers.0.attn.qkv.weight.scales%s",
                  cases[i].qkv_inputs);
-        assert_inputs(model, "model.layers.0.attn.qkv", expected);
+        graph_assert_inputs(model, "model.layers.0.attn.qkv", expected);
         snprintf(expected, sizeof expected,
                  "model.layers.0.attn.qkv.out rope kv_pool block_table query_start context_len%s",
                  cases[i].attention_inputs);
-        assert_inputs(model, "model.layers.0.attn.paged", expected);
-        assert_int_equal(attribute_int(attention, "layer"), 1);
-        assert_int_equal(attribute_int(attention, "n_heads"), 2);
-        assert_int_equal(attribute_int(attention, "n_kv_heads"), 1);
-        assert_int_equal(attribute_int(attention, "head_size"), 16);
-        assert_int_equal(attribute_int(attention, "window"), 0);
-        assert_true(attribute_float(attention, "scale") == 0.25f);
-        assert_true(attribute_float(attention, "norm_epsilon") == 1e-5f);
-        assert_connected(model);
+        graph_assert_inputs(model, "model.layers.0.attn.paged", expected);
+        assert_int_equal(graph_attribute_int(attention, "layer"), 1);
+        assert_int_equal(graph_attribute_int(attention, "n_heads"), 2);
+        assert_int_equal(graph_attribute_int(attention, "n_kv_heads"), 1);
+        assert_int_equal(graph_attribute_int(attention, "head_size"), 16);
+        assert_int_equal(graph_attribute_int(attention, "window"), 0);
+        assert_true(graph_attribute_float(attention, "scale") == 0.25f);
+        assert_true(graph_attribute_float(attention, "norm_epsilon") == 1e-5f);
+        graph_assert_connected(model);
         onnx__model_proto__free_unpacked(model, NULL);
     }
 }
@@ -353,24 +234,24 @@ static void test_weights(void **state)
         options.is_tied = is_tied;
         for (size_t i = 0; i < 2; i++) {
             Onnx__ModelProto *model = build_and_read(&options, cases[i].choice);
-            const Onnx__NodeProto *head = find_node(model, "lm_head");
+            const Onnx__NodeProto *head = graph_node(model, "lm_head");
 
-            assert_dims(model, "model.embed.weight.data", ONNX_U8, 1, &cases[i].embed_bytes);
-            assert_dims(model, "model.embed.weight.scales", ONNX_F16, 3, scales_dims);
+            graph_assert_dims(model, "model.embed.weight.data", ONNX_U8, 1, &cases[i].embed_bytes);
+            graph_assert_dims(model, "model.embed.weight.scales", ONNX_F16, 3, scales_dims);
             assert_string_equal(head->input[1],
                                 is_tied ? "model.embed.weight.data" : "lm_head.weight.data");
-            assert_int_equal(find_tensor(model, "lm_head.weight.data") == NULL, is_tied);
-            assert_int_equal(attribute_int(head, "N"), 100);
-            assert_int_equal(attribute_int(head, "K"), 96);
-            assert_int_equal(attribute_int(head, "bits"), cases[i].bits);
-            assert_connected(model);
+            assert_int_equal(graph_tensor(model, "lm_head.weight.data") == NULL, is_tied);
+            assert_int_equal(graph_attribute_int(head, "N"), 100);
+            assert_int_equal(graph_attribute_int(head, "K"), 96);
+            assert_int_equal(graph_attribute_int(head, "bits"), cases[i].bits);
+            graph_assert_connected(model);
             onnx__model_proto__free_unpacked(model, NULL);
         }
         Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_F32);
-        assert_dims(model, "model.embed.weight.data", ONNX_F32, 3, f32_dims);
-        assert_dims(model, "model.layers.0.attn.qkv.weight.data", ONNX_F32, 3, qkv_dims);
-        assert_null(find_tensor(model, "model.embed.weight.scales"));
-        assert_inputs(model, "model.embed", "input_ids model.embed.weight.data");
+        graph_assert_dims(model, "model.embed.weight.data", ONNX_F32, 3, f32_dims);
+        graph_assert_dims(model, "model.layers.0.attn.qkv.weight.data", ONNX_F32, 3, qkv_dims);
+        assert_null(graph_tensor(model, "model.embed.weight.scales"));
+        graph_assert_inputs(model, "model.embed", "input_ids model.embed.weight.data");
         onnx__model_proto__free_unpacked(model, NULL);
     }
 }
@@ -380,8 +261,8 @@ static void test_stacked_values(void **state)
 {
     struct tiny_options options = tiny_options("qwen2");
     Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_F32);
-    const Onnx__TensorProto *packed = find_tensor(model, "model.layers.1.mlp.gate_up.weight.data");
-    const Onnx__TensorProto *bias = find_tensor(model, "model.layers.1.attn.qkv.bias");
+    const Onnx__TensorProto *packed = graph_tensor(model, "model.layers.1.mlp.gate_up.weight.data");
+    const Onnx__TensorProto *bias = graph_tensor(model, "model.layers.1.attn.qkv.bias");
     size_t offset = strtoul(packed->external_data[1]->value, NULL, 10);
     const size_t inner = options.intermediate_size, hidden = options.hidden_size;
     struct checkpoint checkpoint = {0};
@@ -425,7 +306,7 @@ static void test_llama3_frequencies(void **state)
                           "\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
                           "\"original_max_position_embeddings\":512}";
     Onnx__ModelProto *model = build_and_read(&options, WEIGHTS_Q8);
-    tensor = find_tensor(model, "model.rotary.inv_freq");
+    tensor = graph_tensor(model, "model.rotary.inv_freq");
     assert_int_equal(tensor->raw_data.len, sizeof values);
     memcpy(values, tensor->raw_data.data, sizeof values);
     assert_true(values[0] == 1.0f);                                   /* the fastest is kept */

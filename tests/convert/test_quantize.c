@@ -4,7 +4,7 @@
  * quantisers: error bounds, edge rows, refusals.
  */
 #include "base/file.h"
-#include "convert/half.h"
+#include "base/half.h"
 #include "convert/quantize.h"
 #include "convert/tensor.h"
 

@@ -89,8 +89,12 @@ static size_t run_sequence(struct fake_runner *fake, const struct batch *batch, 
         if (history[i] < 0)
             atomic_fetch_add(&fake->n_bad_reads, 1);
     }
-    for (; row < batch->n_logit_rows && (size_t)batch->logit_rows[row] < end; row++) {
-        size_t n = n_context - (end - (size_t)batch->logit_rows[row]) + 1;
+    for (; row < batch->n_logit_rows; row++) {
+        size_t token = (size_t)batch->output_rows[batch->logit_rows[row]];
+        size_t n = n_context - (end - token) + 1;
+
+        if (token >= end)
+            break;
 
         fake_logits(history, n, fake->logits + row * FAKE_VOCAB);
     }
@@ -98,8 +102,8 @@ static size_t run_sequence(struct fake_runner *fake, const struct batch *batch, 
     return row;
 }
 
-static kvern_status fake_run(struct runner *runner, const struct batch *batch, const float **logits,
-                             kvern_error *err)
+static kvern_status fake_run(struct runner *runner, const struct batch *batch,
+                             struct runner_output *output, kvern_error *err)
 {
     struct fake_runner *fake = (struct fake_runner *)runner;
     size_t n = batch->n_logit_rows * FAKE_VOCAB;
@@ -119,7 +123,7 @@ static kvern_status fake_run(struct runner *runner, const struct batch *batch, c
     }
     for (size_t s = 0; s < batch->n_sequences; s++)
         row = run_sequence(fake, batch, s, row);
-    *logits = fake->logits;
+    output->logits = fake->logits;
     return KVERN_OK;
 }
 

@@ -13,6 +13,8 @@
 
 enum { N_SEQUENCES = 60 };
 
+static const struct sequence_window no_window;
+
 static struct scheduler make_scheduler(struct scheduler_limits limits, size_t n_blocks)
 {
     struct scheduler scheduler;
@@ -30,7 +32,8 @@ static void add(struct scheduler *scheduler, struct sequence *sequence, size_t n
 {
     static const int32_t prompt[4096];
 
-    assert_int_equal(scheduler_accepts(scheduler, n_prompt, max_tokens, NULL), KVERN_OK);
+    assert_int_equal(scheduler_accepts(scheduler, n_prompt, max_tokens, &no_window, NULL),
+                     KVERN_OK);
     assert_int_equal(sequence_init(sequence, prompt, n_prompt, max_tokens, NULL), KVERN_OK);
     scheduler_add(scheduler, sequence);
 }
@@ -170,7 +173,7 @@ static void test_admission_in_order(void **state)
     assert_int_equal(scheduler.waiting.n, 0);
     assert_ptr_equal(plan.items[0].sequence, &sequences[1]);
     assert_int_equal(plan.items[0].n_tokens, 64);
-    assert_int_equal(plan.items[0].n_logit_rows, 0);
+    assert_int_equal(plan.items[0].n_rows, 0);
     for (size_t i = 1; i < 3; i++)
         scheduler_remove(&scheduler, &sequences[i]);
     for (size_t i = 0; i < 3; i++)
@@ -194,7 +197,7 @@ static void test_limits(void **state)
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         assert_int_equal(
-            scheduler_accepts(&scheduler, cases[i].n_prompt, cases[i].max_tokens, NULL),
+            scheduler_accepts(&scheduler, cases[i].n_prompt, cases[i].max_tokens, &no_window, NULL),
             cases[i].status);
     scheduler_clear(&scheduler);
     assert_int_equal(
@@ -223,8 +226,8 @@ static void test_scoring_rows(void **state)
     a.wants_all_rows = b.wants_all_rows = true;
     scheduler_plan(&scheduler, &plan);
     assert_int_equal(plan.n_items, 2);
-    assert_int_equal(plan.items[0].n_logit_rows, 8);
-    assert_int_equal(plan.items[1].n_logit_rows, 2);
+    assert_int_equal(plan.items[0].n_rows, 8);
+    assert_int_equal(plan.items[1].n_rows, 2);
     assert_int_equal(plan.items[1].n_tokens, 2);
     scheduler_remove(&scheduler, &a);
     scheduler_remove(&scheduler, &b);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Any bytes as text for two committed tokenizers. Byte-level ids must give the text back (repaired
- * if it was ill-formed), and no control token may come out of text that is not trusted.
+ * Any bytes as text for three committed tokenizers and the byte tokenizer. Ids of bytes must give
+ * the text back (repaired if it was ill-formed), and no control token but the one for unknown words
+ * may come out of text that is not trusted.
  */
 #include "base/file.h"
 #include "text/tokenizer.h"
@@ -40,9 +41,12 @@ static void check(const struct tokenizer *tokenizer, const char *text, size_t n_
         tokenizer_decode(tokenizer, tokens.ids, tokens.n, false, &decoded, &n_decoded, NULL) !=
             KVERN_OK)
         abort();
+    int32_t unknown = tokenizer_id(tokenizer, "[UNK]", 5);
     for (size_t i = 0; i < tokens.n; i++) {
-        if (tokenizer_is_special(tokenizer, tokens.ids[i]) || tokens.ends[i] > n_bytes ||
-            tokens.begins[i] > tokens.ends[i])
+        bool is_control =
+            tokens.ids[i] != unknown && tokenizer_is_special(tokenizer, tokens.ids[i]);
+
+        if (is_control || tokens.ends[i] > n_bytes || tokens.begins[i] > tokens.ends[i])
             abort();
     }
     unicode_add_lossy(&repaired, text, n_bytes);
@@ -58,12 +62,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct tokenizer *byte_level; /* live as long as the process */
     static struct tokenizer *composed;
+    static struct tokenizer *wordpiece;
+    static struct tokenizer *bytes;
 
     if (!byte_level) {
         byte_level = open_golden("gpt2.json");
         composed = open_golden("qwen2.json");
+        wordpiece = open_golden("bert.json");
+        if (tokenizer_open_bytes(&bytes, 256, NULL) != KVERN_OK)
+            abort();
     }
     check(byte_level, (const char *)data, size, true);
     check(composed, (const char *)data, size, false);
+    check(wordpiece, (const char *)data, size, false);
+    check(bytes, (const char *)data, size, true);
     return 0;
 }

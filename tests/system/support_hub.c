@@ -69,6 +69,9 @@ static void add_list_entry(const struct server *server, struct buffer *list, con
     free(path);
 }
 
+/* The one name with a '/' that a pull may ask for. */
+static const char nested_name[] = "1_Pooling/config.json";
+
 static void answer_list(const struct server *server, int connection)
 {
     struct buffer list = {0};
@@ -76,7 +79,7 @@ static void answer_list(const struct server *server, int connection)
 
     buffer_add_string(&list, "{\"siblings\":[");
     for (char *name = strtok(names, "\n"); name; name = strtok(NULL, "\n"))
-        add_list_entry(server, &list, name);
+        add_list_entry(server, &list, strcmp(name, "1_Pooling") ? name : nested_name);
     if (server->fault == HUB_ODD_NAMES)
         buffer_add_string(&list, ",{\"rfilename\":\"../model.safetensors\",\"size\":3},"
                                  "{\"rfilename\":\"/etc/model.safetensors\",\"size\":3},"
@@ -104,7 +107,7 @@ static void answer_file(struct server *server, int connection, const char *name,
     char range[128] = "";
     size_t n_sent;
 
-    if (strchr(name, '/') || !file_exists(path)) {
+    if ((strchr(name, '/') && strcmp(name, nested_name)) || !file_exists(path)) {
         server->record->was_asked_oddly = true;
         answer(connection, "404 Not Found", "", "no", 2, 2);
         free(path);

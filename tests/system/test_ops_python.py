@@ -53,7 +53,8 @@ def run(session, pool, sequences):
         "query_start": np.concatenate([[0], ends]).astype(np.int32),
         "context_len": np.array([b + n for n, (_, b, _) in zip(counts, sequences)], dtype=np.int32),
         "block_table": np.array([b + [0] * (width - len(b)) for _, _, b in sequences], dtype=np.int32),
-        "logit_rows": (ends - 1).astype(np.int64),
+        "output_rows": (ends - 1).astype(np.int64),
+        "logit_rows": np.arange(len(ends), dtype=np.int64),
     }
     binding = session.io_binding()
     for name, array in feeds.items():

@@ -165,6 +165,58 @@ static void test_whole(void **state)
     test_hub_stop(&hub);
 }
 
+static void put_text(const char *folder, const char *name, const char *text)
+{
+    char *path = path_join(folder, name);
+
+    write_whole(path, text, strlen(text));
+    free(path);
+}
+
+/* An embedding model: the files that say how, one of them in a folder. */
+static void test_encoder(void **state)
+{
+    struct tiny_options tiny = tiny_options("bert");
+    char *whole = repository;
+    char *pooling;
+    char *result = NULL;
+    kvern_model *model = NULL;
+    kvern_model_info info;
+    kvern_error err = {0};
+    struct test_hub hub;
+
+    (void)state;
+    repository = path_join(directory, "encoder");
+    tiny_checkpoint_write(repository, &tiny);
+    pooling = path_join(repository, "1_Pooling");
+    assert_int_equal(directory_make(pooling, NULL), KVERN_OK);
+    put_text(pooling, "config.json", "{\"pooling_mode_mean_tokens\":true}");
+    put_text(repository, "modules.json",
+             "[{\"type\":\"a.Transformer\"},{\"type\":\"a.Pooling\"},{\"type\":\"a.Normalize\"}]");
+    put_text(repository, "sentence_bert_config.json", "{\"max_seq_length\":32}");
+    put_text(repository, "README.md", "not wanted");
+    start(&hub, HUB_FINE);
+    if (pull("owner/tiny", NULL, &result, &err) != KVERN_OK ||
+        kvern_model_open(&model, result, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(hub.record->n_requests, 6); /* list, config, three of embedding, weights */
+    assert_false(hub.record->was_asked_oddly);
+    check_cache("downloads", "");
+    kvern_model_get_info(model, &info);
+    assert_string_equal(info.contract, "encoder");
+    assert_string_equal(info.pooling, "mean");
+    assert_true(info.is_encoder && info.is_normalized);
+    assert_int_equal(info.embedding_size, 96);
+    assert_int_equal(info.max_tokens, 32);
+    kvern_model_close(model);
+    kvern_free(result);
+    test_hub_stop(&hub);
+    directory_remove(repository, NULL);
+    free(pooling);
+    free(repository);
+    repository = whole;
+}
+
 static void test_redirect(void **state)
 {
     struct test_hub hub;
@@ -306,6 +358,36 @@ static void test_cancel(void **state)
     test_hub_stop(&hub);
 }
 
+/* A decoder that embeds, as Qwen3-Embedding is stored. */
+static void test_embedding_decoder(void **state)
+{
+    struct tiny_options tiny = tiny_options("qwen3");
+    char *folder = path_join(directory, "encoder");
+    char *pooling = path_join(folder, "1_Pooling");
+    char *result = NULL;
+    kvern_model *model = NULL;
+    kvern_model_info info;
+    kvern_error err = {0};
+
+    (void)state;
+    tiny.is_headless = true;
+    tiny_checkpoint_write(folder, &tiny);
+    assert_int_equal(directory_make(pooling, NULL), KVERN_OK);
+    put_text(pooling, "config.json", "{\"pooling_mode_lasttoken\":true}");
+    if (pull(folder, NULL, &result, &err) != KVERN_OK ||
+        kvern_model_open(&model, result, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    kvern_model_get_info(model, &info);
+    assert_string_equal(info.contract, "paged");
+    assert_string_equal(info.pooling, "last");
+    assert_false(info.is_encoder || info.is_normalized);
+    kvern_model_close(model);
+    kvern_free(result);
+    directory_remove(folder, NULL);
+    free(pooling);
+    free(folder);
+}
+
 static void test_local(void **state)
 {
     char *gguf = path_join(directory, "small.gguf");
@@ -362,12 +444,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_whole, set_up_cache),
+        cmocka_unit_test_setup(test_encoder, set_up_cache),
         cmocka_unit_test_setup(test_redirect, set_up_cache),
         cmocka_unit_test_setup(test_refused, set_up_cache),
         cmocka_unit_test_setup(test_odd_names, set_up_cache),
         cmocka_unit_test_setup(test_dropped_connection, set_up_cache),
         cmocka_unit_test_setup(test_resume, set_up_cache),
         cmocka_unit_test_setup(test_cancel, set_up_cache),
+        cmocka_unit_test_setup(test_embedding_decoder, set_up_cache),
         cmocka_unit_test_setup(test_local, set_up_cache),
         cmocka_unit_test_setup(test_bad_names, set_up_cache),
         cmocka_unit_test_setup(test_no_hub, set_up_cache),

@@ -10,6 +10,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,19 +29,22 @@ char *golden_file(const char *name, size_t *n_bytes)
     return text;
 }
 
-void golden_lines_load(struct golden_lines *lines)
+void golden_lines_add(struct golden_lines *lines, const char *file, size_t stride)
 {
     size_t n_bytes;
-    char *text = golden_file("lines.json", &n_bytes);
-    size_t capacity = 0;
+    char *text = golden_file(file, &n_bytes);
+    size_t number = 0;
 
-    *lines = (struct golden_lines){0};
-    for (size_t i = 0; i < n_bytes;) {
+    for (size_t i = 0; i < n_bytes; number++) {
         size_t n = (size_t)((char *)memchr(text + i, '\n', n_bytes - i) - (text + i));
 
-        if (lines->n == capacity) {
-            capacity = capacity ? capacity * 2 : 1024;
-            lines->lines = resize_or_abort(lines->lines, capacity * sizeof(json_t *));
+        if (number % stride != 0) {
+            i += n + 1;
+            continue;
+        }
+        if (lines->n == lines->capacity) {
+            lines->capacity = lines->capacity ? lines->capacity * 2 : 1024;
+            lines->lines = resize_or_abort(lines->lines, lines->capacity * sizeof(json_t *));
         }
         lines->lines[lines->n] = json_loadb(text + i, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
         assert_true(json_is_string(lines->lines[lines->n]));
@@ -55,6 +59,13 @@ void golden_lines_free(struct golden_lines *lines)
     for (size_t i = 0; i < lines->n; i++)
         json_decref(lines->lines[i]);
     free(lines->lines);
+    *lines = (struct golden_lines){0};
+}
+
+void golden_lines_add_bert(struct golden_lines *lines)
+{
+    golden_lines_add(lines, "bert_lines.json", 1);
+    golden_lines_add(lines, "lines.json", 5);
 }
 
 uint32_t golden_crc(const char *bytes, size_t n_bytes)
@@ -78,6 +89,84 @@ uint32_t golden_crc_of_ids(const kvern_tokens *tokens)
     uint32_t crc = golden_crc(text.data, text.n_bytes);
     buffer_clear(&text);
     return crc;
+}
+
+uint32_t golden_crc_of_offsets(const kvern_tokens *tokens)
+{
+    struct buffer text = {0};
+
+    for (size_t i = 0; i < tokens->n; i++)
+        buffer_add_format(&text, "%s%zu,%zu", i ? "," : "", tokens->begins[i], tokens->ends[i]);
+    uint32_t crc = golden_crc(text.data, text.n_bytes);
+    buffer_clear(&text);
+    return crc;
+}
+
+static void encode(const struct tokenizer *tokenizer, const json_t *line, unsigned flags,
+                   kvern_tokens *tokens)
+{
+    kvern_error err;
+
+    if (tokenizer_encode(tokenizer, json_string_value(line), json_string_length(line),
+                         KVERN_TOKENIZE_SPECIAL | flags, tokens, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+}
+
+void golden_check_bert(const struct tokenizer *tokenizer, const struct golden_lines *lines,
+                       const char *file)
+{
+    char *digest = golden_file(file, &(size_t){0});
+    char *next = digest;
+
+    for (size_t i = 0; i < lines->n; i++) {
+        kvern_tokens tokens = {0};
+        kvern_tokens as_text = {0};
+        size_t n_expected = strtoul(next, &next, 10);
+        uint32_t ids_expected = (uint32_t)strtoul(next, &next, 16);
+        uint32_t offsets_expected = (uint32_t)strtoul(next, &next, 16);
+        uint32_t text_expected = (uint32_t)strtoul(next, &next, 16);
+
+        encode(tokenizer, lines->lines[i], KVERN_TOKENIZE_CONTROL, &tokens);
+        encode(tokenizer, lines->lines[i], 0, &as_text);
+        if (tokens.n != n_expected || golden_crc_of_ids(&tokens) != ids_expected)
+            fail_msg("%s, line %zu, \"%s\": %zu ids with CRC %08x, Python has %zu with %08x", file,
+                     i + 1, json_string_value(lines->lines[i]), tokens.n,
+                     golden_crc_of_ids(&tokens), n_expected, ids_expected);
+        if (offsets_expected != 0 && golden_crc_of_offsets(&tokens) != offsets_expected)
+            fail_msg("%s, line %zu, \"%s\": offsets with CRC %08x, Python has %08x", file, i + 1,
+                     json_string_value(lines->lines[i]), golden_crc_of_offsets(&tokens),
+                     offsets_expected);
+        if (golden_crc_of_ids(&as_text) != text_expected)
+            fail_msg("%s, line %zu, \"%s\": as text, ids with CRC %08x, Python has %08x", file,
+                     i + 1, json_string_value(lines->lines[i]), golden_crc_of_ids(&as_text),
+                     text_expected);
+        kvern_tokens_clear(&tokens);
+        kvern_tokens_clear(&as_text);
+    }
+    free(digest);
+}
+
+char *golden_variant(const json_t *variant)
+{
+    const json_t *members = json_object_get(variant, "members");
+    const json_t *model_members = json_object_get(members, "model");
+    char file[64];
+    size_t n_base;
+
+    snprintf(file, sizeof file, "%s.json", json_string_value(json_object_get(variant, "base")));
+    char *base_text = golden_file(file, &n_base);
+    json_t *base = json_loadb(base_text, n_base, 0, NULL);
+    json_t *model = json_incref(json_object_get(base, "model"));
+    json_object_update(base, (json_t *)members);
+    if (model_members) {
+        json_object_update(model, (json_t *)model_members);
+        json_object_set(base, "model", model);
+    }
+    char *merged = json_dumps(base, JSON_COMPACT);
+    json_decref(model);
+    json_decref(base);
+    free(base_text);
+    return merged;
 }
 
 struct tokenizer *golden_open(const char *json, size_t n_bytes)

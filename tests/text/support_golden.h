@@ -15,17 +15,32 @@
 /* A file of tests/golden/tokens, NUL-terminated; the caller frees it. */
 char *golden_file(const char *name, size_t *n_bytes);
 
-/* The lines of lines.json: JSON strings. */
+/* JSON strings. Zeroed is empty. */
 struct golden_lines {
     json_t **lines; /* [n] */
     size_t n;
+    size_t capacity;
 };
-void golden_lines_load(struct golden_lines *lines);
+/* Appends every stride-th line of a file of tests/golden/tokens. */
+void golden_lines_add(struct golden_lines *lines, const char *file, size_t stride);
 void golden_lines_free(struct golden_lines *lines);
 
 uint32_t golden_crc(const char *bytes, size_t n_bytes);
 /* CRC-32 of the ids written as "id,id,...", as make_tokens.py takes it. */
 uint32_t golden_crc_of_ids(const kvern_tokens *tokens);
+
+/* CRC-32 of the offsets written as "begin,end,begin,...". */
+uint32_t golden_crc_of_offsets(const kvern_tokens *tokens);
+
+/* WordPiece: the lines bert.digest and its kin are of. */
+void golden_lines_add_bert(struct golden_lines *lines);
+/* Each line against its row of the file: ids, offsets, and ids where control tokens are text. */
+void golden_check_bert(const struct tokenizer *tokenizer, const struct golden_lines *lines,
+                       const char *file);
+
+/* The tokenizer.json of a row of variants.json: its base with the members replaced; of the member
+ * "model" only what it names. The caller frees it. */
+char *golden_variant(const json_t *variant);
 
 struct tokenizer *golden_open(const char *json, size_t n_bytes);
 

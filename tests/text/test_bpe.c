@@ -58,8 +58,8 @@ static void encode(const struct model *model, struct bpe_scratch *scratch, const
     struct buffer out = {0};
 
     assert_int_equal(bpe_encode(&model->bpe, scratch, word, n_bytes, &out, NULL), KVERN_OK);
-    for (size_t i = 0; i < out.n_bytes / sizeof(struct bpe_token); i++) {
-        struct bpe_token token = ((struct bpe_token *)(void *)out.data)[i];
+    for (size_t i = 0; i < out.n_bytes / sizeof(struct word_token); i++) {
+        struct word_token token = ((struct word_token *)(void *)out.data)[i];
         buffer_add_format(text, "%s%s:%u", i ? "|" : "", pieces[token.id], token.end);
     }
     buffer_clear(&out);
@@ -187,7 +187,7 @@ static void a_megabyte_word_takes_seconds_at_most(void **state)
     memset(word, 'a', N);
     open_model(&model, &(struct bpe_options){0});
     assert_int_equal(bpe_encode(&model.bpe, &scratch, word, N, &out, NULL), KVERN_OK);
-    assert_int_equal(out.n_bytes / sizeof(struct bpe_token), N / 4);
+    assert_int_equal(out.n_bytes / sizeof(struct word_token), N / 4);
     assert_true(clock() - start < 30 * CLOCKS_PER_SEC); /* quadratic would be an hour */
     buffer_clear(&out);
     bpe_scratch_clear(&scratch);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Ids and decoded text equal to Python's `tokenizers` over the committed lines: three tokenizers
- * over all of them, and some fifty other configurations over every 61st
+ * Ids and decoded text equal to Python's `tokenizers` over the committed lines: three BPE
+ * tokenizers over all of them, and some fifty other configurations over every 61st; two WordPiece
+ * tokenizers, offsets too, over 4,082, and some thirty other configurations over 400
  * (tests/golden/make_tokens.py).
  */
 #include "support_golden.h"
@@ -14,18 +15,18 @@
 
 #include <cmocka.h> /* needs the headers above */
 
-enum {
-    VARIANT_STRIDE = 61,
-    CONTROL_AND_SPECIAL = KVERN_TOKENIZE_CONTROL | KVERN_TOKENIZE_SPECIAL,
-};
+enum { CONTROL_AND_SPECIAL = KVERN_TOKENIZE_CONTROL | KVERN_TOKENIZE_SPECIAL };
 
 static struct golden_lines lines;
+static struct golden_lines bert_lines;
 
 static int load_lines(void **state)
 {
     (void)state;
-    golden_lines_load(&lines);
+    golden_lines_add(&lines, "lines.json", 1);
+    golden_lines_add_bert(&bert_lines);
     assert_true(lines.n >= 10000);
+    assert_true(bert_lines.n >= 4000);
     return 0;
 }
 
@@ -33,17 +34,17 @@ static int free_lines(void **state)
 {
     (void)state;
     golden_lines_free(&lines);
+    golden_lines_free(&bert_lines);
     return 0;
 }
 
-static void encode(const struct tokenizer *tokenizer, size_t line, kvern_tokens *tokens)
+static void encode(const struct tokenizer *tokenizer, const json_t *line, kvern_tokens *tokens)
 {
     kvern_error err;
 
-    if (tokenizer_encode(tokenizer, json_string_value(lines.lines[line]),
-                         json_string_length(lines.lines[line]), CONTROL_AND_SPECIAL, tokens,
-                         &err) != KVERN_OK)
-        fail_msg("line %zu: %s", line + 1, err.message);
+    if (tokenizer_encode(tokenizer, json_string_value(line), json_string_length(line),
+                         CONTROL_AND_SPECIAL, tokens, &err) != KVERN_OK)
+        fail_msg("\"%s\": %s", json_string_value(line), err.message);
 }
 
 static void check_digest(const char *name)
@@ -65,7 +66,7 @@ static void check_digest(const char *name)
         uint32_t crc_expected = (uint32_t)strtoul(end, &end, 16);
 
         next = end;
-        encode(tokenizer, i, &tokens);
+        encode(tokenizer, lines.lines[i], &tokens);
         if (tokens.n != n_expected || golden_crc_of_ids(&tokens) != crc_expected)
             fail_msg("%s, line %zu: %zu ids with CRC %08x, Python has %zu with %08x", name, i + 1,
                      tokens.n, golden_crc_of_ids(&tokens), n_expected, crc_expected);
@@ -102,10 +103,10 @@ static uint32_t hex_at(const json_t *variant, const char *member, size_t i)
     return (uint32_t)strtoul(hex, NULL, 16);
 }
 
-static void check_variant_line(const struct tokenizer *tokenizer, const json_t *variant, size_t i)
+static void check_variant_line(const struct tokenizer *tokenizer, const json_t *variant, size_t i,
+                               const json_t *line)
 {
     const char *name = json_string_value(json_object_get(variant, "name"));
-    size_t line = VARIANT_STRIDE * i;
     kvern_tokens tokens = {0};
     char *text = NULL;
     size_t n_bytes;
@@ -113,43 +114,79 @@ static void check_variant_line(const struct tokenizer *tokenizer, const json_t *
 
     encode(tokenizer, line, &tokens);
     if (golden_crc_of_ids(&tokens) != hex_at(variant, "ids", i))
-        fail_msg("%s, line %zu: ids differ from Python's", name, line + 1);
+        fail_msg("%s, \"%s\": ids differ from Python's", name, json_string_value(line));
     assert_int_equal(tokenizer_decode(tokenizer, tokens.ids, tokens.n, true, &text, &n_bytes, &err),
                      KVERN_OK);
     if (golden_crc(text, n_bytes) != hex_at(variant, "texts", i))
-        fail_msg("%s, line %zu: decoded text differs from Python's: \"%s\"", name, line + 1, text);
+        fail_msg("%s, \"%s\": decoded text differs from Python's: \"%s\"", name,
+                 json_string_value(line), text);
     free(text);
     kvern_tokens_clear(&tokens);
 }
 
-static void other_configurations_equal_pythons(void **state)
+/* The variants of a file over every stride-th of the first n lines. */
+static void check_variants(const char *file, size_t n_variants, const struct golden_lines *of,
+                           size_t n, size_t stride)
 {
     size_t n_bytes;
-    char *text = golden_file("variants.json", &n_bytes);
+    char *text = golden_file(file, &n_bytes);
     json_t *variants = json_loadb(text, n_bytes, 0, NULL);
 
-    (void)state;
-    assert_true(json_array_size(variants) > 40);
+    assert_true(json_array_size(variants) > n_variants);
     for (size_t v = 0; v < json_array_size(variants); v++) {
         const json_t *variant = json_array_get(variants, v);
-        char file[64];
-        size_t n_base;
-        snprintf(file, sizeof file, "%s.json", json_string_value(json_object_get(variant, "base")));
-        char *base_text = golden_file(file, &n_base);
-        json_t *base = json_loadb(base_text, n_base, 0, NULL);
-
-        json_object_update(base, json_object_get(variant, "members"));
-        char *merged = json_dumps(base, 0);
+        char *merged = golden_variant(variant);
         struct tokenizer *tokenizer = golden_open(merged, strlen(merged));
-        for (size_t i = 0; VARIANT_STRIDE * i < lines.n; i++)
-            check_variant_line(tokenizer, variant, i);
+
+        assert_int_equal(strlen(json_string_value(json_object_get(variant, "ids"))),
+                         8 * ((n + stride - 1) / stride));
+        for (size_t i = 0; stride * i < n; i++)
+            check_variant_line(tokenizer, variant, i, of->lines[stride * i]);
         tokenizer_close(tokenizer);
         free(merged);
-        json_decref(base);
-        free(base_text);
     }
     json_decref(variants);
     free(text);
+}
+
+static void other_configurations_equal_pythons(void **state)
+{
+    (void)state;
+    check_variants("variants.json", 40, &lines, lines.n, 61);
+}
+
+static void check_wordpiece(const char *name)
+{
+    char file[64];
+    size_t n_json;
+    snprintf(file, sizeof file, "%s.json", name);
+    char *json = golden_file(file, &n_json);
+    struct tokenizer *tokenizer = golden_open(json, n_json);
+
+    snprintf(file, sizeof file, "%s.digest", name);
+    golden_check_bert(tokenizer, &bert_lines, file);
+    tokenizer_close(tokenizer);
+    free(json);
+}
+
+static void uncased_wordpieces_equal_pythons(void **state)
+{
+    (void)state;
+    check_wordpiece("bert");
+}
+
+static void cased_wordpieces_equal_pythons(void **state)
+{
+    (void)state;
+    check_wordpiece("cased");
+}
+
+static void other_wordpieces_equal_pythons(void **state)
+{
+    enum { N_HARD = 2000 }; /* of bert_lines.json */
+
+    (void)state;
+    check_variants("bert_variants.json", 25, &bert_lines, N_HARD, 5);
 }
 
 int main(void)
@@ -159,6 +196,9 @@ int main(void)
         cmocka_unit_test(llama3_style_ids_equal_pythons),
         cmocka_unit_test(qwen2_style_ids_equal_pythons),
         cmocka_unit_test(other_configurations_equal_pythons),
+        cmocka_unit_test(uncased_wordpieces_equal_pythons),
+        cmocka_unit_test(cased_wordpieces_equal_pythons),
+        cmocka_unit_test(other_wordpieces_equal_pythons),
     };
 
     return cmocka_run_group_tests(tests, load_lines, free_lines);

@@ -6,10 +6,14 @@
 
 #include "ops/kernels/append_impl.h"
 #include "ops/kernels/attention_impl.h"
+#include "ops/kernels/packed_attention_impl.h"
 
 const struct attention_kernels attention_avx512 = {
     .append = append,
     .attend = attend,
     .attention_scratch_bytes = attention_scratch_bytes,
     .rows_per_call = ROWS_PER_CALL,
+    .attend_packed = attend_packed,
+    .packed_scratch_bytes = packed_scratch_bytes,
+    .packed_rows_per_call = PACKED_ROWS_PER_CALL,
 };

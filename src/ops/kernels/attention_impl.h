@@ -18,6 +18,7 @@
 
 #include "ops/kernels/kernels.h"
 #include "ops/kernels/multiply_tile.h"
+#include "ops/kernels/row_math.h"
 #include "ops/kernels/vector_math.h"
 
 #include <float.h>
@@ -40,6 +41,32 @@ enum { HAS_PAIRS = 0 };
 
 /* Scores are kept in units of log2, so that exp2 serves: q is scaled by this once. */
 static const float log2_e = 0x1.715476p0f;
+
+#ifdef VECTOR_HAS_PAIRS
+/* Values [i, i + 32) of x [n] times scale as pairs of neighbours, 0 from the n-th on. */
+static pairs load_neighbours(const float *x, size_t i, size_t n, float scale)
+{
+    vector factor = vector_set(scale);
+    vector second = i + LANES < n ? row_load(x, i + LANES, n) : vector_set(0.0F);
+
+    return pairs_of_neighbours(vector_multiply(row_load(x, i, n), factor),
+                               vector_multiply(second, factor));
+}
+#endif
+
+/* x [n] times scale; as [n / 2] pairs of neighbours if is_paired. */
+static void copy_head(const float *x, size_t n, float scale, bool is_paired, float *out)
+{
+#ifdef VECTOR_HAS_PAIRS
+    for (size_t i = 0; is_paired && i < n; i += 2 * LANES)
+        row_store(out, i / 2, n / 2, pairs_as_vector(load_neighbours(x, i, n, scale)));
+    if (is_paired)
+        return;
+#endif
+    (void)is_paired;
+    for (size_t i = 0; i < n; i += LANES)
+        row_store(out, i, n, vector_multiply(row_load(x, i, n), vector_set(scale)));
+}
 
 /* One call of attend(). m = row * n_group + head of the group counts query vectors. */
 struct attend {
@@ -449,26 +476,6 @@ static void attend_tile(const struct attend *a, size_t step, size_t m, size_t n,
         weigh_pool(a, step, m, n, begin, end);
 }
 
-/* A query [head_size], scaled; as pairs if these are in use. */
-static void copy_query(const struct attend *a, const float *from, float scale, float *out)
-{
-    size_t head = a->shape->head_size;
-
-#ifdef VECTOR_HAS_PAIRS
-    for (size_t d = 0; d < head && a->is_paired; d += LANES) {
-        vector x = head - d < LANES ? vector_load_part(from + d, head - d) : vector_load(from + d);
-        uint32_t halves[LANES / 2];
-
-        pairs_store_neighbours(halves, vector_multiply(x, vector_set(scale)));
-        memcpy(out + d / 2, halves, (head - d < LANES ? head - d : LANES) * sizeof(uint16_t));
-    }
-    if (a->is_paired)
-        return;
-#endif
-    for (size_t d = 0; d < head; d++)
-        out[d] = from[d] * scale;
-}
-
 /* Lays out scratch and copies the queries in, scaled. */
 static void start_attend(struct attend *a, const float *q, size_t q_stride, size_t n_rows,
                          float *scratch)
@@ -490,7 +497,7 @@ static void start_attend(struct attend *a, const float *q, size_t q_stride, size
         const float *from =
             q + m / a->n_group * q_stride + (a->kv_head * a->n_group + m % a->n_group) * head;
 
-        copy_query(a, from, scale, a->queries + m * head);
+        copy_head(from, head, scale, a->is_paired, a->queries + m * head);
         a->largest[m] = -FLT_MAX;
     }
     memset(a->sums, 0, n_queries * a->head_padded * sizeof(float));

@@ -63,6 +63,15 @@ struct attention_shape {
     float soft_cap; /* s = cap * tanh(s / cap); 0: off */
 };
 
+/* Of attention among the tokens of whole texts: qkv rows are [(H + 2 Hkv) D], out rows [H D]. */
+struct packed_attention_shape {
+    size_t n_heads;
+    size_t n_kv_heads; /* divides n_heads */
+    size_t head_size;  /* a multiple of 8, at most 256 */
+    float scale;       /* of q.k */
+    bool is_f32;       /* no product is made in bf16 */
+};
+
 /* The KV pool of one layer: [n_blocks, 2, n_kv_heads, 16 * head_size] of f16 or f32. The K part of
  * a (block, head) is [head_size][16] (one vector holds 16 keys), the V part is [16][head_size]. */
 
@@ -86,9 +95,27 @@ struct attention_kernels {
                    const int32_t *blocks, void *scratch, float *out, size_t out_stride);
     size_t (*attention_scratch_bytes)(const struct attention_shape *shape);
     size_t rows_per_call; /* attend takes at most this many rows at once */
+    /* Rows [row_begin, row_end) of one text of n_tokens, the query heads of one kv head:
+     * softmax(q.k) v over all tokens of the text. qkv and out point at the text's first row. A
+     * row's result depends on the text and not on how its rows are cut. scratch has
+     * packed_scratch_bytes. */
+    void (*attend_packed)(const struct packed_attention_shape *shape, const float *qkv,
+                          size_t n_tokens, size_t row_begin, size_t row_end, size_t kv_head,
+                          void *scratch, float *out);
+    size_t (*packed_scratch_bytes)(const struct packed_attention_shape *shape);
+    size_t packed_rows_per_call; /* attend_packed likewise */
 };
 
 /* ---- the rest: rows_<isa>.c ---- */
+
+enum activation {
+    ACTIVATION_NONE,
+    ACTIVATION_GELU,      /* x * Phi(x), within 1e-6 */
+    ACTIVATION_GELU_TANH, /* its tanh form */
+    ACTIVATION_RELU,
+    ACTIVATION_SILU,
+};
+
 struct row_kernels {
     /* out[i] = act(gate[i]) * up[i] on rows of [2 * width] (gate first) -> [width]. */
     void (*gated_silu)(const float *gate_up, size_t row_begin, size_t row_end, size_t width,
@@ -101,6 +128,14 @@ struct row_kernels {
     /* sum = x + skip (may alias either); out = rms_norm(sum). */
     void (*add_rms_norm)(const float *x, const float *skip, const float *weight, float epsilon,
                          size_t row_begin, size_t row_end, size_t width, float *sum, float *out);
+    /* s = x + skip, or x + skip * skip_scale [width] where that is not NULL;
+     * out = (s - mean(s)) / sqrt(variance(s) + epsilon) * gamma + beta; rows of [width]. */
+    void (*add_layer_norm)(const float *x, const float *skip, const float *skip_scale,
+                           const float *gamma, const float *beta, float epsilon, size_t row_begin,
+                           size_t row_end, size_t width, float *out);
+    /* out = act(x) for n_rows rows of `width`, each `stride` after the last; out may be x. */
+    void (*activate)(enum activation activation, const float *x, size_t n_rows, size_t width,
+                     size_t stride, float *out);
 };
 
 /* ---- the machine's limits: peak_<isa>.c ---- */

@@ -122,6 +122,31 @@ static inline vector vector_keep(vector x, size_t begin, size_t end, float other
     return _mm256_blendv_ps(_mm256_set1_ps(other), x, _mm256_castsi256_ps(inside));
 }
 
+static inline void vector_transpose(vector rows[LANES])
+{
+    vector v[LANES];
+
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 8; i += 2) {
+        v[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+        v[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (size_t i = 0; i < 8; i += 4) {
+        rows[i] = _mm256_shuffle_ps(v[i], v[i + 2], 0x44);
+        rows[i + 1] = _mm256_shuffle_ps(v[i], v[i + 2], 0xee);
+        rows[i + 2] = _mm256_shuffle_ps(v[i + 1], v[i + 3], 0x44);
+        rows[i + 3] = _mm256_shuffle_ps(v[i + 1], v[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++) {
+        vector low = _mm256_permute2f128_ps(rows[i], rows[i + 4], 0x20);
+
+        rows[i + 4] = _mm256_permute2f128_ps(rows[i], rows[i + 4], 0x31);
+        rows[i] = low;
+    }
+}
+
 static inline float vector_largest(vector x)
 {
     __m128 a = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

@@ -113,6 +113,44 @@ static inline vector vector_keep(vector x, size_t begin, size_t end, float other
     return _mm512_mask_blend_ps(inside, _mm512_set1_ps(other), x);
 }
 
+/* Turns LANES vectors: lane i of rows[j] and lane j of rows[i] change places. */
+static inline void vector_transpose(vector rows[LANES])
+{
+    vector v[LANES];
+
+#pragma GCC unroll 8
+    for (size_t i = 0; i < 16; i += 2) {
+        v[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+        v[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 16; i += 4) { /* columns i, i + 1, .. of 4 rows, in each 128 bits */
+        __m512d a = _mm512_castps_pd(v[i]);
+        __m512d b = _mm512_castps_pd(v[i + 1]);
+        __m512d c = _mm512_castps_pd(v[i + 2]);
+        __m512d d = _mm512_castps_pd(v[i + 3]);
+
+        rows[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+        rows[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        rows[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+        rows[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++) {
+        v[i] = _mm512_shuffle_f32x4(rows[i], rows[i + 4], 0x88);
+        v[i + 4] = _mm512_shuffle_f32x4(rows[i], rows[i + 4], 0xdd);
+        v[i + 8] = _mm512_shuffle_f32x4(rows[i + 8], rows[i + 12], 0x88);
+        v[i + 12] = _mm512_shuffle_f32x4(rows[i + 8], rows[i + 12], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++) {
+        rows[i] = _mm512_shuffle_f32x4(v[i], v[i + 8], 0x88);
+        rows[i + 8] = _mm512_shuffle_f32x4(v[i], v[i + 8], 0xdd);
+        rows[i + 4] = _mm512_shuffle_f32x4(v[i + 4], v[i + 12], 0x88);
+        rows[i + 12] = _mm512_shuffle_f32x4(v[i + 4], v[i + 12], 0xdd);
+    }
+}
+
 #ifdef VECTOR_HAS_PAIRS
 /* 16 pairs of bf16, the first of a pair in the low half. Only where attention_avx512bf16.c asks. */
 typedef __m512i pairs;
@@ -145,6 +183,17 @@ static inline pairs pairs_make(vector first, vector second)
                          21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
 
     return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+}
+
+/* 16 pairs of neighbours out of 32 consecutive values. */
+static inline pairs pairs_of_neighbours(vector first, vector second)
+{
+    return (__m512i)_mm512_cvtne2ps_pbh(second, first);
+}
+
+static inline vector pairs_as_vector(pairs x)
+{
+    return _mm512_castsi512_ps(x);
 }
 
 /* The lanes of x, rounded, as 8 pairs of neighbours; returns what they were rounded to. */

@@ -160,6 +160,18 @@ static inline vector vector_keep(vector x, size_t begin, size_t end, float other
     return vector_choose(inside, x, vector_set(other));
 }
 
+static inline void vector_transpose(vector rows[LANES])
+{
+    for (size_t i = 0; i < LANES; i++) {
+        for (size_t j = i + 1; j < LANES; j++) {
+            float x = rows[i][j];
+
+            rows[i][j] = rows[j][i];
+            rows[j][i] = x;
+        }
+    }
+}
+
 static inline float vector_largest(vector x)
 {
     float a = x[0] > x[1] ? x[0] : x[1];

@@ -3,8 +3,8 @@
  * f16 and bf16 as bit patterns, to and from f32, in plain integer arithmetic: conversion runs on
  * any machine and gives the same bits on each. Rounding is to nearest, ties to even.
  */
-#ifndef KVERN_CONVERT_HALF_H
-#define KVERN_CONVERT_HALF_H
+#ifndef KVERN_BASE_HALF_H
+#define KVERN_BASE_HALF_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvern_embed: texts to vectors through the engine. Each text is a request of its own, so it runs
+ * beside whatever else the engine does, and fails alone. Holds at most the engine's queue in
+ * flight.
+ */
+#include "base/error.h"
+#include "base/memory.h"
+#include "engine/embedding.h"
+#include "model/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void kvern_embed_options_init(kvern_embed_options *options)
+{
+    *options = (kvern_embed_options){.normalize = -1};
+}
+
+void kvern_embedding_clear(kvern_embedding *embedding)
+{
+    free(embedding->values);
+    *embedding = (kvern_embedding){0};
+}
+
+void embedding_shape_of(struct embedding_shape *shape, const kvern_model *model,
+                        kvern_pooling pooling, int32_t normalize, int32_t dimensions)
+{
+    const struct manifest_embedding *stated = &model->manifest.embedding;
+    bool is_stated = manifest_embedding_is_set(stated);
+
+    shape->n_dimensions = dimensions > 0 ? (size_t)dimensions : 0;
+    shape->is_normalized = normalize != 0;
+    if (normalize < 0 && is_stated)
+        shape->is_normalized = stated->is_normalized;
+    if (pooling == KVERN_POOLING_LOGITS512 || shape->n_dimensions > 0)
+        shape->is_normalized = true;
+}
+
+kvern_status embedding_finish(const struct embedding_shape *shape, const float *pooled, size_t n,
+                              float **values, size_t *n_values, kvern_error *err)
+{
+    if (shape->n_dimensions > n)
+        return fail(err, KVERN_INVALID, "dimensions is %zu, but the model's vectors have %zu",
+                    shape->n_dimensions, n);
+    *n_values = shape->n_dimensions > 0 ? shape->n_dimensions : n;
+    *values = try_new(*n_values, sizeof **values);
+    if (!*values)
+        return fail(err, KVERN_MEMORY, "no memory for a vector of %zu values", *n_values);
+    memcpy(*values, pooled, *n_values * sizeof **values);
+    if (shape->is_normalized)
+        kvern_normalize(*values, *n_values);
+    return KVERN_OK;
+}
+
+/* The text of a prompt prefix; "" without one. */
+static kvern_status find_prompt(const kvern_model *model, const char *name, const char **prefix,
+                                kvern_error *err)
+{
+    const struct manifest_embedding *stated = &model->manifest.embedding;
+
+    *prefix = "";
+    if (!name)
+        name = stated->default_prompt;
+    if (*name == '\0')
+        return KVERN_OK;
+    for (size_t i = 0; i < stated->n_prompts; i++) {
+        if (strcmp(stated->prompts[i].name, name) == 0) {
+            *prefix = stated->prompts[i].text;
+            return KVERN_OK;
+        }
+    }
+    return fail(err, KVERN_NOT_FOUND, "%s has no prompt named '%s' (it has %zu of them%s%s)",
+                model->manifest.name, name, stated->n_prompts,
+                stated->n_prompts > 0 ? ", the first " : "",
+                stated->n_prompts > 0 ? stated->prompts[0].name : "");
+}
+
+/* Cuts a text's tokens to `limit`, out of its own tokens: what the tokenizer put around them (the
+ * [CLS] and [SEP] of BERT) stays. */
+static kvern_status cut(const kvern_model *model, const char *text, size_t n_bytes,
+                        kvern_tokens *tokens, size_t limit, kvern_error *err)
+{
+    kvern_tokens bare = {0};
+    size_t n_before = 0;
+    size_t n_after;
+    kvern_status status = kvern_tokenize(model, text, n_bytes, 0, &bare, err);
+
+    if (status != KVERN_OK)
+        return status;
+    if (bare.n > tokens->n)
+        bare.n = tokens->n;
+    while (n_before + bare.n < tokens->n &&
+           memcmp(tokens->ids + n_before, bare.ids, bare.n * sizeof *bare.ids) != 0)
+        n_before++;
+    n_after = tokens->n - bare.n - n_before;
+    kvern_tokens_clear(&bare);
+    if (n_before + n_after >= limit)
+        return fail(err, KVERN_LIMIT,
+                    "a limit of %zu tokens leaves no room beside %zu special ones", limit,
+                    n_before + n_after);
+    memmove(tokens->ids + (limit - n_after), tokens->ids + (tokens->n - n_after),
+            n_after * sizeof *tokens->ids);
+    tokens->n = limit;
+    return KVERN_OK;
+}
+
+struct embed {
+    kvern_engine *engine;
+    const kvern_model *model;
+    const kvern_embed_options *options;
+    const char *prefix;
+    size_t limit; /* tokens of a text */
+    struct embedding_shape shape;
+};
+
+static kvern_status tokenize(const struct embed *embed, const char *text, size_t n_bytes,
+                             kvern_tokens *tokens, kvern_embedding *embedding, kvern_error *err)
+{
+    size_t n_prefix = strlen(embed->prefix);
+    char *joined = NULL;
+    kvern_status status;
+
+    if (n_prefix > 0) {
+        joined = try_new(n_prefix + n_bytes + 1, 1);
+        if (!joined)
+            return fail(err, KVERN_MEMORY, "no memory for a text of %zu bytes", n_bytes);
+        memcpy(joined, embed->prefix, n_prefix);
+        memcpy(joined + n_prefix, text, n_bytes);
+        text = joined;
+        n_bytes += n_prefix;
+    }
+    status = kvern_tokenize(embed->model, text, n_bytes, KVERN_TOKENIZE_SPECIAL, tokens, err);
+    if (status == KVERN_OK) {
+        embedding->n_text_tokens = tokens->n;
+        if (tokens->n == 0)
+            status = fail(err, KVERN_INVALID, "the text is empty, and an empty text has no vector");
+        else if (tokens->n > embed->limit && !embed->options->truncate)
+            status =
+                fail(err, KVERN_LIMIT,
+                     "the text has %zu tokens, over the limit of %zu tokens; cutting it has to "
+                     "be asked for",
+                     tokens->n, embed->limit);
+        else if (tokens->n > embed->limit)
+            status = cut(embed->model, text, n_bytes, tokens, embed->limit, err);
+        embedding->n_tokens = tokens->n;
+    }
+    free(joined);
+    return status;
+}
+
+/* Waits for the request's end and takes its vector. */
+static void collect(const struct embed *embed, kvern_request *request, kvern_embedding *embedding)
+{
+    kvern_event event = {0};
+    kvern_error *err = &embedding->error;
+
+    while (event.finish == KVERN_FINISH_NONE) {
+        if (kvern_request_next(request, -1, &event, err) != KVERN_OK)
+            break;
+    }
+    if (event.finish == KVERN_FINISH_ERROR)
+        *err = event.error;
+    else if (event.finish == KVERN_FINISH_CANCELLED)
+        fail(err, KVERN_CANCELLED, "the engine was closed");
+    else if (event.finish != KVERN_FINISH_NONE)
+        embedding_finish(&embed->shape, event.embedding, event.n_embedding, &embedding->values,
+                         &embedding->n_values, err);
+    kvern_request_free(request);
+}
+
+/* Submits texts from *next on until the queue is full or all are; a refused one has its error. */
+static void submit(const struct embed *embed, const char *const *texts, const size_t *n_text_bytes,
+                   size_t n, size_t *next, size_t oldest, kvern_request **requests,
+                   kvern_embedding *embeddings)
+{
+    for (; *next < n; ++*next) {
+        kvern_embedding *embedding = &embeddings[*next];
+        const char *text = texts[*next];
+        kvern_request_options request;
+        kvern_tokens tokens = {0};
+        kvern_error refusal = {0};
+        kvern_status status =
+            tokenize(embed, text, n_text_bytes ? n_text_bytes[*next] : strlen(text), &tokens,
+                     embedding, &refusal);
+
+        if (status == KVERN_OK) {
+            kvern_request_options_init(&request);
+            request.prompt = tokens.ids;
+            request.n_prompt = tokens.n;
+            request.embed = true;
+            request.pooling = embed->options->pooling;
+            status = kvern_submit(embed->engine, &request, &requests[*next], &refusal);
+        }
+        kvern_tokens_clear(&tokens);
+        if (status == KVERN_BUSY && *next > oldest)
+            return;
+        if (status != KVERN_OK)
+            embedding->error = refusal;
+    }
+}
+
+kvern_status kvern_embed(kvern_engine *engine, const kvern_model *model, const char *const *texts,
+                         const size_t *n_text_bytes, size_t n, const kvern_embed_options *options,
+                         kvern_embedding *embeddings, kvern_error *err)
+{
+    struct embed embed = {.engine = engine, .model = model, .options = options};
+    kvern_embed_options defaults;
+    kvern_engine_stats stats;
+    kvern_request **requests;
+    size_t next = 0;
+    kvern_status status;
+
+    kvern_embed_options_init(&defaults);
+    if (!options)
+        embed.options = options = &defaults;
+    for (size_t i = 0; i < n; i++)
+        embeddings[i] = (kvern_embedding){0};
+    if (options->dimensions < 0)
+        return fail(err, KVERN_INVALID, "dimensions is %d; it must be 0 (all) or more",
+                    options->dimensions);
+    if (!model->tokenizer)
+        return fail(err, KVERN_UNSUPPORTED, "%s has no tokenizer", model->manifest.name);
+    status = find_prompt(model, options->prompt, &embed.prefix, err);
+    if (status != KVERN_OK)
+        return status;
+    requests = try_new(n > 0 ? n : 1, sizeof *requests);
+    if (!requests)
+        return fail(err, KVERN_MEMORY, "no memory for %zu texts", n);
+    kvern_engine_get_stats(engine, &stats);
+    embed.limit = (size_t)stats.max_context;
+    embedding_shape_of(&embed.shape, model, options->pooling, options->normalize,
+                       options->dimensions);
+    for (size_t i = 0; i < n; i++) {
+        submit(&embed, texts, n_text_bytes, n, &next, i, requests, embeddings);
+        if (requests[i])
+            collect(&embed, requests[i], &embeddings[i]);
+    }
+    free(requests);
+    return KVERN_OK;
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Texts in, hidden states out. The packed graph takes the batch's own arrays; an export is fed text
+ * by text.
+ */
+#include "engine/runner_encoder.h"
+
+#include "base/error.h"
+#include "base/half.h"
+#include "base/memory.h"
+#include "ort/value.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_EXPORT_INPUTS = 4 };
+
+struct runner_encoder {
+    struct runner base; /* first */
+    struct session session;
+    struct export_graph graph; /* of an export */
+    float *rows; /* [capacity, hidden_size]: what the graph writes, or what is wanted */
+    size_t capacity;
+    float *wanted; /* [wanted_capacity, hidden_size]: the batch's output rows of the packed graph */
+    size_t wanted_capacity;
+};
+
+static kvern_status reserve(float **rows, size_t *capacity, size_t n_rows, size_t row_size,
+                            kvern_error *err)
+{
+    size_t n_values;
+    float *grown = NULL;
+
+    if (n_rows == 0)
+        n_rows = 1; /* so that there is something to point to */
+    if (n_rows <= *capacity)
+        return KVERN_OK;
+    if (multiply_sizes(n_rows, row_size, &n_values))
+        grown = try_new_aligned(n_values, sizeof *grown);
+    if (!grown)
+        return fail(err, KVERN_MEMORY, "out of memory for hidden states of %zu tokens", n_rows);
+    free(*rows);
+    *rows = grown;
+    *capacity = n_rows;
+    return KVERN_OK;
+}
+
+/* ---- the packed graph ---- */
+
+static kvern_status run_packed(struct runner *runner, const struct batch *batch,
+                               struct runner_output *output, kvern_error *err)
+{
+    struct runner_encoder *self = (struct runner_encoder *)runner;
+    size_t row_size = runner->hidden_size;
+    int64_t n_tokens = (int64_t)batch->n_tokens;
+    const struct session_tensor inputs[] = {
+        {"input_ids",
+         SESSION_I64,
+         batch->input_ids,
+         batch->n_tokens * sizeof(int64_t),
+         {n_tokens},
+         1},
+        {"positions",
+         SESSION_I64,
+         batch->positions,
+         batch->n_tokens * sizeof(int64_t),
+         {n_tokens},
+         1},
+        {"query_start",
+         SESSION_I32,
+         batch->query_start,
+         (batch->n_sequences + 1) * sizeof(int32_t),
+         {(int64_t)batch->n_sequences + 1},
+         1},
+    };
+    struct session_tensor hidden = {.name = "last_hidden_state",
+                                    .type = SESSION_F32,
+                                    .n_bytes = batch->n_tokens * row_size * sizeof(float),
+                                    .dims = {n_tokens, (int64_t)row_size},
+                                    .n_dims = 2};
+    kvern_status status = reserve(&self->rows, &self->capacity, batch->n_tokens, row_size, err);
+
+    hidden.data = self->rows;
+    if (status == KVERN_OK)
+        status =
+            session_run(&self->session, inputs, sizeof inputs / sizeof inputs[0], &hidden, 1, err);
+    output->hidden = self->rows;
+    if (status != KVERN_OK || batch->n_output_rows == batch->n_tokens)
+        return status;
+    status = reserve(&self->wanted, &self->wanted_capacity, batch->n_output_rows, row_size, err);
+    for (size_t i = 0; status == KVERN_OK && i < batch->n_output_rows; i++)
+        memcpy(self->wanted + i * row_size, self->rows + (size_t)batch->output_rows[i] * row_size,
+               row_size * sizeof(float));
+    output->hidden = self->wanted;
+    return status;
+}
+
+/* ---- an export ---- */
+
+/* [1, n] of int64: a copy of `from`, or (NULL) n times `fill`. */
+static kvern_status make_input(const struct runner_encoder *self, const char *name,
+                               const int64_t *from, int64_t fill, size_t n,
+                               struct value_input *inputs, size_t *n_inputs, kvern_error *err)
+{
+    const int64_t dims[] = {1, (int64_t)n};
+    struct OrtValue *value = NULL;
+    void *data = NULL;
+    kvern_status status = value_new(&self->session, SESSION_I64, dims, 2, &value, err);
+
+    inputs[(*n_inputs)++] = (struct value_input){.name = name, .value = value};
+    if (status == KVERN_OK)
+        status = value_data(&self->session, value, &data, err);
+    for (size_t i = 0; status == KVERN_OK && i < n; i++)
+        ((int64_t *)data)[i] = from ? from[i] : fill;
+    return status;
+}
+
+static void copy_values(enum export_type type, const void *from, size_t at, float *to, size_t n)
+{
+    if (type == EXPORT_F32) {
+        memcpy(to, (const float *)from + at, n * sizeof *to);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        to[i] = half_to_float(((const uint16_t *)from)[at + i]);
+}
+
+/* Copies the rows the batch wants of the text [begin, end), from *row of its output rows on. */
+static kvern_status copy_wanted(struct runner_encoder *self, const struct batch *batch,
+                                size_t begin, size_t end, const struct OrtValue *value, size_t *row,
+                                kvern_error *err)
+{
+    size_t row_size = self->base.hidden_size;
+    int64_t dims[SESSION_MAX_DIMS] = {0};
+    size_t n_dims = 0;
+    void *data = NULL;
+    kvern_status status = value_dims(&self->session, value, dims, &n_dims, err);
+    bool is_pooled = self->graph.is_pooled;
+
+    if (status == KVERN_OK)
+        status = value_data(&self->session, value, &data, err);
+    if (status == KVERN_OK &&
+        (n_dims != (is_pooled ? 2u : 3u) || dims[0] != 1 || dims[n_dims - 1] != (int64_t)row_size ||
+         (!is_pooled && dims[1] != (int64_t)(end - begin))))
+        status = fail(err, KVERN_RUNTIME,
+                      "the model's %s has %zu dims that are not those of %zu tokens of %zu values",
+                      self->graph.hidden, n_dims, end - begin, row_size);
+    for (; status == KVERN_OK && *row < batch->n_output_rows &&
+           (size_t)batch->output_rows[*row] < end;
+         ++*row) {
+        size_t token = is_pooled ? 0 : (size_t)batch->output_rows[*row] - begin;
+
+        copy_values(self->graph.hidden_type, data, token * row_size, self->rows + *row * row_size,
+                    row_size);
+    }
+    return status;
+}
+
+static kvern_status run_text(struct runner_encoder *self, const struct batch *batch, size_t s,
+                             size_t *row, kvern_error *err)
+{
+    const struct export_graph *graph = &self->graph;
+    size_t begin = (size_t)batch->query_start[s];
+    size_t end = (size_t)batch->query_start[s + 1];
+    size_t n = end - begin;
+    struct value_input inputs[MAX_EXPORT_INPUTS];
+    struct value_output output = {.name = graph->hidden};
+    size_t n_inputs = 0;
+    kvern_status status =
+        make_input(self, "input_ids", batch->input_ids + begin, 0, n, inputs, &n_inputs, err);
+
+    if (status == KVERN_OK && graph->has_mask)
+        status = make_input(self, "attention_mask", NULL, 1, n, inputs, &n_inputs, err);
+    if (status == KVERN_OK && graph->has_token_types)
+        status = make_input(self, "token_type_ids", NULL, 0, n, inputs, &n_inputs, err);
+    if (status == KVERN_OK && graph->has_positions)
+        status = make_input(self, "position_ids", batch->positions + begin, 0, n, inputs, &n_inputs,
+                            err);
+    if (status == KVERN_OK)
+        status = value_run(&self->session, inputs, n_inputs, &output, 1, err);
+    if (status == KVERN_OK)
+        status = copy_wanted(self, batch, begin, end, output.value, row, err);
+    value_release(&self->session, output.value);
+    for (size_t i = 0; i < n_inputs; i++)
+        value_release(&self->session, (struct OrtValue *)inputs[i].value);
+    return status;
+}
+
+static kvern_status run_export(struct runner *runner, const struct batch *batch,
+                               struct runner_output *output, kvern_error *err)
+{
+    struct runner_encoder *self = (struct runner_encoder *)runner;
+    size_t row = 0;
+    kvern_status status =
+        reserve(&self->rows, &self->capacity, batch->n_output_rows, runner->hidden_size, err);
+
+    for (size_t s = 0; status == KVERN_OK && s < batch->n_sequences; s++)
+        status = run_text(self, batch, s, &row, err);
+    output->hidden = self->rows;
+    return status;
+}
+
+/* ---- both ---- */
+
+static void free_runner(struct runner *runner)
+{
+    struct runner_encoder *self = (struct runner_encoder *)runner;
+
+    session_close(&self->session);
+    free(self->rows);
+    free(self->wanted);
+    free(self);
+}
+
+static kvern_status open_runner(struct runner **out, struct runner_encoder *self, const char *path,
+                                const struct session_options *options, kvern_error *err)
+{
+    kvern_status status = session_open(&self->session, path, options, err);
+
+    if (status == KVERN_OK)
+        *out = &self->base;
+    else
+        free_runner(&self->base);
+    return status;
+}
+
+kvern_status runner_encoder_open(struct runner **out, const char *path,
+                                 const struct model_config *config, int n_threads, kvern_error *err)
+{
+    const struct session_options options = {.n_threads = n_threads};
+    struct runner_encoder *self = new_or_abort(sizeof *self);
+
+    self->base = (struct runner){.run = run_packed,
+                                 .free = free_runner,
+                                 .vocab_size = config->vocab_size,
+                                 .has_no_logits = true,
+                                 .hidden_size = config->hidden_size};
+    return open_runner(out, self, path, &options, err);
+}
+
+kvern_status runner_encoder_open_export(struct runner **out, const char *path,
+                                        const struct export_graph *graph,
+                                        const struct model_config *config, int n_threads,
+                                        const char *provider, kvern_error *err)
+{
+    const struct session_options options = {
+        .n_threads = n_threads, .is_export = true, .provider = provider};
+    struct runner_encoder *self = new_or_abort(sizeof *self);
+
+    self->base = (struct runner){.run = run_export,
+                                 .free = free_runner,
+                                 .vocab_size = config->vocab_size,
+                                 .has_no_logits = true,
+                                 .pools_itself = graph->is_pooled,
+                                 .hidden_size = config->hidden_size};
+    self->graph = *graph;
+    return open_runner(out, self, path, &options, err);
+}

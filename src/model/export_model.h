@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A folder with somebody else's ONNX export, opened without a kvern.json: where its files are, and
+ * the manifest it would have.
+ */
+#ifndef KVERN_MODEL_EXPORT_MODEL_H
+#define KVERN_MODEL_EXPORT_MODEL_H
+
+#include "kvern.h"
+#include "model/export_graph.h"
+#include "model/manifest.h"
+
+#include <stdbool.h>
+
+struct export_place {
+    char *graph;     /* path of the .onnx file; owned */
+    char *directory; /* where config.json and tokenizer.json are, or would be; owned */
+};
+
+/* `path` is an .onnx file or a folder that holds one under a name exporters use, itself or in its
+ * folder onnx/. false: it is neither. */
+bool export_place_find(struct export_place *place, const char *path);
+void export_place_clear(struct export_place *place);
+
+/* Reads the graph and the config (preset may be NULL), checks one against the other, and writes
+ * what they say into *manifest: contract "cached" or "encoder". An error names both sides. */
+kvern_status export_model_read(const struct export_place *place, const char *preset,
+                               struct export_graph *graph, struct manifest *manifest,
+                               kvern_error *err);
+
+#endif
