@@ -83,10 +83,10 @@ typedef struct kvern_model kvern_model;
 typedef struct kvern_model_info {
     const char *name;      /* last part of the directory's name; owned by the model */
     const char *directory; /* owned by the model */
-    const char *family;    /* "llama", "qwen2", "qwen3", "bert"; "other": an export of another one */
-    const char *contract;  /* "paged", "encoder"; "cached": a decoder's ONNX export as it is */
-    const char *weights;   /* "q4", "q8", "f32", "mixed"; "onnx": whatever an export has */
-    const char *source;    /* what it was converted from */
+    const char *family;   /* "llama", "qwen2", "qwen3", "bert"; "other": an export of another one */
+    const char *contract; /* "paged", "encoder"; "cached": a decoder's ONNX export as it is */
+    const char *weights;  /* "q4", "q8", "f32", "mixed"; "onnx": whatever an export has */
+    const char *source;   /* what it was converted from */
     int64_t n_parameters;
     int64_t n_bytes; /* of the weights on disk */
     int32_t n_layers;
@@ -102,10 +102,11 @@ typedef struct kvern_model_info {
     size_t n_eos_tokens;
     bool has_chat_template;
     bool has_tokenizer;
-    bool has_byte_fallback; /* there is none: bytes stand for tokens, which no trained model takes */
-    bool is_encoder;        /* runs whole texts to embed them; generates nothing */
-    const char *pooling;    /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
-    bool is_normalized;     /* the makers make vectors of length 1 */
+    bool
+        has_byte_fallback; /* there is none: bytes stand for tokens, which no trained model takes */
+    bool is_encoder;       /* runs whole texts to embed them; generates nothing */
+    const char *pooling;   /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
+    bool is_normalized;    /* the makers make vectors of length 1 */
     int32_t embedding_size; /* values of a vector */
     int32_t max_tokens;     /* of a text to embed */
 } kvern_model_info;
@@ -256,7 +257,7 @@ typedef struct kvern_request_options {
     size_t n_stop;
     uint64_t conversation; /* not 0: the KV of the last request with this number is taken over
                               for the tokens both begin with, and this one's is kept in turn
-                              (64 conversations at most, the longest idle go first) */
+                              (4,096 conversations at most, the longest idle go first) */
     int32_t window;        /* not 0: only this many tokens stay in the KV cache, and the sink_tokens
                               first ones; positions go on. At least 32. What a token sees is settled by
                               its position alone: older tokens leave in blocks of 16. */
@@ -388,6 +389,8 @@ typedef struct kvern_session_info {
     int32_t window;
     int32_t sink_tokens;
     kvern_pooling pooling; /* resolved */
+    bool is_normalized;    /* its vectors have length 1 */
+    int32_t dimensions;    /* its vectors are cut to these; 0: whole */
 } kvern_session_info;
 
 typedef struct kvern_session_answer {

@@ -213,7 +213,7 @@ static kvern_status run_layer(struct trial *t, const struct encoder_layer *layer
 static bool can_smooth(const struct pack_plan *plan)
 {
     for (size_t i = 0; i < plan->n_parts; i++) {
-        if (tensor_has_groups(plan->parts[i]->type))
+        if (tensor_groups(plan->parts[i]).bits != 0)
             return false;
     }
     return plan->bits == 8;

@@ -29,8 +29,7 @@ kvern_status batch_init(struct batch *batch, size_t max_tokens, size_t max_seque
     batch->block_table = try_new(n_table, sizeof *batch->block_table);
     batch->tables = try_new(max_sequences, sizeof *batch->tables);
     if (!batch->input_ids || !batch->positions || !batch->output_rows || !batch->logit_rows ||
-        !batch->query_start || !batch->context_len || !batch->block_table ||
-        !batch->tables) {
+        !batch->query_start || !batch->context_len || !batch->block_table || !batch->tables) {
         batch_clear(batch);
         return fail(err, KVERN_MEMORY, "no memory for a batch of %zu tokens of %zu sequences",
                     max_tokens, max_sequences);

@@ -26,12 +26,12 @@ struct batch {
     int64_t *positions;    /* [T] */
     int32_t
         *query_start; /* [S + 1]: sequence s owns tokens query_start[s] .. query_start[s+1] - 1 */
-    int32_t *context_len; /* [S]: tokens in the KV after this step */
-    int32_t *block_table; /* [S, B]: KV block of each 16 positions; unused entries 0 */
+    int32_t *context_len;     /* [S]: tokens in the KV after this step */
+    int32_t *block_table;     /* [S, B]: KV block of each 16 positions; unused entries 0 */
     struct kv_table **tables; /* [S]: not owned, for a runner that keeps KV beside the blocks */
-    int64_t *output_rows; /* [R]: tokens that leave the last layer, ascending */
-    int64_t *logit_rows;  /* [L]: those of them whose logits are wanted: indices into output_rows,
-                             ascending */
+    int64_t *output_rows;     /* [R]: tokens that leave the last layer, ascending */
+    int64_t *logit_rows; /* [L]: those of them whose logits are wanted: indices into output_rows,
+                            ascending */
 };
 
 /* Memory for the largest batch a step may have: every array of a batch made here is owned by it. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * kvern_embed: texts to vectors through the engine. Each text is a request of its own, so it runs
- * beside whatever else the engine does, and fails alone. Holds at most the engine's queue in flight.
+ * beside whatever else the engine does, and fails alone. Holds at most the engine's queue in
+ * flight.
  */
 #include "base/error.h"
 #include "base/memory.h"
@@ -95,8 +96,9 @@ static kvern_status cut(const kvern_model *model, const char *text, size_t n_byt
     n_after = tokens->n - bare.n - n_before;
     kvern_tokens_clear(&bare);
     if (n_before + n_after >= limit)
-        return fail(err, KVERN_LIMIT, "a limit of %zu tokens leaves no room beside %zu special ones",
-                    limit, n_before + n_after);
+        return fail(err, KVERN_LIMIT,
+                    "a limit of %zu tokens leaves no room beside %zu special ones", limit,
+                    n_before + n_after);
     memmove(tokens->ids + (limit - n_after), tokens->ids + (tokens->n - n_after),
             n_after * sizeof *tokens->ids);
     tokens->n = limit;
@@ -134,10 +136,11 @@ static kvern_status tokenize(const struct embed *embed, const char *text, size_t
         if (tokens->n == 0)
             status = fail(err, KVERN_INVALID, "the text is empty, and an empty text has no vector");
         else if (tokens->n > embed->limit && !embed->options->truncate)
-            status = fail(err, KVERN_LIMIT,
-                          "the text has %zu tokens, over the limit of %zu tokens; cutting it has to "
-                          "be asked for",
-                          tokens->n, embed->limit);
+            status =
+                fail(err, KVERN_LIMIT,
+                     "the text has %zu tokens, over the limit of %zu tokens; cutting it has to "
+                     "be asked for",
+                     tokens->n, embed->limit);
         else if (tokens->n > embed->limit)
             status = cut(embed->model, text, n_bytes, tokens, embed->limit, err);
         embedding->n_tokens = tokens->n;

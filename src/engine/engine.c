@@ -82,6 +82,55 @@ static bool is_idle(const kvern_engine *e)
     return e->scheduler.waiting.n == 0 && e->scheduler.running.n == 0;
 }
 
+static void take_request(kvern_engine *e, struct inbox_item *item)
+{
+    scheduler_add(&e->scheduler, &((kvern_request *)item)->sequence);
+}
+
+struct call {
+    struct inbox_item item; /* first */
+    kvern_status (*fn)(const struct engine_parts *parts, void *data, kvern_error *err);
+    void *data;
+    kvern_error *err;
+    kvern_status status;
+    struct queue_item answer;
+    struct queue answers; /* `answer` comes here when it is done */
+};
+
+static void take_call(kvern_engine *e, struct inbox_item *item)
+{
+    struct call *call = (struct call *)item;
+    const struct engine_parts parts = {.scheduler = &e->scheduler, .runner = e->runner};
+
+    call->status = call->fn(&parts, call->data, call->err);
+    publish_stats(e);
+    queue_push(&call->answers, &call->answer);
+}
+
+kvern_status engine_call(kvern_engine *engine,
+                         kvern_status (*fn)(const struct engine_parts *parts, void *data,
+                                            kvern_error *err),
+                         void *data, kvern_error *err)
+{
+    struct call call = {.item.take = take_call, .fn = fn, .data = data, .err = err};
+
+    queue_init(&call.answers);
+    queue_push(&engine->inbox, &call.item.item);
+    queue_pop(&call.answers, -1);
+    queue_clear(&call.answers);
+    return call.status;
+}
+
+const char *engine_kv_kind(const kvern_engine *engine)
+{
+    return engine->limits.kv_kind;
+}
+
+kvern_pooling engine_pooling(const kvern_engine *engine)
+{
+    return engine->limits.pooling;
+}
+
 /* Takes submitted and cancelled requests; sleeps until there is something to run. false: the engine
  * is being closed and holds no request any more. */
 static bool engine_wait(kvern_engine *e)
@@ -94,7 +143,7 @@ static bool engine_wait(kvern_engine *e)
         /* before the inbox is emptied: what was submitted before the close is then seen here */
         is_closing = queue_is_closed(&e->inbox);
         for (item = item ? item : queue_pop(&e->inbox, 0); item; item = queue_pop(&e->inbox, 0))
-            scheduler_add(&e->scheduler, &((kvern_request *)item)->sequence);
+            ((struct inbox_item *)item)->take(e, (struct inbox_item *)item);
         drop_cancelled(e, &e->scheduler.waiting, is_closing);
         drop_cancelled(e, &e->scheduler.running, is_closing);
     } while (is_idle(e) && !is_closing);
@@ -340,12 +389,15 @@ void kvern_engine_options_init(kvern_engine_options *options)
 
 void kvern_engine_close(kvern_engine *engine)
 {
+    struct runner *runner;
+
     if (!engine)
         return;
     queue_close(&engine->inbox);
     pthread_join(engine->thread, NULL);
-    engine->runner->free(engine->runner);
-    free_parts(engine);
+    runner = engine->runner;
+    free_parts(engine); /* the KV that is kept may be the runner's */
+    runner->free(runner);
 }
 
 void kvern_engine_get_stats(kvern_engine *engine, kvern_engine_stats *stats)
@@ -418,8 +470,7 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
                     "this model is an encoder: it embeds texts, it generates none");
     status = set_window(engine, options, &window, err);
     if (status == KVERN_OK)
-        status =
-            scheduler_accepts(&engine->scheduler, options->n_prompt, max_tokens, &window, err);
+        status = scheduler_accepts(&engine->scheduler, options->n_prompt, max_tokens, &window, err);
     if (status != KVERN_OK)
         return status;
     if (atomic_fetch_add(&engine->n_waiting, 1) >= max_waiting) {
@@ -434,6 +485,7 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
     }
     request->sequence.window = window;
     *out = request;
-    queue_push(&engine->inbox, &request->item);
+    request->item.take = take_request;
+    queue_push(&engine->inbox, &request->item.item);
     return KVERN_OK;
 }

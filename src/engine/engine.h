@@ -8,6 +8,7 @@
 #define KVERN_ENGINE_ENGINE_H
 
 #include "engine/runner.h"
+#include "engine/scheduler.h"
 #include "engine/text_decoder.h"
 #include "kvern.h"
 
@@ -21,6 +22,7 @@ struct engine_limits {
     bool checks_blocks;    /* verify the block tables after every step (tests) */
     int32_t n_threads;     /* told by kvern_engine_get_stats, like isa */
     const char *isa;       /* static */
+    char kv_kind[64];      /* see engine_kv_kind() */
     kvern_pooling pooling; /* what KVERN_POOLING_MODEL stands for; MODEL itself: last */
 };
 
@@ -29,6 +31,25 @@ struct stop_ids {
     const int32_t *ids; /* [n] */
     size_t n;
 };
+
+/* What a call sees of the engine, between two steps. */
+struct engine_parts {
+    struct scheduler *scheduler;
+    struct runner *runner;
+};
+
+/* Runs fn on the engine's thread, between two steps, and waits for it. The engine must not be
+ * closed before it returns. */
+kvern_status engine_call(kvern_engine *engine,
+                         kvern_status (*fn)(const struct engine_parts *parts, void *data,
+                                            kvern_error *err),
+                         void *data, kvern_error *err);
+
+/* The kernels, the KV's type and shape: KV bytes of one engine mean the same to another with the
+ * same text. Static for the engine's life. */
+const char *engine_kv_kind(const kvern_engine *engine);
+/* What KVERN_POOLING_MODEL stands for, and the model's positions go on past a window. */
+kvern_pooling engine_pooling(const kvern_engine *engine);
 
 /* Starts the engine's thread. `runner` is taken over on success only. `maker` is copied (NULL: no
  * text) and what its context points to must outlive the engine; `stop` is copied. */

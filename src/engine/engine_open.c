@@ -14,6 +14,7 @@
 #include "model/model.h"
 #include "ops/kernels/kernels.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -157,9 +158,8 @@ static size_t step_tokens(const kvern_model *model, const kvern_engine_options *
 }
 
 static kvern_status open_runner(struct runner **out, const kvern_model *model,
-                                const kvern_engine_options *options,
-                                const struct kv_layout *layout, size_t n_blocks, int n_threads,
-                                kvern_error *err)
+                                const kvern_engine_options *options, const struct kv_layout *layout,
+                                size_t n_blocks, int n_threads, kvern_error *err)
 {
     const struct model_config *config = &model->manifest.config;
 
@@ -236,6 +236,9 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
         .isa = kernels->name,
         .pooling = default_pooling(model),
     };
+    snprintf(limits.kv_kind, sizeof limits.kv_kind, "%s %s %zux%zux%zu of %zu bytes",
+             model->manifest.contract, model->is_export ? "onnx" : kernels->name, layout.n_layers,
+             layout.n_kv_heads, layout.head_size, layout.value_bytes);
     const struct text_decoder_maker maker = {.make = make_decoder, .context = model->tokenizer};
     status = open_runner(&runner, model, options, &layout, n_blocks, limits.n_threads, err);
     if (status == KVERN_OK)

@@ -35,8 +35,7 @@ static size_t find(const struct kept_kv *kept, uint64_t conversation)
     return i;
 }
 
-/* In place of an older entry of the same conversation, and of the oldest when there is no room. */
-static void add(struct kept_kv *kept, struct kv_blocks *blocks, struct kept item)
+void kept_kv_add(struct kept_kv *kept, struct kv_blocks *blocks, struct kept item)
 {
     kept_kv_drop(kept, blocks, item.conversation);
     if (kept->n == KEPT_KV_MAX)
@@ -48,12 +47,12 @@ static void add(struct kept_kv *kept, struct kv_blocks *blocks, struct kept item
 void kept_kv_put(struct kept_kv *kept, struct kv_blocks *blocks, struct sequence *sequence)
 {
     kv_blocks_forgo(blocks, &sequence->table);
-    add(kept, blocks,
-        (struct kept){.conversation = sequence->conversation,
-                      .tokens = sequence->tokens,
-                      .n_tokens = sequence->n_computed,
-                      .window = sequence->window,
-                      .table = sequence->table});
+    kept_kv_add(kept, blocks,
+                (struct kept){.conversation = sequence->conversation,
+                              .tokens = sequence->tokens,
+                              .n_tokens = sequence->n_computed,
+                              .window = sequence->window,
+                              .table = sequence->table});
     sequence->tokens = NULL;
     sequence->table = (struct kv_table){0};
 }
@@ -81,7 +80,7 @@ static size_t count_usable(const struct kept *item, const struct sequence_window
         return 0;
     if (table->values)
         return sequence_window_dropped(window, n_tokens) == table->n_dropped &&
-                       (n_tokens == item->n_tokens || !table->values->is_rigid)
+                       (n_tokens == table->values->n_tokens || !table->values->is_rigid)
                    ? n_tokens
                    : 0;
     if (table->n_dropped * KV_BLOCK_TOKENS > n_tokens)
@@ -138,7 +137,8 @@ kvern_status kept_kv_fork(struct kept_kv *kept, struct kv_blocks *blocks, uint64
         n_tokens = item->n_tokens;
     /* any part of a block can be shared for reading; who writes next looks again */
     if (item->table.n_dropped != sequence_window_dropped(&item->window, n_tokens) ||
-        (item->table.values && item->table.values->is_rigid && n_tokens < item->n_tokens))
+        (item->table.values && item->table.values->is_rigid &&
+         n_tokens < item->table.values->n_tokens))
         return fail(err, KVERN_UNSUPPORTED,
                     "the KV of %zu tokens is not there any more, only that of %zu", n_tokens,
                     item->n_tokens);
@@ -154,7 +154,7 @@ kvern_status kept_kv_fork(struct kept_kv *kept, struct kv_blocks *blocks, uint64
         return status;
     }
     share(blocks, &item->table, &copy.table, n_tokens);
-    add(kept, blocks, copy);
+    kept_kv_add(kept, blocks, copy);
     return KVERN_OK;
 }
 

@@ -26,6 +26,9 @@ struct kept_kv {
     size_t n;
 };
 
+/* Adds an entry, whose tokens and table are taken over, in place of an older one of the same
+ * conversation, and of the oldest of all when there is no room. */
+void kept_kv_add(struct kept_kv *kept, struct kv_blocks *blocks, struct kept item);
 /* Keeps the sequence's computed tokens; its table and tokens are taken over. An older entry of the
  * same conversation, or the oldest of all when there is no room, is dropped. */
 void kept_kv_put(struct kept_kv *kept, struct kv_blocks *blocks, struct sequence *sequence);

@@ -78,8 +78,8 @@ void kv_blocks_extend(struct kv_blocks *kv, struct kv_table *table, size_t n_tok
 /* Appends a block of another table: one more reference. The block must be in use and the table have
  * room. */
 void kv_blocks_share(struct kv_blocks *kv, struct kv_table *table, int32_t block);
-/* Drops the oldest block that is no sink. If nobody else holds it, the table is promised another one
- * for it. */
+/* Drops the oldest block that is no sink. If nobody else holds it, the table is promised another
+ * one for it. */
 void kv_blocks_slide(struct kv_blocks *kv, struct kv_table *table);
 /* Blocks that no other table holds. */
 size_t kv_blocks_count_own(const struct kv_blocks *kv, const struct kv_table *table);

@@ -98,7 +98,7 @@ kvern_status request_new(kvern_request **out, const kvern_request_options *optio
     queue_init(&request->deliveries);
     request->sampling = options->sampling;
     request->ignore_eos = options->ignore_eos;
-    request->score_prompt = options->score_prompt;
+    request->score_prompt = options->score_prompt && !options->embed;
     request->all_logits = options->all_logits && options->on_logits;
     request->on_logits = options->on_logits;
     request->on_logits_data = options->on_logits_data;
@@ -148,6 +148,7 @@ void request_free(kvern_request *request)
     pooling_clear(&request->pooling);
     buffer_clear(&request->text);
     free(request->tokens);
+    free(request->generated);
     free(request);
 }
 
@@ -294,20 +295,29 @@ void request_finish(kvern_request *request, kvern_finish finish, const kvern_err
     }
 }
 
+static bool append_token(int32_t **tokens, size_t *n, size_t *capacity, int32_t token)
+{
+    if (*n == *capacity) {
+        size_t wanted = *capacity ? *capacity * 2 : 16;
+        int32_t *grown = try_resize(*tokens, wanted, sizeof *grown);
+
+        if (!grown)
+            return false;
+        *tokens = grown;
+        *capacity = wanted;
+    }
+    (*tokens)[(*n)++] = token;
+    return true;
+}
+
 static bool append_tokens(kvern_request *request, const struct delivery *delivery)
 {
-    if (request->n_tokens + delivery->n_tokens > request->token_capacity) {
-        size_t capacity = request->token_capacity ? request->token_capacity * 2 : 16;
-        int32_t *tokens = try_resize(request->tokens, capacity, sizeof *tokens);
-
-        if (!tokens)
-            return false;
-        request->tokens = tokens;
-        request->token_capacity = capacity;
-    }
-    if (delivery->n_tokens)
-        request->tokens[request->n_tokens++] = delivery->token;
-    return true;
+    if (delivery->n_tokens == 0)
+        return true;
+    return append_token(&request->tokens, &request->n_tokens, &request->token_capacity,
+                        delivery->token) &&
+           append_token(&request->generated, &request->n_generated, &request->generated_capacity,
+                        delivery->token);
 }
 
 /* Adds a delivery to the event being gathered; false: no memory, and its content is lost. */

@@ -8,6 +8,7 @@
 #define KVERN_ENGINE_REQUEST_H
 
 #include "base/queue.h"
+#include "engine/inbox.h"
 #include "engine/pooling.h"
 #include "engine/sequence.h"
 #include "engine/stop_filter.h"
@@ -16,7 +17,7 @@
 #include <stdatomic.h>
 
 struct kvern_request {
-    struct queue_item item; /* in the engine's inbox */
+    struct inbox_item item; /* in the engine's inbox */
     struct sequence sequence;
     kvern_sampling sampling;
     bool ignore_eos;
@@ -41,6 +42,9 @@ struct kvern_request {
     int32_t *tokens; /* [n_tokens] */
     size_t n_tokens;
     size_t token_capacity;
+    int32_t *generated; /* [n_generated]: all tokens seen so far */
+    size_t n_generated;
+    size_t generated_capacity;
     kvern_event last; /* the last event, once is_over */
     bool is_over;
 };

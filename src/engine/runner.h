@@ -21,12 +21,19 @@ struct runner {
     kvern_status (*run)(struct runner *runner, const struct batch *batch,
                         struct runner_output *output, kvern_error *err);
     void (*free)(struct runner *runner);
-    size_t vocab_size;  /* token ids it takes, and values of a row of logits */
-    bool has_no_logits; /* it gives hidden states only */
-    bool pools_itself;  /* all rows of a text are its one vector */
-    size_t hidden_size; /* 0: it gives no hidden states */
-    size_t n_kv_blocks; /* blocks 0 .. n_kv_blocks - 1 may stand in a block table; 0: it keeps no KV,
-                           and a prompt must come whole */
+    /* The bytes of a table's first n_tokens tokens' KV, out of it and into it (it has its blocks
+     * then). NULL: this runner's KV cannot be moved. */
+    size_t (*kv_bytes)(const struct runner *runner, size_t n_tokens);
+    kvern_status (*kv_read)(struct runner *runner, const struct kv_table *table, size_t n_tokens,
+                            void *bytes, kvern_error *err);
+    kvern_status (*kv_write)(struct runner *runner, struct kv_table *table, size_t n_tokens,
+                             const void *bytes, kvern_error *err);
+    size_t vocab_size;     /* token ids it takes, and values of a row of logits */
+    bool has_no_logits;    /* it gives hidden states only */
+    bool pools_itself;     /* all rows of a text are its one vector */
+    size_t hidden_size;    /* 0: it gives no hidden states */
+    size_t n_kv_blocks;    /* blocks 0 .. n_kv_blocks - 1 may stand in a block table; 0: it keeps no
+                              KV,    and a prompt must come whole */
     bool has_fixed_chunks; /* its bytes depend on how a prompt is cut */
     bool keeps_positions;  /* positions may go on past a window that slides */
 };

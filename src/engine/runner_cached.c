@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_NAME = 48, N_FIXED_INPUTS = 4, N_FIXED_OUTPUTS = 2 };
+enum { MAX_NAME = 48, N_FIXED_INPUTS = 5, N_FIXED_OUTPUTS = 2 };
 
 struct runner_cached;
 
@@ -64,8 +64,7 @@ static void kv_free(struct kv_values *base)
     free(kv);
 }
 
-static struct cached_kv *kv_new(const struct runner_cached *self, size_t n_tokens,
-                                size_t n_dropped)
+static struct cached_kv *kv_new(const struct runner_cached *self, size_t n_tokens, size_t n_dropped)
 {
     struct cached_kv *kv = new_or_abort(sizeof *kv);
 
@@ -201,8 +200,8 @@ static kvern_status make_i64(const struct runner_cached *self, size_t n, int64_t
     return status;
 }
 
-/* input_ids, attention_mask, position_ids and use_cache_branch, those of them that the graph takes,
- * into inputs [N_FIXED_INPUTS]; *n_inputs counts them, also after a failure. */
+/* input_ids, attention_mask, position_ids, token_type_ids and use_cache_branch, those of them that
+ * the graph takes, into inputs [N_FIXED_INPUTS]; *n_inputs counts them, also after a failure. */
 static kvern_status make_inputs(const struct runner_cached *self, const struct batch *batch,
                                 size_t s, struct value_input *inputs, size_t *n_inputs,
                                 kvern_error *err)
@@ -230,6 +229,13 @@ static kvern_status make_inputs(const struct runner_cached *self, const struct b
         inputs[(*n_inputs)++] = (struct value_input){"position_ids", value};
         if (status == KVERN_OK)
             memcpy(data, batch->positions + begin, n_query * sizeof *data);
+    }
+    if (status == KVERN_OK && self->graph.has_token_types) {
+        value = NULL;
+        status = make_i64(self, n_query, &data, &value, err);
+        inputs[(*n_inputs)++] = (struct value_input){"token_type_ids", value};
+        for (size_t i = 0; status == KVERN_OK && i < n_query; i++)
+            data[i] = 0;
     }
     if (status == KVERN_OK && self->graph.has_cache_branch) {
         const int64_t dims[] = {1};
@@ -263,9 +269,9 @@ static kvern_status copy_row(const struct runner_cached *self, const struct valu
         return status;
     if (n_dims != 3 || dims[0] != 1 || dims[2] != (int64_t)row_size ||
         (dims[1] != (int64_t)n_query && dims[1] != 1))
-        return fail(err, KVERN_RUNTIME,
-                    "the model's %s is [%lld, %lld, %lld], not [1, %zu, %zu]", output->name,
-                    (long long)dims[0], (long long)dims[1], (long long)dims[2], n_query, row_size);
+        return fail(err, KVERN_RUNTIME, "the model's %s is [%lld, %lld, %lld], not [1, %zu, %zu]",
+                    output->name, (long long)dims[0], (long long)dims[1], (long long)dims[2],
+                    n_query, row_size);
     if (dims[1] == 1) {
         if (row + 1 != n_query)
             return fail(err, KVERN_UNSUPPORTED,
@@ -284,7 +290,8 @@ static kvern_status copy_row(const struct runner_cached *self, const struct valu
     return KVERN_OK;
 }
 
-/* Copies the rows that the batch wants of sequence s; outputs: logits, then hidden if it is there. */
+/* Copies the rows that the batch wants of sequence s; outputs: logits, then hidden if it is there.
+ */
 static kvern_status copy_rows_out(struct runner_cached *self, const struct batch *batch, size_t s,
                                   const struct value_output *outputs, struct cursor *cursor,
                                   kvern_error *err)
@@ -361,6 +368,63 @@ static kvern_status run_sequence(struct runner_cached *self, const struct batch 
     return status;
 }
 
+/* ---- KV in and out: tensor by tensor, [n_kv_heads, n_tokens, head_size] ---- */
+
+static size_t kv_tensor_bytes(const struct runner_cached *self, size_t n_tokens)
+{
+    return self->layout.n_kv_heads * n_tokens * self->layout.head_size * self->layout.value_bytes;
+}
+
+static size_t kv_bytes(const struct runner *runner, size_t n_tokens)
+{
+    const struct runner_cached *self = (const struct runner_cached *)runner;
+
+    return n_kv_tensors(self) * kv_tensor_bytes(self, n_tokens);
+}
+
+static kvern_status kv_read(struct runner *runner, const struct kv_table *table, size_t n_tokens,
+                            void *bytes, kvern_error *err)
+{
+    const struct runner_cached *self = (const struct runner_cached *)runner;
+    const struct cached_kv *kv = (const struct cached_kv *)table->values;
+    size_t n_bytes = kv_tensor_bytes(self, n_tokens);
+    kvern_status status = KVERN_OK;
+
+    assert(n_tokens == 0 || (kv && kv->base.n_tokens >= n_tokens && !kv->base.is_rigid));
+    for (size_t i = 0; n_tokens > 0 && status == KVERN_OK && i < n_kv_tensors(self); i++) {
+        void *from = NULL;
+
+        status = value_data(&self->session, kv->values[i], &from, err);
+        if (status == KVERN_OK)
+            copy_rows(&self->layout, from, kv->base.n_tokens, 0, n_tokens,
+                      (char *)bytes + i * n_bytes, n_tokens, 0);
+    }
+    return status;
+}
+
+static kvern_status kv_write(struct runner *runner, struct kv_table *table, size_t n_tokens,
+                             const void *bytes, kvern_error *err)
+{
+    const struct runner_cached *self = (const struct runner_cached *)runner;
+    struct cached_kv *kv = kv_new(self, n_tokens, table->n_dropped);
+    size_t n_bytes = kv_tensor_bytes(self, n_tokens);
+    kvern_status status = KVERN_OK;
+
+    for (size_t i = 0; status == KVERN_OK && i < n_kv_tensors(self); i++) {
+        void *to = NULL;
+
+        status = new_kv_tensor(self, n_tokens, &kv->values[i], err);
+        if (status == KVERN_OK)
+            status = value_data(&self->session, kv->values[i], &to, err);
+        if (status == KVERN_OK && n_bytes > 0)
+            memcpy(to, (const char *)bytes + i * n_bytes, n_bytes);
+    }
+    kv_values_release(status == KVERN_OK ? table->values : &kv->base);
+    if (status == KVERN_OK)
+        table->values = &kv->base;
+    return status;
+}
+
 /* ---- the runner ---- */
 
 static kvern_status reserve_rows(float **rows, size_t *capacity, size_t n_rows, size_t row_size,
@@ -376,7 +440,8 @@ static kvern_status reserve_rows(float **rows, size_t *capacity, size_t n_rows, 
     if (multiply_sizes(n_rows, row_size, &n_values))
         grown = try_new_aligned(n_values, sizeof *grown);
     if (!grown)
-        return fail(err, KVERN_MEMORY, "out of memory for %zu rows of %zu values", n_rows, row_size);
+        return fail(err, KVERN_MEMORY, "out of memory for %zu rows of %zu values", n_rows,
+                    row_size);
     free(*rows);
     *rows = grown;
     *capacity = n_rows;
@@ -460,8 +525,7 @@ static void make_names(struct runner_cached *self)
 }
 
 kvern_status runner_cached_open(struct runner **out, const char *path,
-                                const struct export_graph *graph,
-                                const struct model_config *config,
+                                const struct export_graph *graph, const struct model_config *config,
                                 const struct kv_layout *layout, size_t n_kv_blocks, int n_threads,
                                 const char *provider, kvern_error *err)
 {
@@ -482,6 +546,11 @@ kvern_status runner_cached_open(struct runner **out, const char *path,
     self->layout = *layout;
     make_names(self);
     status = session_open(&self->session, path, &options, err);
+    if (status == KVERN_OK && self->session.device == self->session.cpu) {
+        self->base.kv_bytes = kv_bytes;
+        self->base.kv_read = kv_read;
+        self->base.kv_write = kv_write;
+    }
     if (status == KVERN_OK)
         *out = &self->base;
     else

@@ -14,8 +14,7 @@
 /* Opens the graph at `path`, whose sizes the config states; `layout` says how its KV is counted in
  * blocks. provider: "cpu" or "cuda". */
 kvern_status runner_cached_open(struct runner **out, const char *path,
-                                const struct export_graph *graph,
-                                const struct model_config *config,
+                                const struct export_graph *graph, const struct model_config *config,
                                 const struct kv_layout *layout, size_t n_kv_blocks, int n_threads,
                                 const char *provider, kvern_error *err);
 

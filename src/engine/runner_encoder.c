@@ -19,7 +19,7 @@ struct runner_encoder {
     struct runner base; /* first */
     struct session session;
     struct export_graph graph; /* of an export */
-    float *rows;               /* [capacity, hidden_size]: what the graph writes, or what is wanted */
+    float *rows; /* [capacity, hidden_size]: what the graph writes, or what is wanted */
     size_t capacity;
     float *wanted; /* [wanted_capacity, hidden_size]: the batch's output rows of the packed graph */
     size_t wanted_capacity;
@@ -82,15 +82,15 @@ static kvern_status run_packed(struct runner *runner, const struct batch *batch,
 
     hidden.data = self->rows;
     if (status == KVERN_OK)
-        status = session_run(&self->session, inputs, sizeof inputs / sizeof inputs[0], &hidden, 1,
-                             err);
+        status =
+            session_run(&self->session, inputs, sizeof inputs / sizeof inputs[0], &hidden, 1, err);
     output->hidden = self->rows;
     if (status != KVERN_OK || batch->n_output_rows == batch->n_tokens)
         return status;
     status = reserve(&self->wanted, &self->wanted_capacity, batch->n_output_rows, row_size, err);
     for (size_t i = 0; status == KVERN_OK && i < batch->n_output_rows; i++)
-        memcpy(self->wanted + i * row_size,
-               self->rows + (size_t)batch->output_rows[i] * row_size, row_size * sizeof(float));
+        memcpy(self->wanted + i * row_size, self->rows + (size_t)batch->output_rows[i] * row_size,
+               row_size * sizeof(float));
     output->hidden = self->wanted;
     return status;
 }
@@ -140,8 +140,8 @@ static kvern_status copy_wanted(struct runner_encoder *self, const struct batch 
     if (status == KVERN_OK)
         status = value_data(&self->session, value, &data, err);
     if (status == KVERN_OK &&
-        (n_dims != (is_pooled ? 2u : 3u) || dims[0] != 1 ||
-         dims[n_dims - 1] != (int64_t)row_size || (!is_pooled && dims[1] != (int64_t)(end - begin))))
+        (n_dims != (is_pooled ? 2u : 3u) || dims[0] != 1 || dims[n_dims - 1] != (int64_t)row_size ||
+         (!is_pooled && dims[1] != (int64_t)(end - begin))))
         status = fail(err, KVERN_RUNTIME,
                       "the model's %s has %zu dims that are not those of %zu tokens of %zu values",
                       self->graph.hidden, n_dims, end - begin, row_size);
@@ -166,16 +166,16 @@ static kvern_status run_text(struct runner_encoder *self, const struct batch *ba
     struct value_input inputs[MAX_EXPORT_INPUTS];
     struct value_output output = {.name = graph->hidden};
     size_t n_inputs = 0;
-    kvern_status status = make_input(self, "input_ids", batch->input_ids + begin, 0, n, inputs,
-                                     &n_inputs, err);
+    kvern_status status =
+        make_input(self, "input_ids", batch->input_ids + begin, 0, n, inputs, &n_inputs, err);
 
     if (status == KVERN_OK && graph->has_mask)
         status = make_input(self, "attention_mask", NULL, 1, n, inputs, &n_inputs, err);
     if (status == KVERN_OK && graph->has_token_types)
         status = make_input(self, "token_type_ids", NULL, 0, n, inputs, &n_inputs, err);
     if (status == KVERN_OK && graph->has_positions)
-        status = make_input(self, "position_ids", batch->positions + begin, 0, n, inputs,
-                            &n_inputs, err);
+        status = make_input(self, "position_ids", batch->positions + begin, 0, n, inputs, &n_inputs,
+                            err);
     if (status == KVERN_OK)
         status = value_run(&self->session, inputs, n_inputs, &output, 1, err);
     if (status == KVERN_OK)
@@ -240,7 +240,8 @@ kvern_status runner_encoder_open(struct runner **out, const char *path,
 
 kvern_status runner_encoder_open_export(struct runner **out, const char *path,
                                         const struct export_graph *graph,
-                                        const struct model_config *config, int n_threads, const char *provider, kvern_error *err)
+                                        const struct model_config *config, int n_threads,
+                                        const char *provider, kvern_error *err)
 {
     const struct session_options options = {
         .n_threads = n_threads, .is_export = true, .provider = provider};

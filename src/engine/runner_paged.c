@@ -7,9 +7,11 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "engine/kv_blocks.h"
 #include "ort/session.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Rows the graph writes. */
 struct rows {
@@ -133,6 +135,71 @@ static kvern_status run(struct runner *runner, const struct batch *batch,
                        batch->wants_hidden ? 2 : 1, err);
 }
 
+/* ---- KV in and out: the blocks as they are, layer by layer ---- */
+
+static size_t kv_bytes(const struct runner *runner, size_t n_tokens)
+{
+    const struct runner_paged *self = (const struct runner_paged *)runner;
+
+    return kv_blocks_for_tokens(n_tokens) * kv_layout_bytes_per_block(&self->store.layout);
+}
+
+static char *block_at(const struct kv_store *store, size_t layer, int32_t block)
+{
+    return (char *)store->pool +
+           (layer * store->n_blocks + (size_t)block) * kv_layout_block_bytes(&store->layout);
+}
+
+/* Zeroes what a block holds past its first n tokens: it may be of another sequence. Keys are
+ * [n_kv_heads][head_size][16], values [n_kv_heads][16][head_size]. */
+static void clear_rest(const struct kv_layout *layout, char *block, size_t n)
+{
+    size_t half = kv_layout_block_bytes(layout) / 2;
+    size_t token_bytes = layout->head_size * layout->value_bytes;
+    size_t n_rest = KV_BLOCK_TOKENS - n;
+
+    for (size_t row = 0; row < layout->n_kv_heads * layout->head_size; row++)
+        memset(block + (row * KV_BLOCK_TOKENS + n) * layout->value_bytes, 0,
+               n_rest * layout->value_bytes);
+    for (size_t head = 0; head < layout->n_kv_heads; head++)
+        memset(block + half + (head * KV_BLOCK_TOKENS + n) * token_bytes, 0, n_rest * token_bytes);
+}
+
+static kvern_status kv_read(struct runner *runner, const struct kv_table *table, size_t n_tokens,
+                            void *bytes, kvern_error *err)
+{
+    const struct kv_store *store = &((struct runner_paged *)runner)->store;
+    size_t block_bytes = kv_layout_block_bytes(&store->layout);
+    size_t n_blocks = kv_blocks_for_tokens(n_tokens);
+    char *to = bytes;
+
+    (void)err;
+    for (size_t layer = 0; layer < store->layout.n_layers; layer++) {
+        for (size_t i = 0; i < n_blocks; i++, to += block_bytes) {
+            memcpy(to, block_at(store, layer, table->blocks[i]), block_bytes);
+            if (i + 1 == n_blocks && n_tokens % KV_BLOCK_TOKENS != 0)
+                clear_rest(&store->layout, to, n_tokens % KV_BLOCK_TOKENS);
+        }
+    }
+    return KVERN_OK;
+}
+
+static kvern_status kv_write(struct runner *runner, struct kv_table *table, size_t n_tokens,
+                             const void *bytes, kvern_error *err)
+{
+    const struct kv_store *store = &((struct runner_paged *)runner)->store;
+    size_t block_bytes = kv_layout_block_bytes(&store->layout);
+    size_t n_blocks = kv_blocks_for_tokens(n_tokens);
+    const char *from = bytes;
+
+    (void)err;
+    for (size_t layer = 0; layer < store->layout.n_layers; layer++) {
+        for (size_t i = 0; i < n_blocks; i++, from += block_bytes)
+            memcpy(block_at(store, layer, table->blocks[i]), from, block_bytes);
+    }
+    return KVERN_OK;
+}
+
 static void free_runner(struct runner *runner)
 {
     struct runner_paged *self = (struct runner_paged *)runner;
@@ -156,6 +223,9 @@ kvern_status runner_paged_open(struct runner **out, const char *path,
 
     self->base = (struct runner){.run = run,
                                  .free = free_runner,
+                                 .kv_bytes = kv_bytes,
+                                 .kv_read = kv_read,
+                                 .kv_write = kv_write,
                                  .vocab_size = config->vocab_size,
                                  .hidden_size = config->hidden_size,
                                  .n_kv_blocks = n_kv_blocks,

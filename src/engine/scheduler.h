@@ -13,11 +13,11 @@
 #include "engine/sequence.h"
 
 struct scheduler_limits {
-    size_t step_tokens;   /* tokens of one step, at least 2: one decode and one prefill */
-    size_t max_running;   /* sequences of one step, at least 1 */
-    size_t max_context;   /* positions of one sequence */
-    size_t prefill_chunk; /* most prompt tokens of one sequence in a step; 0: step_tokens */
-    size_t scoring_rows;  /* most logit rows a step gives to sequences that want all, at least 1 */
+    size_t step_tokens;    /* tokens of one step, at least 2: one decode and one prefill */
+    size_t max_running;    /* sequences of one step, at least 1 */
+    size_t max_context;    /* positions of one sequence */
+    size_t prefill_chunk;  /* most prompt tokens of one sequence in a step; 0: step_tokens */
+    size_t scoring_rows;   /* most logit rows a step gives to sequences that want all, at least 1 */
     bool has_fixed_chunks; /* a prompt is cut every prefill_chunk tokens, whatever runs beside it: a
                               step may pass its budget by one chunk */
     bool has_no_kv;        /* encoders: no blocks are taken */

@@ -15,11 +15,8 @@
 enum { MAX_COUNT = 1 << 24 };
 
 static const char *const family_names[] = {
-    [FAMILY_LLAMA] = "llama",
-    [FAMILY_QWEN2] = "qwen2",
-    [FAMILY_QWEN3] = "qwen3",
-    [FAMILY_BERT] = "bert",
-    [FAMILY_OTHER] = "other",
+    [FAMILY_LLAMA] = "llama", [FAMILY_QWEN2] = "qwen2", [FAMILY_QWEN3] = "qwen3",
+    [FAMILY_BERT] = "bert",   [FAMILY_OTHER] = "other",
 };
 
 const char *config_family_name(enum model_family family)

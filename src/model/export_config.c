@@ -24,18 +24,90 @@ static const struct preset {
     int32_t eos[3];
     size_t n_eos;
 } presets[] = {
-    {"qwen2.5-coder-0.5b", FAMILY_QWEN2, 24, 14, 2, 64, 896, 4864, 151936, 32768, 151643, 151643,
-     {151645, 151643}, 2},
-    {"qwen2.5-0.5b", FAMILY_QWEN2, 24, 14, 2, 64, 896, 4864, 151936, 32768, 151643, 151643,
-     {151645, 151643}, 2},
-    {"qwen2.5-coder-1.5b", FAMILY_QWEN2, 28, 12, 2, 128, 1536, 8960, 151936, 32768, 151643, 151643,
-     {151645, 151643}, 2},
-    {"qwen2.5-1.5b", FAMILY_QWEN2, 28, 12, 2, 128, 1536, 8960, 151936, 32768, 151643, 151643,
-     {151645, 151643}, 2},
-    {"qwen3-0.6b", FAMILY_QWEN3, 28, 16, 8, 128, 1024, 3072, 151936, 40960, 151643, 151643,
-     {151645, 151643}, 2},
-    {"llama-3.2-1b", FAMILY_LLAMA, 16, 32, 8, 64, 2048, 8192, 128256, 131072, 128000, -1,
-     {128001, 128008, 128009}, 3},
+    {"qwen2.5-coder-0.5b",
+     FAMILY_QWEN2,
+     24,
+     14,
+     2,
+     64,
+     896,
+     4864,
+     151936,
+     32768,
+     151643,
+     151643,
+     {151645, 151643},
+     2},
+    {"qwen2.5-0.5b",
+     FAMILY_QWEN2,
+     24,
+     14,
+     2,
+     64,
+     896,
+     4864,
+     151936,
+     32768,
+     151643,
+     151643,
+     {151645, 151643},
+     2},
+    {"qwen2.5-coder-1.5b",
+     FAMILY_QWEN2,
+     28,
+     12,
+     2,
+     128,
+     1536,
+     8960,
+     151936,
+     32768,
+     151643,
+     151643,
+     {151645, 151643},
+     2},
+    {"qwen2.5-1.5b",
+     FAMILY_QWEN2,
+     28,
+     12,
+     2,
+     128,
+     1536,
+     8960,
+     151936,
+     32768,
+     151643,
+     151643,
+     {151645, 151643},
+     2},
+    {"qwen3-0.6b",
+     FAMILY_QWEN3,
+     28,
+     16,
+     8,
+     128,
+     1024,
+     3072,
+     151936,
+     40960,
+     151643,
+     151643,
+     {151645, 151643},
+     2},
+    {"llama-3.2-1b",
+     FAMILY_LLAMA,
+     16,
+     32,
+     8,
+     64,
+     2048,
+     8192,
+     128256,
+     131072,
+     128000,
+     -1,
+     {128001, 128008, 128009},
+     3},
     {"smollm2-135m", FAMILY_LLAMA, 30, 9, 3, 64, 576, 1536, 49152, 8192, 1, 2, {2}, 1},
     {"smollm2-360m", FAMILY_LLAMA, 32, 15, 5, 64, 960, 2560, 49152, 8192, 1, 2, {2}, 1},
     {"smollm2-1.7b", FAMILY_LLAMA, 24, 32, 32, 64, 2048, 8192, 49152, 8192, 1, 2, {2}, 1},
@@ -142,8 +214,7 @@ static void read_eos(struct model_config *config, const json_t *object)
 
 static void read_family(struct model_config *config, const json_t *name)
 {
-    if (!json_is_string(name) ||
-        !config_family_from_name(json_string_value(name), &config->family))
+    if (!json_is_string(name) || !config_family_from_name(json_string_value(name), &config->family))
         config->family = FAMILY_OTHER;
 }
 
@@ -161,9 +232,8 @@ static kvern_status read_config(struct model_config *config, const json_t *root,
     config->n_kv_heads =
         read_size(&reader, NAMES("num_key_value_heads", "num_kv_heads"), config->n_heads);
     config->hidden_size = read_size(&reader, NAMES("hidden_size", "n_embd", "d_model"), 0);
-    config->head_size =
-        read_size(&reader, NAMES("head_dim"),
-                  config->n_heads > 0 ? config->hidden_size / config->n_heads : 0);
+    config->head_size = read_size(&reader, NAMES("head_dim"),
+                                  config->n_heads > 0 ? config->hidden_size / config->n_heads : 0);
     config->intermediate_size = read_size(&reader, NAMES("intermediate_size", "n_inner"), 0);
     config->vocab_size = read_size(&reader, NAMES("vocab_size"), 0);
     config->max_positions =
@@ -223,10 +293,8 @@ kvern_status export_config_read(struct model_config *config, const char *directo
     *is_stated = true;
     if (preset)
         return use_preset(config, preset, err);
-    *config = (struct model_config){.family = FAMILY_OTHER,
-                                    .max_positions = EXPORT_DEFAULT_CONTEXT,
-                                    .bos = -1,
-                                    .pad = -1};
+    *config = (struct model_config){
+        .family = FAMILY_OTHER, .max_positions = EXPORT_DEFAULT_CONTEXT, .bos = -1, .pad = -1};
     status = load(directory, "config.json", &root, err);
     if (status == KVERN_OK && root) {
         status = load(directory, "generation_config.json", &generation, err);

@@ -31,7 +31,9 @@ static char *directory_of(const char *path)
 
     if (n_bytes == 0)
         return copy_string_or_abort(".");
-    return copy_bytes_or_abort(path, n_bytes > 1 ? n_bytes - 1 : 1);
+    while (n_bytes > 1 && path[n_bytes - 1] == '/')
+        n_bytes--;
+    return copy_bytes_or_abort(path, n_bytes);
 }
 
 static bool has_config(const char *directory)
@@ -67,9 +69,9 @@ static char *config_directory(const char *graph)
 
 static char *find_in(const char *directory)
 {
-    static const char *const names[] = {
-        "decoder_model_merged.onnx", "model.onnx", "decoder_with_past_model.onnx",
-        "onnx/decoder_model_merged.onnx", "onnx/model.onnx"};
+    static const char *const names[] = {"decoder_model_merged.onnx", "model.onnx",
+                                        "decoder_with_past_model.onnx",
+                                        "onnx/decoder_model_merged.onnx", "onnx/model.onnx"};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char *path = path_join(directory, names[i]);
@@ -126,7 +128,13 @@ static void add_file(struct manifest *manifest, const char *directory, const cha
     free(path);
 }
 
-/* The graph and what looks like its external data; sizes only, there are no hashes to keep to. */
+static int compare_files(const void *a, const void *b)
+{
+    return strcmp(((const struct manifest_file *)a)->name, ((const struct manifest_file *)b)->name);
+}
+
+/* The graph and what looks like its external data, in the order of their names; sizes only, there
+ * are no hashes to keep to. */
 static void add_files(struct manifest *manifest, const char *graph)
 {
     char *directory = directory_of(graph);
@@ -140,6 +148,7 @@ static void add_files(struct manifest *manifest, const char *graph)
     }
     if (stream)
         closedir(stream);
+    qsort(manifest->files, manifest->n_files, sizeof manifest->files[0], compare_files);
     free(directory);
 }
 
@@ -169,8 +178,8 @@ kvern_status export_model_read(const struct export_place *place, const char *pre
     if (status == KVERN_OK) {
         status = export_graph_read(graph, map.data, map.n_bytes, directory, err);
         if (status == KVERN_OK)
-            status = export_config_read(&manifest->config, place->directory, preset, &is_stated,
-                                        err);
+            status =
+                export_config_read(&manifest->config, place->directory, preset, &is_stated, err);
         if (status == KVERN_OK)
             status = export_graph_agree(graph, &manifest->config, err);
         if (status != KVERN_OK)

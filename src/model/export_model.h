@@ -22,8 +22,8 @@ struct export_place {
 bool export_place_find(struct export_place *place, const char *path);
 void export_place_clear(struct export_place *place);
 
-/* Reads the graph and the config (preset may be NULL), checks one against the other, and writes what
- * they say into *manifest: contract "cached" or "encoder". An error names both sides. */
+/* Reads the graph and the config (preset may be NULL), checks one against the other, and writes
+ * what they say into *manifest: contract "cached" or "encoder". An error names both sides. */
 kvern_status export_model_read(const struct export_place *place, const char *preset,
                                struct export_graph *graph, struct manifest *manifest,
                                kvern_error *err);

@@ -16,9 +16,9 @@ struct kvern_model {
     char *directory; /* owned */
     char *graph;     /* path of the .onnx file; owned */
     struct manifest manifest;
-    struct export_graph export; /* contracts "cached" and, where is_export, "encoder" */
-    bool is_export;             /* somebody else's graph: no kvern.json, no operator of ours */
-    struct tokenizer *tokenizer;          /* owned; NULL: the directory has none */
+    struct export_graph export;  /* contracts "cached" and, where is_export, "encoder" */
+    bool is_export;              /* somebody else's graph: no kvern.json, no operator of ours */
+    struct tokenizer *tokenizer; /* owned; NULL: the directory has none */
     struct jinja_template *chat_template; /* owned; NULL: the directory has none */
     char *bos;                            /* owned: the bos token's text; "" if there is none */
     char *eos;                            /* owned: the first end token's */

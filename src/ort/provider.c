@@ -30,10 +30,11 @@ static kvern_status require_compiled_in(const OrtApi *api, const char *provider,
     status = ort_check(api, api->ReleaseAvailableProviders(names, n_names),
                        "ONNX Runtime lists no providers", err);
     if (status == KVERN_OK && !is_there)
-        status = fail(err, KVERN_UNSUPPORTED,
-                      "this ONNX Runtime (%s) has no CUDA: build kvern with ONNXRUNTIME_ROOT set to "
-                      "one that has, such as the library of the wheel onnxruntime-gpu",
-                      OrtGetApiBase()->GetVersionString());
+        status =
+            fail(err, KVERN_UNSUPPORTED,
+                 "this ONNX Runtime (%s) has no CUDA: build kvern with ONNXRUNTIME_ROOT set to "
+                 "one that has, such as the library of the wheel onnxruntime-gpu",
+                 OrtGetApiBase()->GetVersionString());
     return status;
 }
 
@@ -71,7 +72,7 @@ kvern_status provider_memory(const OrtApi *api, const char *name, OrtMemoryInfo 
     *memory = cpu;
     if (!is_cuda(name))
         return KVERN_OK;
-    return ort_check(api,
-                     api->CreateMemoryInfo("Cuda", OrtDeviceAllocator, 0, OrtMemTypeDefault, memory),
-                     "the CUDA device has no memory", err);
+    return ort_check(
+        api, api->CreateMemoryInfo("Cuda", OrtDeviceAllocator, 0, OrtMemTypeDefault, memory),
+        "the CUDA device has no memory", err);
 }

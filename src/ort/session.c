@@ -68,7 +68,8 @@ kvern_status session_open(struct session *session, const char *path,
     if (status == KVERN_OK)
         status = set_options(api, ort_options, options, err);
     if (status == KVERN_OK)
-        status = ort_check(api, api->CreateSession(env, path, ort_options, &session->ort), act, err);
+        status =
+            ort_check(api, api->CreateSession(env, path, ort_options, &session->ort), act, err);
     if (status == KVERN_OK)
         status = ort_check(
             api, api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &session->cpu),

@@ -26,14 +26,7 @@ struct session {
 
 enum { SESSION_MAX_DIMS = 4, SESSION_MAX_TENSORS = 16 };
 
-enum session_type {
-    SESSION_F32,
-    SESSION_F16,
-    SESSION_U8,
-    SESSION_I32,
-    SESSION_I64,
-    SESSION_BOOL
-};
+enum session_type { SESSION_F32, SESSION_F16, SESSION_U8, SESSION_I32, SESSION_I64, SESSION_BOOL };
 
 /* A named tensor over the caller's memory. */
 struct session_tensor {
@@ -51,8 +44,8 @@ struct session_options {
     const char *provider; /* "cpu" or "cuda" */
 };
 
-/* Opens <path>, our ops included. KVERN_UNSUPPORTED: the provider is not to be had; the message says
- * what is missing. */
+/* Opens <path>, our ops included. KVERN_UNSUPPORTED: the provider is not to be had; the message
+ * says what is missing. */
 kvern_status session_open(struct session *session, const char *path,
                           const struct session_options *options, kvern_error *err);
 /* Runs once; every input and output of the graph is given. Not thread-safe. */

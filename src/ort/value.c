@@ -18,10 +18,9 @@ kvern_status value_new(const struct session *session, enum session_type type, co
                                     "ONNX Runtime has no allocator", err);
 
     if (status == KVERN_OK)
-        status = ort_check(api,
-                           api->CreateTensorAsOrtValue(allocator, dims, n_dims, element_type(type),
-                                                       value),
-                           "a tensor could not be made", err);
+        status = ort_check(
+            api, api->CreateTensorAsOrtValue(allocator, dims, n_dims, element_type(type), value),
+            "a tensor could not be made", err);
     return status;
 }
 
@@ -42,8 +41,8 @@ kvern_status value_dims(const struct session *session, const struct OrtValue *va
     if (status == KVERN_OK)
         status = ort_check(api, api->GetDimensionsCount(info, n_dims), act, err);
     if (status == KVERN_OK && *n_dims > SESSION_MAX_DIMS)
-        status = fail(err, KVERN_RUNTIME, "an output has %zu dims, over %d", *n_dims,
-                      SESSION_MAX_DIMS);
+        status =
+            fail(err, KVERN_RUNTIME, "an output has %zu dims, over %d", *n_dims, SESSION_MAX_DIMS);
     if (status == KVERN_OK)
         status = ort_check(api, api->GetDimensions(info, dims, *n_dims), act, err);
     if (info)
@@ -70,11 +69,11 @@ static kvern_status bind(struct session *session, OrtIoBinding *binding,
         status = ort_check(api, api->BindInput(binding, inputs[i].name, inputs[i].value),
                            inputs[i].name, err);
     for (size_t i = 0; status == KVERN_OK && i < n_outputs; i++)
-        status = ort_check(api,
-                           api->BindOutputToDevice(binding, outputs[i].name,
-                                                   outputs[i].stays_on_device ? session->device
-                                                                              : session->cpu),
-                           outputs[i].name, err);
+        status = ort_check(
+            api,
+            api->BindOutputToDevice(binding, outputs[i].name,
+                                    outputs[i].stays_on_device ? session->device : session->cpu),
+            outputs[i].name, err);
     return status;
 }
 
@@ -90,8 +89,8 @@ static kvern_status take_outputs(struct session *session, OrtIoBinding *binding,
     kvern_status status = ort_check(api, api->GetAllocatorWithDefaultOptions(&allocator), act, err);
 
     if (status == KVERN_OK)
-        status = ort_check(
-            api, api->GetBoundOutputValues(binding, allocator, &values, &n_values), act, err);
+        status = ort_check(api, api->GetBoundOutputValues(binding, allocator, &values, &n_values),
+                           act, err);
     if (status != KVERN_OK)
         return status;
     for (size_t i = 0; i < n_values; i++) {
@@ -124,9 +123,8 @@ kvern_status value_run(struct session *session, const struct value_input *inputs
     if (status == KVERN_OK)
         status = bind(session, binding, inputs, n_inputs, outputs, n_outputs, err);
     if (status == KVERN_OK)
-        status =
-            ort_check(api, api->RunWithBinding(session->ort, session->run_options, binding),
-                      "the model's run failed", err);
+        status = ort_check(api, api->RunWithBinding(session->ort, session->run_options, binding),
+                           "the model's run failed", err);
     if (status == KVERN_OK)
         status = take_outputs(session, binding, outputs, n_outputs, err);
     if (binding)

@@ -287,7 +287,7 @@ static void bad_parts_are_refused(void **state)
         const char *message;
     } cases[] = {
         {TENSOR_F32, 4, 80, 2, WEIGHTS_Q4, "q4 needs K divisible by 32; test.weight has K = 80"},
-        {TENSOR_F16, 4, 80, 2, WEIGHTS_KEEP, "q8 needs K divisible by 32; test.weight has K = 80"},
+        {TENSOR_F16, 4, 80, 2, WEIGHTS_Q8, "q8 needs K divisible by 32; test.weight has K = 80"},
         {TENSOR_F32, 64, 1, 1, WEIGHTS_Q8, "test.weight should be a matrix; it has 1 dimensions"},
         {TENSOR_F32, 0, 64, 2, WEIGHTS_Q8, "test.weight is empty"},
         {TENSOR_F32, SIZE_MAX / 64, 64, 2, WEIGHTS_Q8,
@@ -307,6 +307,11 @@ static void bad_parts_are_refused(void **state)
         assert_int_not_equal(pack_plan_make(&plan, parts, 1, cases[i].choice, &err), KVERN_OK);
         assert_string_equal(err.message, cases[i].message);
     }
+
+    struct tensor odd = {.name = (char *)"odd", .type = TENSOR_F16, .n_dims = 2, .dims = {4, 80}};
+    const struct tensor *alone[] = {&odd};
+    assert_int_equal(pack_plan_make(&plan, alone, 1, WEIGHTS_KEEP, &err), KVERN_OK);
+    assert_int_equal(plan.bits, 32);
 
     struct tensor wide = {.name = (char *)"wide", .n_dims = 2, .dims = {2, 64}};
     struct tensor narrow = {.name = (char *)"narrow", .n_dims = 2, .dims = {2, 32}};

@@ -22,8 +22,8 @@ kvern_model *open_test_model(const char *source, const char *weights)
     kvern_error err = {0};
 
     snprintf(path, sizeof path, "%s/%s", KVERN_SOURCE_DIR, source);
-    snprintf(target, sizeof target, "%s/test-models/%s-%s-v%d", KVERN_BUILD_DIR,
-             path_base(source), weights ? weights : "keep", MANIFEST_VERSION);
+    snprintf(target, sizeof target, "%s/test-models/%s-%s-v%d", KVERN_BUILD_DIR, path_base(source),
+             weights ? weights : "keep", MANIFEST_VERSION);
     kvern_convert_options_init(&options);
     options.source = path;
     options.target = target;

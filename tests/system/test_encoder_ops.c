@@ -355,7 +355,8 @@ static void check_refused(const char *first, const char *second)
 {
     struct session session = {0};
     kvern_error err = {0};
-    kvern_status status = session_open(&session, graph_path, &(struct session_options){.n_threads = 1}, &err);
+    kvern_status status =
+        session_open(&session, graph_path, &(struct session_options){.n_threads = 1}, &err);
 
     check_message(status, &err, first);
     check_message(status, &err, second);

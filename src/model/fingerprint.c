@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Hashing with XXH3: reading gigabytes of weights whole would cost more than the work that a saved
+ * state saves.
+ */
+#include "model/fingerprint.h"
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { N_SAMPLES = 256, SAMPLE_BYTES = 4096 };
+
+/* A small file whole, of a large one evenly spread samples and its end. */
+static kvern_status add_file(XXH3_state_t *state, const char *path, kvern_error *err)
+{
+    struct file_map map = {0};
+    kvern_status status = file_map_open(&map, path, err);
+    uint64_t n_bytes = map.n_bytes;
+
+    if (status != KVERN_OK)
+        return status;
+    XXH3_128bits_update(state, &n_bytes, sizeof n_bytes);
+    if (map.n_bytes <= (size_t)N_SAMPLES * SAMPLE_BYTES) {
+        XXH3_128bits_update(state, map.data, map.n_bytes);
+    } else {
+        size_t stride = (map.n_bytes - SAMPLE_BYTES) / (N_SAMPLES - 1);
+
+        for (size_t i = 0; i < N_SAMPLES; i++)
+            XXH3_128bits_update(state, map.data + i * stride, SAMPLE_BYTES);
+    }
+    file_map_close(&map);
+    return KVERN_OK;
+}
+
+/* manifest->files of an export lie beside its graph. */
+static kvern_status add_export(XXH3_state_t *state, const kvern_model *model, kvern_error *err)
+{
+    const struct manifest *manifest = &model->manifest;
+    size_t n_directory = (size_t)(path_base(model->graph) - model->graph);
+    char *directory = n_directory > 0 ? copy_bytes_or_abort(model->graph, n_directory)
+                                      : copy_string_or_abort(".");
+    kvern_status status = KVERN_OK;
+
+    for (size_t i = 0; status == KVERN_OK && i < manifest->n_files; i++) {
+        char *path = path_join(directory, manifest->files[i].name);
+
+        status = add_file(state, path, err);
+        free(path);
+    }
+    free(directory);
+    return status;
+}
+
+kvern_status fingerprint_make(const kvern_model *model, uint8_t bytes[FINGERPRINT_BYTES],
+                              kvern_error *err)
+{
+    const struct manifest *manifest = &model->manifest;
+    XXH3_state_t *state = XXH3_createState();
+    XXH128_canonical_t canonical;
+    kvern_status status = KVERN_OK;
+
+    if (!state)
+        return fail(err, KVERN_MEMORY, "no memory to hash %s", manifest->name);
+    XXH3_128bits_reset(state);
+    XXH3_128bits_update(state, manifest->contract, strlen(manifest->contract) + 1);
+    if (model->is_export) {
+        status = add_export(state, model, err);
+    } else {
+        for (size_t i = 0; i < manifest->n_files; i++)
+            XXH3_128bits_update(state, manifest->files[i].sha256, sizeof manifest->files[i].sha256);
+    }
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state));
+    memcpy(bytes, canonical.digest, FINGERPRINT_BYTES);
+    XXH3_freeState(state);
+    return status;
+}
