@@ -484,7 +484,7 @@ typedef struct kvern_pull_options {
 
 KVERN_API void kvern_pull_options_init(kvern_pull_options *options);
 /* Gets a model and converts it into the cache; gives the malloc'ed model directory. A model that is
- * there already is left alone. */
+ * there already is left alone, unless an older kvern made it in a form this one does not read. */
 KVERN_API kvern_status kvern_pull(const kvern_pull_options *options, char **directory,
                                   kvern_error *err);
 

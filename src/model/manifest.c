@@ -353,8 +353,8 @@ static void read_all(struct reader *reader, struct manifest *manifest)
     if (reader->status == KVERN_OK && version != MANIFEST_VERSION)
         reader->status =
             fail(reader->err, KVERN_UNSUPPORTED,
-                 "format_version is %lld; this kvern reads version %d: 'kvern pull' or "
-                 "'kvern convert' with --overwrite makes the model anew",
+                 "format_version is %lld; this kvern reads version %d: 'kvern pull', or "
+                 "'kvern convert --overwrite', makes the model anew",
                  (long long)version, MANIFEST_VERSION);
     read_string(reader, "name", manifest->name, sizeof manifest->name);
     read_string(reader, "family", family, sizeof family);

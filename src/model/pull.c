@@ -20,10 +20,11 @@ void kvern_pull_options_init(kvern_pull_options *options)
 
 struct pull {
     const kvern_pull_options *options;
-    char *name;      /* owned: of the model in the cache */
-    char *target;    /* owned: its directory */
-    char *downloads; /* owned: where its files come */
-    char *source;    /* owned: the checkpoint to convert */
+    char *name;       /* owned: of the model in the cache */
+    char *target;     /* owned: its directory */
+    char *downloads;  /* owned: where its files come */
+    char *source;     /* owned: the checkpoint to convert */
+    bool is_replaced; /* whatever is at the target */
 };
 
 /* "owner/Name" and "dir/Name.gguf" -> "Name"; also what a trailing slash hides, and what "." and
@@ -115,10 +116,22 @@ static kvern_status convert(struct pull *pull, kvern_error *err)
     options.weights = pull->options->weights;
     options.table = pull->options->table;
     options.name = pull->name;
-    options.overwrite = pull->options->overwrite;
+    options.overwrite = pull->is_replaced;
     options.on_progress = pull->options->on_progress;
     options.on_progress_data = pull->options->on_progress_data;
     return kvern_convert(&options, err);
+}
+
+/* The model is there, and of a form that this kvern reads: one that an older kvern made is made
+ * anew. */
+static bool is_current(const char *directory)
+{
+    struct manifest *manifest = new_or_abort(sizeof *manifest);
+    kvern_error err = {0};
+    kvern_status status = manifest_read(manifest, directory, &err);
+
+    free(manifest);
+    return directory_exists(directory) && status != KVERN_UNSUPPORTED;
 }
 
 kvern_status kvern_pull(const kvern_pull_options *options, char **directory, kvern_error *err)
@@ -130,7 +143,8 @@ kvern_status kvern_pull(const kvern_pull_options *options, char **directory, kve
     if (!options->name || !*options->name)
         return fail(err, KVERN_INVALID, "pull needs a model's name");
     status = set_paths(&pull, err);
-    if (status == KVERN_OK && (options->overwrite || !directory_exists(pull.target))) {
+    pull.is_replaced = status == KVERN_OK && (options->overwrite || !is_current(pull.target));
+    if (pull.is_replaced) {
         status = get_source(&pull, &is_download, err);
         if (status == KVERN_OK)
             status = convert(&pull, err);

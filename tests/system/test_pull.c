@@ -405,6 +405,34 @@ static void test_local(void **state)
     free(gguf);
 }
 
+/* A model of an older form is made anew; one that is damaged is left for its owner to look at. */
+static void test_old_form(void **state)
+{
+    static const char version[] = "\"format_version\": ";
+    char *path = path_join(cache, "models/tiny/kvern.json");
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct buffer text;
+        kvern_model *model = NULL;
+        kvern_error err = {0};
+        char *result = NULL;
+        char *digit;
+
+        pull_or_fail(repository);
+        text = read_whole(path);
+        digit = strstr(text.data, version) + strlen(version);
+        *digit = i ? 'x' : '1';
+        write_whole(path, text.data, text.n_bytes);
+        assert_int_equal(pull(repository, NULL, &result, &err), KVERN_OK);
+        assert_int_equal(kvern_model_open(&model, result, &err), i ? KVERN_FORMAT : KVERN_OK);
+        kvern_model_close(model);
+        kvern_free(result);
+        buffer_clear(&text);
+    }
+    free(path);
+}
+
 static void test_bad_names(void **state)
 {
     static const char *const names[] = {
@@ -453,6 +481,7 @@ int main(void)
         cmocka_unit_test_setup(test_cancel, set_up_cache),
         cmocka_unit_test_setup(test_embedding_decoder, set_up_cache),
         cmocka_unit_test_setup(test_local, set_up_cache),
+        cmocka_unit_test_setup(test_old_form, set_up_cache),
         cmocka_unit_test_setup(test_bad_names, set_up_cache),
         cmocka_unit_test_setup(test_no_hub, set_up_cache),
     };
