@@ -257,7 +257,7 @@ typedef struct kvern_request_options {
     size_t n_stop;
     uint64_t conversation; /* not 0: the KV of the last request with this number is taken over
                               for the tokens both begin with, and this one's is kept in turn
-                              (64 conversations at most, the longest idle go first) */
+                              (4,096 conversations at most, the longest idle go first) */
     int32_t window;        /* not 0: only this many tokens stay in the KV cache, and the sink_tokens
                               first ones; positions go on. At least 32. What a token sees is settled by
                               its position alone: older tokens leave in blocks of 16. */

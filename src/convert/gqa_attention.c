@@ -316,8 +316,8 @@ static kvern_status cut_packed(struct gqa_walk *walk, const struct onnx_graph_no
     size_t n_all = of->n_heads + 2 * of->n_kv_heads;
     size_t n = packed->weight.dims[0];
 
-    of->head_size = n / n_all;
-    if (n % n_all != 0 || of->head_size == 0)
+    of->head_size = n_all > 0 ? n / n_all : 0;
+    if (of->head_size == 0 || n != of->head_size * n_all)
         return gqa_misfit(walk, node, "has %zu rows of q, k and v for %zu + 2 * %zu heads", n,
                           of->n_heads, of->n_kv_heads);
     size_t n_q = of->n_heads * of->head_size;
@@ -364,7 +364,7 @@ static kvern_status read_separate(struct gqa_walk *walk, const struct onnx_graph
         status = gqa_read_linear(walk, paths[2], node, &layer->v);
     if (status != KVERN_OK)
         return status;
-    of->head_size = layer->q.weight.dims[0] / of->n_heads;
+    of->head_size = of->n_heads > 0 ? layer->q.weight.dims[0] / of->n_heads : 0;
     if (of->head_size == 0 || layer->q.weight.dims[0] != of->n_heads * of->head_size ||
         layer->k.weight.dims[0] != of->n_kv_heads * of->head_size ||
         layer->v.weight.dims[0] != of->n_kv_heads * of->head_size)

@@ -367,6 +367,15 @@ static kvern_status check_all_used(struct gqa_walk *walk)
     return KVERN_OK;
 }
 
+static bool has_attention(const struct onnx_graph *graph)
+{
+    bool is_found = false;
+
+    for (size_t i = 0; i < graph->n_nodes && !is_found; i++)
+        is_found = graph_node_is(&graph->nodes[i], MICROSOFT, "GroupQueryAttention");
+    return is_found;
+}
+
 kvern_status gqa_graph_read(struct gqa_graph *out, const struct onnx_graph *graph, kvern_error *err)
 {
     struct gqa_walk walk = {.graph = graph, .err = err};
@@ -374,6 +383,10 @@ kvern_status gqa_graph_read(struct gqa_graph *out, const struct onnx_graph *grap
     kvern_status status;
 
     *out = (struct gqa_graph){0};
+    if (!has_attention(graph))
+        return fail(err, KVERN_UNSUPPORTED,
+                    "the graph has no GroupQueryAttention, so it is not converted, though it runs "
+                    "as it is");
     walk.is_used = try_new(graph->n_nodes, sizeof *walk.is_used);
     if (!walk.is_used)
         return fail(err, KVERN_MEMORY, "out of memory for the graph's nodes");

@@ -72,7 +72,7 @@ static kvern_status take_value(struct parser *parser, const char *name,
         free(copy);
         return fail_memory(parser, "names");
     }
-    memcpy(copy, name, n_bytes);
+    memcpy(copy, name, n_bytes + 1);
     *value = &graph->values[graph->n_values++];
     (*value)->name = copy;
     return KVERN_OK;
@@ -309,8 +309,8 @@ static kvern_status read_node_names(struct parser *parser, struct onnx_graph_nod
         return status;
     if (strcmp(node->domain, "ai.onnx") == 0)
         node->domain[0] = '\0';
-    node->inputs = try_new(n_inputs, sizeof *node->inputs);
-    node->outputs = try_new(n_outputs, sizeof *node->outputs);
+    node->inputs = try_new(n_inputs, sizeof(void *));
+    node->outputs = try_new(n_outputs, sizeof(void *));
     node->attributes = try_new(n_attributes, sizeof *node->attributes);
     if (!node->inputs || !node->outputs || !node->attributes)
         return fail_memory(parser, "nodes");
@@ -405,10 +405,13 @@ static kvern_status read_port(struct parser *parser, struct onnx_graph_port *por
         if (field.number == 1)
             status = copy_text(&field, &name, parser->err);
     }
-    if (status == KVERN_OK && (fields.is_damaged || !name || !*name))
+    if (status != KVERN_OK)
+        goto done;
+    if (fields.is_damaged || !name || !*name) {
         status = fail(parser->err, KVERN_FORMAT, "the graph has a damaged input or output");
-    if (status == KVERN_OK)
-        status = take_value(parser, name, &value);
+        goto done;
+    }
+    status = take_value(parser, name, &value);
     if (status != KVERN_OK)
         goto done;
     if (is_input ? value->is_input : value->is_output || (parser->depth == 0 && !is_made(value))) {

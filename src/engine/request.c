@@ -98,7 +98,7 @@ kvern_status request_new(kvern_request **out, const kvern_request_options *optio
     queue_init(&request->deliveries);
     request->sampling = options->sampling;
     request->ignore_eos = options->ignore_eos;
-    request->score_prompt = options->score_prompt;
+    request->score_prompt = options->score_prompt && !options->embed;
     request->all_logits = options->all_logits && options->on_logits;
     request->on_logits = options->on_logits;
     request->on_logits_data = options->on_logits_data;

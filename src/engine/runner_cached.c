@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_NAME = 48, N_FIXED_INPUTS = 4, N_FIXED_OUTPUTS = 2 };
+enum { MAX_NAME = 48, N_FIXED_INPUTS = 5, N_FIXED_OUTPUTS = 2 };
 
 struct runner_cached;
 
@@ -200,8 +200,8 @@ static kvern_status make_i64(const struct runner_cached *self, size_t n, int64_t
     return status;
 }
 
-/* input_ids, attention_mask, position_ids and use_cache_branch, those of them that the graph takes,
- * into inputs [N_FIXED_INPUTS]; *n_inputs counts them, also after a failure. */
+/* input_ids, attention_mask, position_ids, token_type_ids and use_cache_branch, those of them that
+ * the graph takes, into inputs [N_FIXED_INPUTS]; *n_inputs counts them, also after a failure. */
 static kvern_status make_inputs(const struct runner_cached *self, const struct batch *batch,
                                 size_t s, struct value_input *inputs, size_t *n_inputs,
                                 kvern_error *err)
@@ -229,6 +229,13 @@ static kvern_status make_inputs(const struct runner_cached *self, const struct b
         inputs[(*n_inputs)++] = (struct value_input){"position_ids", value};
         if (status == KVERN_OK)
             memcpy(data, batch->positions + begin, n_query * sizeof *data);
+    }
+    if (status == KVERN_OK && self->graph.has_token_types) {
+        value = NULL;
+        status = make_i64(self, n_query, &data, &value, err);
+        inputs[(*n_inputs)++] = (struct value_input){"token_type_ids", value};
+        for (size_t i = 0; status == KVERN_OK && i < n_query; i++)
+            data[i] = 0;
     }
     if (status == KVERN_OK && self->graph.has_cache_branch) {
         const int64_t dims[] = {1};

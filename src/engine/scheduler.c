@@ -96,7 +96,8 @@ void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence)
 
 void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence)
 {
-    if (sequence->conversation != 0 && sequence->state == SEQUENCE_RUNNING) {
+    if (sequence->conversation != 0 && sequence->state == SEQUENCE_RUNNING &&
+        !scheduler->limits.has_no_kv) {
         sequence_list_remove(&scheduler->running, sequence);
         sequence->state = SEQUENCE_NEW;
         kept_kv_put(&scheduler->kept, &scheduler->blocks, sequence);

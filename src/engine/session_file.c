@@ -140,6 +140,7 @@ kvern_status kvern_session_save(kvern_session *session, const char *path, kvern_
         kv_image_clear(&image);
     if (status == KVERN_OK)
         status = describe(session, &image, &header, err);
+    file_remove_leftovers(path);
     if (status == KVERN_OK)
         status = file_writer_open(&output.writer, path, err);
     if (status == KVERN_OK)
@@ -249,6 +250,10 @@ static kvern_status read_marks(struct input *input, kvern_session *session)
         memcpy(mark.values, input->at, n_values * sizeof *mark.values);
         input->at += n_values * sizeof *mark.values;
         session_add_mark(session, mark);
+        for (size_t j = 0; j < n_values; j++) {
+            if (!isfinite(mark.values[j]))
+                return damaged(input, "a vector holds a value that is not finite");
+        }
     }
     return KVERN_OK;
 }

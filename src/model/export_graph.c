@@ -19,6 +19,9 @@
 
 enum { MAX_LAYERS = 512, MAX_DEPTH = 8, MAX_FILE_NAME = 256 };
 
+/* Products of sizes below these stay far from overflow. */
+enum { MAX_HEADS = 1 << 16, MAX_SIZE = 1 << 28 };
+
 /* The four tensors of a layer's KV: bits of `seen`. */
 enum { PAST_KEY = 1, PAST_VALUE = 2, PRESENT_KEY = 4, PRESENT_VALUE = 8, ALL_KV = 15 };
 
@@ -115,6 +118,10 @@ static bool read_entry(const struct protobuf_field *from, struct text *key, stru
     return !message.is_damaged;
 }
 
+/* Weights that ONNX Runtime has packed for its kernels are places of the file that it takes over
+ * without checking their sizes. */
+static const char prepacked[] = "prepacked";
+
 static kvern_status scan_tensor(struct scan *scan, struct protobuf message)
 {
     struct text name = {""}, location = {""}, offset = {""}, length = {""};
@@ -139,6 +146,11 @@ static kvern_status scan_tensor(struct scan *scan, struct protobuf message)
             offset = value;
         else if (text_is(key, "length"))
             length = value;
+        else if (key.n_bytes >= sizeof prepacked - 1 &&
+                 memcmp(key.at, prepacked, sizeof prepacked - 1) == 0)
+            return fail(scan->err, KVERN_UNSUPPORTED,
+                        "the tensor \"%.*s\" is packed for ONNX Runtime's own kernels",
+                        TEXT_ARGUMENTS(name));
     }
     if (!is_ok || message.is_damaged)
         return fail(scan->err, KVERN_FORMAT, "the tensor \"%.*s\" is damaged",
@@ -228,6 +240,8 @@ static kvern_status scan_function(struct scan *scan, struct protobuf message)
     while (status == KVERN_OK && protobuf_next(&message, &field)) {
         if (field.number == 7)
             status = scan_node(scan, protobuf_read(field.bytes, field.n_bytes), 1);
+        else if (field.number == 11) /* the default value of an attribute */
+            status = scan_attribute(scan, protobuf_read(field.bytes, field.n_bytes), 1);
     }
     if (status == KVERN_OK && message.is_damaged)
         status = fail(scan->err, KVERN_FORMAT, "a function of the file is damaged");
@@ -270,6 +284,9 @@ static kvern_status agree(struct scan *scan, const struct value_info *info, size
                     TEXT_ARGUMENTS(info->name), what, (long long)dim, *size);
     if (dim == 0)
         return fail(scan->err, KVERN_FORMAT, "\"%.*s\" has %s 0", TEXT_ARGUMENTS(info->name), what);
+    if (dim > MAX_SIZE)
+        return fail(scan->err, KVERN_LIMIT, "\"%.*s\" has %s %lld, over the limit of %d",
+                    TEXT_ARGUMENTS(info->name), what, (long long)dim, MAX_SIZE);
     *size = (size_t)dim;
     return KVERN_OK;
 }
@@ -435,6 +452,9 @@ static kvern_status check_whole(const struct scan *scan)
         return fail(scan->err, KVERN_FORMAT, "the graph has no input \"input_ids\"");
     if (graph->is_decoder)
         return check_decoder(scan);
+    if (graph->has_cache_branch)
+        return fail(scan->err, KVERN_FORMAT,
+                    "the graph takes use_cache_branch but no past_key_values");
     if (graph->has_logits)
         return fail(scan->err, KVERN_UNSUPPORTED,
                     "the graph gives logits but takes no past_key_values: export it with its KV "
@@ -511,5 +531,9 @@ kvern_status export_graph_agree(const struct export_graph *graph, struct model_c
                     "neither the graph nor a config says how many %s there are: put the model's "
                     "config.json beside it, or name a preset",
                     config->vocab_size == 0 ? "tokens" : "kv heads");
+    if (config->n_kv_heads > MAX_HEADS || config->head_size > MAX_HEADS)
+        return fail(err, KVERN_LIMIT,
+                    "%zu kv heads of %zu values are over the limit of %d heads and values",
+                    config->n_kv_heads, config->head_size, MAX_HEADS);
     return KVERN_OK;
 }

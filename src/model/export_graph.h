@@ -39,8 +39,8 @@ struct export_graph {
 };
 
 /* `bytes` is the graph; external data may lie in plain files of `directory` only: no path, no link.
- * Refuses inputs that no runner feeds, a KV cache that is not whole, and operators of domains other
- * than ONNX's and ONNX Runtime's. */
+ * Refuses inputs that no runner feeds, a KV cache that is not whole, and operators that reach out
+ * of the file or are kvern's own; of other domains ONNX Runtime knows those it has. */
 kvern_status export_graph_read(struct export_graph *graph, const uint8_t *bytes, size_t n_bytes,
                                const char *directory, kvern_error *err);
 

@@ -5,6 +5,7 @@
  * make_exact.py). With f32 weights they are the same up to rounding; what is kept in 4 or 8 bit
  * runs with 8-bit activations, which tiny random models feel most.
  */
+#include "system/support_command.h"
 #include "system/support_files.h"
 #include "system/support_models.h"
 #include "test.h"
@@ -66,9 +67,10 @@ static void keep_logits(const float *logits, size_t vocab_size, size_t position,
     capture->n_seen++;
 }
 
-static void run(const kvern_model *model, const struct buffer *ids, struct capture *capture)
+static void run(const kvern_model *model, const struct buffer *ids, int32_t prefill_chunk,
+                struct capture *capture)
 {
-    kvern_engine *engine = open_test_engine(model, 1, 0, "f32");
+    kvern_engine *engine = open_test_engine(model, 1, prefill_chunk, "f32");
     kvern_request_options options;
     kvern_request *request = NULL;
     int32_t tokens[N_TOKENS], answer[1];
@@ -76,6 +78,7 @@ static void run(const kvern_model *model, const struct buffer *ids, struct captu
 
     assert_int_equal(ids->n_bytes, sizeof tokens);
     memcpy(tokens, ids->data, sizeof tokens);
+    capture->n_seen = 0;
     kvern_request_options_init(&options);
     options.prompt = tokens;
     options.n_prompt = N_TOKENS;
@@ -146,8 +149,7 @@ static void logits_are_those_of_the_export(void **state)
         struct buffer golden = read_whole(file);
         kvern_model *model = convert_and_open(path, cases[i].weights);
 
-        capture.n_seen = 0;
-        run(model, &ids, &capture);
+        run(model, &ids, 0, &capture);
         double worst = worst_difference(&golden, &capture);
         printf("  %-22s %-4s worst logit off by %.1e of the range\n", cases[i].name,
                cases[i].weights ? cases[i].weights : "kept", worst);
@@ -156,6 +158,90 @@ static void logits_are_those_of_the_export(void **state)
         kvern_model_close(model);
         buffer_clear(&ids);
         buffer_clear(&golden);
+    }
+}
+
+/* What the export itself does not promise: logits do not depend on how a prompt is cut up. */
+static void chunks_change_no_bit(void **state)
+{
+    static struct capture whole, chunked;
+    const char *path = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-gqa-int4";
+    struct buffer ids = read_whole(KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-gqa-int4/ids.i32");
+    kvern_model *model = convert_and_open(path, NULL);
+
+    (void)state;
+    run(model, &ids, 0, &whole);
+    run(model, &ids, 7, &chunked);
+    assert_memory_equal(whole.logits, chunked.logits, sizeof whole.logits);
+    kvern_model_close(model);
+    buffer_clear(&ids);
+}
+
+/* model.onnx says nothing: without -o a model is called what its directory is. */
+static void names_in_the_cache(void **state)
+{
+    static const struct {
+        const char *graph;
+        const char *others;
+        const char *name;
+    } cases[] = {{"beside/model.onnx", "beside", "beside"},
+                 {"above/onnx/model.onnx", "above", "above"}};
+    static const char *const files[] = {"config.json", "genai_config.json", "tokenizer.json"};
+    const char *from = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-gqa-int4";
+    char home[600], command[900], path[1200], source[700];
+
+    (void)state;
+    snprintf(home, sizeof home, "KVERN_HOME=%s/home", directory);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct command_run run = {.environment = home};
+
+        snprintf(path, sizeof path, "%s/%s", directory, cases[i].graph);
+        *strrchr(path, '/') = '\0';
+        assert_int_equal(directory_make(path, NULL), KVERN_OK);
+        strcat(path, "/model.onnx");
+        snprintf(source, sizeof source, "%s/model.onnx", from);
+        copy_whole(source, path);
+        strcat(path, ".data");
+        strcat(source, ".data");
+        copy_whole(source, path);
+        for (size_t j = 0; j < COUNT(files); j++) {
+            snprintf(source, sizeof source, "%s/%s", from, files[j]);
+            snprintf(path, sizeof path, "%s/%s/%s", directory, cases[i].others, files[j]);
+            copy_whole(source, path);
+        }
+        snprintf(command, sizeof command, "convert -q %s/%s", directory, cases[i].graph);
+        command_run(&run, command);
+        assert_string_equal(run.err, "");
+        snprintf(path, sizeof path, "%s/home/models/%s\n", directory, cases[i].name);
+        assert_string_equal(run.out, path);
+        command_clear(&run);
+    }
+}
+
+/* An export of another form is refused, and no directory is made. */
+static void what_is_no_such_export(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *says;
+    } cases[] = {
+        {"qwen2-f32", "the graph has no GroupQueryAttention, so it is not converted"},
+        {"bert-f32", "the graph has no GroupQueryAttention, so it is not converted"},
+        {"llama-merged", "holds no model.safetensors"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char path[1024];
+        kvern_error err = {0};
+        char *target = path_join(directory, "refused");
+
+        snprintf(path, sizeof path, "%s/tests/golden/exports/%s", KVERN_SOURCE_DIR, cases[i].name);
+        kvern_status status = convert(path, "refused", NULL, &err);
+        if (status == KVERN_OK || !strstr(err.message, cases[i].says))
+            fail_msg("%s: %s, \"%s\"", cases[i].name, kvern_status_name(status), err.message);
+        assert_false(directory_exists(target));
+        free(target);
     }
 }
 
@@ -168,16 +254,27 @@ static int make(void **state)
 
 static int unmake(void **state)
 {
+    static const char *const parts[] = {"home/models", "home", "above/onnx", ""};
+
     (void)state;
-    empty_directory(directory);
+    for (size_t i = 0; i < COUNT(parts); i++) {
+        char *path = path_join(directory, parts[i]);
+
+        directory_remove(path, NULL);
+        free(path);
+    }
+    bool is_gone = !directory_exists(directory);
     free(directory);
-    return 0;
+    return is_gone ? 0 : -1;
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_those_of_the_export),
+        cmocka_unit_test(chunks_change_no_bit),
+        cmocka_unit_test(names_in_the_cache),
+        cmocka_unit_test(what_is_no_such_export),
     };
 
     return cmocka_run_group_tests(tests, make, unmake);
