@@ -18,7 +18,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { N_TEXTS = 40, SIZE = 32, HIDDEN = 96 /* of tiny_model() */ };
+enum { N_TEXTS = 40, SIZE = 32, HIDDEN = 96 /* of tiny_model() */, MAX_GROWTH_KIB = 8192 };
 
 static char encoder[512]; /* of BERT's family, vectors of SIZE values, 64 tokens at most */
 static const char *const export = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-f32";
@@ -499,6 +499,67 @@ static void bytes_for_tokens_are_told(void **state)
     assert_int_equal(directory_remove(model, &err), KVERN_OK);
 }
 
+/* A file of `n` lines. */
+static void write_lines(const char *path, int n)
+{
+    FILE *file = fopen(path, "w");
+
+    assert_non_null(file);
+    for (int i = 0; i < n; i++)
+        fprintf(file, "the value of object %d\n", i);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Texts are read, embedded and written in slices: many take no more memory than some. */
+static void memory_does_not_grow_with_the_lines(void **state)
+{
+    static const int n_lines[] = {3000, 30000};
+    long rss_kib[2];
+
+    (void)state;
+#ifdef __SANITIZE_ADDRESS__
+    skip(); /* freed memory is kept in quarantine there */
+#endif
+    for (size_t i = 0; i < 2; i++) {
+        struct command_run run = {0};
+        char path[200];
+        char command[2048];
+
+        snprintf(path, sizeof path, "%s/lines", directory);
+        write_lines(path, n_lines[i]);
+        snprintf(command, sizeof command, "embed -m %s --lines %s -o %s.npy -q", encoder, path,
+                 path);
+        command_run(&run, command);
+        assert_int_equal(run.status, 0);
+        rss_kib[i] = run.max_rss_kib;
+        command_clear(&run);
+    }
+    printf("  peak memory of 3,000 texts %ld KiB, of 30,000 %ld KiB\n", rss_kib[0], rss_kib[1]);
+    assert_in_range(rss_kib[1], 0, rss_kib[0] + MAX_GROWTH_KIB);
+}
+
+/* What was printed before Ctrl-C are whole lines, in order. */
+static void ctrl_c_ends_between_texts(void **state)
+{
+    struct command_run run = {.interrupt = "{\"id\":20,"};
+    char path[200];
+    char command[2048];
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/lines", directory);
+    write_lines(path, 200000);
+    snprintf(command, sizeof command, "embed -m %s --lines %s -d 2", encoder, path);
+    command_run(&run, command);
+    assert_int_equal(run.status, 130);
+    assert_contains(run.err, "interrupted");
+    size_t n = count_lines(run.out);
+    assert_true(n > 20 && n < 200000);
+    json_t *last = json_line(run.out, n - 1);
+    assert_int_equal(json_integer_value(json_object_get(last, "id")), n - 1);
+    json_decref(last);
+    command_clear(&run);
+}
+
 static void bench_counts_texts(void **state)
 {
     static const char ids[] = "{\"ids\": [2, 5, 3]}\n[2, 6, 7, 8, 3]\n";
@@ -544,6 +605,8 @@ int main(void)
         cmocka_unit_test(usage_errors_exit_2),
         cmocka_unit_test(a_full_disk_leaves_the_old_file),
         cmocka_unit_test(bytes_for_tokens_are_told),
+        cmocka_unit_test(memory_does_not_grow_with_the_lines),
+        cmocka_unit_test(ctrl_c_ends_between_texts),
         cmocka_unit_test(bench_counts_texts),
     };
 
