@@ -183,6 +183,35 @@ static void a_switch_knows_when_it_was_not_given(void **state)
     assert_int_equal(parse("--choice=1", &positionals), EXIT_USAGE);
 }
 
+static void options_of_the_line_are_found(void **state)
+{
+    static const char *const names[] = {"text", "flag", NULL};
+    static const struct {
+        const char *line;
+        const char *found;
+    } cases[] = {
+        {"", NULL},          {"-f", "flag"},       {"--no-flag", "flag"}, {"a --text=b", "text"},
+        {"-n -f", NULL},     {"-n 5 -tx", "text"}, {"--share 1 b", NULL}, {"-- --flag", NULL},
+        {"--unknown", NULL}, {"--list -f", NULL},
+    };
+
+    (void)state;
+    setenv("KVERN_FLAG", "1", 1);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char words[64];
+        char *argv[8];
+        int argc = 0;
+
+        snprintf(words, sizeof words, "%s", cases[i].line);
+        for (char *word = strtok(words, " "); word; word = strtok(NULL, " "))
+            argv[argc++] = word;
+        const char *found = options_named(table, argc, argv, names);
+        if (!found != !cases[i].found || (found && strcmp(found, cases[i].found) != 0))
+            fail_msg("'%s': found %s", cases[i].line, found ? found : "none");
+    }
+    unsetenv("KVERN_FLAG");
+}
+
 static void a_list_is_bounded(void **state)
 {
     char line[4096] = "";
@@ -203,6 +232,7 @@ int main(void)
         cmocka_unit_test(spellings),
         cmocka_unit_test(the_environment_comes_first_and_the_line_wins),
         cmocka_unit_test(a_switch_knows_when_it_was_not_given),
+        cmocka_unit_test(options_of_the_line_are_found),
         cmocka_unit_test(a_list_is_bounded),
     };
 

@@ -360,6 +360,7 @@ static void too_long_is_an_error_or_cut_and_told(void **state)
     command_run(&run, command);
     assert_int_equal(run.status, 1);
     assert_contains(run.err, "92 tokens, over the limit of 64");
+    assert_contains(run.err, "(--truncate)");
     assert_false(file_exists(path));
     assert_string_equal(run.out, "");
     command_clear(&run);
@@ -412,7 +413,7 @@ static void usage_errors_exit_2(void **state)
         {"x --json --format csv", "do not go together"},
         {"x --pooling max", "not 'max'"},
         {"--input - --lines -", "cannot both be stdin"},
-        {"x --session y --pooling last", "a session keeps the model"},
+        {"x --session y --pooling last", "a session keeps the --pooling"},
         {"x --session y --similarity", "leave out --query and --similarity"},
     };
 

@@ -243,8 +243,10 @@ static void embed_has_the_session_too(void **state)
 
     (void)state;
     create("rows", models[0], "--dimensions 5");
+    setenv("KVERN_MODEL", "another", 1); /* is not the session's matter */
     command_run(&run, "embed --session rows --input - --json");
     assert_int_equal(run.status, 0);
+    unsetenv("KVERN_MODEL");
     assert_int_equal(count_lines(run.out), 2);
     json_t *first = json_line(run.out, 0);
     json_t *second = json_line(run.out, 1);
