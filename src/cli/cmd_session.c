@@ -67,7 +67,7 @@ static void measure(char **names, size_t n_names, int *name_width, int *model_wi
         int model = 0;
 
         if (session_record_read(&record, names[i], NULL) == KVERN_OK)
-            model = (int)strlen(path_base(record.model));
+            model = (int)strlen(session_model_name(&record));
         *name_width = name > *name_width ? name : *name_width;
         *model_width = model > *model_width ? model : *model_width;
         session_record_clear(&record);
@@ -116,7 +116,7 @@ static int session_list(int argc, char **argv)
         } else {
             format_amount(size, sizeof size, (double)session_bytes(names[i]), PROGRESS_BYTES);
             printf("%-*s  %-*s %8zu %10s  %s\n", width, names[i], model_width,
-                   path_base(record.model), record.n_tokens, size, record.updated);
+                   session_model_name(&record), record.n_tokens, size, record.updated);
         }
         session_record_clear(&record);
     }

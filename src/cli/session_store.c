@@ -276,6 +276,19 @@ void session_record_clear(struct session_record *record)
     *record = (struct session_record){0};
 }
 
+const char *session_model_name(const struct session_record *record)
+{
+    const char *base = path_base(record->model);
+    size_t n = strlen(base);
+
+    if (base - record->model < 2 || n < 5 || strcmp(base + n - 5, ".onnx") != 0)
+        return base;
+    base--;
+    while (base > record->model && base[-1] != '/')
+        base--;
+    return base;
+}
+
 json_t *session_record_json(const struct session_record *record)
 {
     const kvern_session_options *options = &record->options;
