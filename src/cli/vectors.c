@@ -216,13 +216,14 @@ static void add_table_row(struct vector_writer *writer, const struct vector_row 
  * document (numpy/lib/format.py). */
 static void fill_npy_header(char header[NPY_HEADER_BYTES], size_t n_rows, size_t n_values)
 {
+    static const char magic[8] = {'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0};
     char text[NPY_HEADER_BYTES - NPY_MAGIC_BYTES];
     int n = snprintf(text, sizeof text,
                      "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }", n_rows,
                      n_values);
 
     memset(header, ' ', NPY_HEADER_BYTES);
-    memcpy(header, "\x93NUMPY\x01\x00", 8);
+    memcpy(header, magic, sizeof magic);
     header[8] = (char)(sizeof text & 0xff);
     header[9] = (char)(sizeof text >> 8);
     memcpy(header + NPY_MAGIC_BYTES, text, (size_t)n);
