@@ -27,7 +27,7 @@ kvern_status batch_init(struct batch *batch, size_t max_tokens, size_t max_seque
     batch->query_start = try_new(max_sequences + 1, sizeof *batch->query_start);
     batch->context_len = try_new(max_sequences, sizeof *batch->context_len);
     batch->block_table = try_new(n_table, sizeof *batch->block_table);
-    batch->tables = try_new(max_sequences, sizeof *batch->tables);
+    batch->tables = try_new(max_sequences, sizeof(void *));
     if (!batch->input_ids || !batch->positions || !batch->output_rows || !batch->logit_rows ||
         !batch->query_start || !batch->context_len || !batch->block_table || !batch->tables) {
         batch_clear(batch);

@@ -224,7 +224,7 @@ kvern_status kvern_embed(kvern_engine *engine, const kvern_model *model, const c
     status = find_prompt(model, options->prompt, &embed.prefix, err);
     if (status != KVERN_OK)
         return status;
-    requests = try_new(n > 0 ? n : 1, sizeof *requests);
+    requests = try_new(n > 0 ? n : 1, sizeof(void *));
     if (!requests)
         return fail(err, KVERN_MEMORY, "no memory for %zu texts", n);
     kvern_engine_get_stats(engine, &stats);

@@ -72,7 +72,7 @@ kvern_status wordpiece_open(struct wordpiece *wordpiece, const struct vocabulary
     };
     status = survey(wordpiece, err);
 
-    size_t max_bytes = wordpiece->max_first_bytes; /* no shorter than max_next_bytes */
+    size_t max_bytes = wordpiece->max_first_bytes;     /* no shorter than max_next_bytes */
     if (options->max_characters < (max_bytes + 3) / 4) /* a character has at most 4 */
         max_bytes = options->max_characters * 4;
     if (status == KVERN_OK && max_bytes > WORDPIECE_MAX_PIECE_BYTES)
