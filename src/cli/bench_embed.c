@@ -52,8 +52,10 @@ static kvern_status add_line(struct bench_texts *texts, const char *line, size_t
     size_t *starts = try_resize(texts->starts, texts->n + 2, sizeof *starts);
     kvern_status status = KVERN_OK;
 
-    texts->ids = ids ? ids : texts->ids;
-    texts->starts = starts ? starts : texts->starts;
+    if (ids)
+        texts->ids = ids;
+    if (starts)
+        texts->starts = starts;
     if (!ids || !starts)
         status = fail(err, KVERN_MEMORY, "out of memory for a text of %zu tokens", n);
     else if (n == 0)
@@ -83,7 +85,6 @@ kvern_status bench_texts_read(struct bench_texts *texts, const char *path, int32
     size_t number = 0;
     kvern_status status = read_input(path, &text, &n_bytes, err);
 
-    bench_texts_clear(texts);
     for (size_t at = 0; status == KVERN_OK && at < n_bytes;) {
         const char *newline = memchr(text + at, '\n', n_bytes - at);
         size_t n = newline ? (size_t)(newline - text) - at : n_bytes - at;

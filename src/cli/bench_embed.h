@@ -16,7 +16,7 @@ struct bench_texts {
 /* Random ids. Takes the place of what was there. */
 kvern_status bench_texts_draw(struct bench_texts *texts, size_t n, size_t length,
                               int32_t vocab_size, uint64_t *random, kvern_error *err);
-/* A line of the file is [ids] or {"ids": [ids]}. */
+/* A line of the file is [ids] or {"ids": [ids]}; they go behind the texts that are there. */
 kvern_status bench_texts_read(struct bench_texts *texts, const char *path, int32_t vocab_size,
                               kvern_error *err);
 void bench_texts_clear(struct bench_texts *texts);

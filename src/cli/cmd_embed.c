@@ -157,11 +157,11 @@ static int embed_texts(struct embed *embed)
     return embed->run.n_failed > 0 ? EXIT_FAILED : EXIT_OK;
 }
 
-/* What cannot go together; returns 0 or the exit status. */
-static int check(struct embed *embed, const struct command_help *help)
+/* What cannot go together; `settled` is an option that was given and is a session's own (or NULL).
+ * Returns 0 or the exit status. */
+static int check(struct embed *embed, const char *settled, const struct command_help *help)
 {
     const struct texts *texts = &embed->run.texts;
-    const struct engine_flags *engine = &embed->engine_flags;
 
     if (embed->query && embed->has_similarity)
         return usage_error(help, "--query and --similarity do not go together");
@@ -173,11 +173,9 @@ static int check(struct embed *embed, const struct command_help *help)
         return usage_error(help, "--query-prompt needs --query");
     if (embed->session && (embed->query || embed->has_similarity))
         return usage_error(help, "--session prints vectors: leave out --query and --similarity");
-    if (embed->session && (engine->model || engine->preset || engine->context || engine->kv_type ||
-                           embed->pooling || embed->dimensions || embed->run.options.prompt ||
-                           embed->run.options.normalize >= 0 || embed->run.options.truncate))
-        return usage_error(help, "a session keeps the model, context and kind of vectors it was "
-                                 "made with: leave these options out");
+    if (embed->session && settled)
+        return usage_error(help, "a session keeps the --%s it was made with: leave it out",
+                           settled);
     if (texts->jsonl && texts->lines && strcmp(texts->jsonl, "-") == 0 &&
         strcmp(texts->lines, "-") == 0)
         return usage_error(help, "--input and --lines cannot both be stdin");
@@ -238,8 +236,13 @@ int cmd_embed(int argc, char **argv)
         {"quiet", 'q', OPTION_FLAG, &embed.run.is_quiet, NULL, "no progress"},
         {NULL},
     };
+    /* in the environment they are for models that sessions have nothing to do with */
+    static const char *const settled_names[] = {
+        "model",   "preset",    "context",    "kv-type", "sequences", "step-tokens",
+        "pooling", "normalize", "dimensions", "prompt",  "truncate",  NULL};
     char *dash[] = {"-"};
     struct texts *texts = &embed.run.texts;
+    const char *settled = options_named(options, argc, argv, settled_names);
     int exit_status = options_parse(options, &help, argc, argv, &arguments);
 
     if (exit_status >= 0)
@@ -251,7 +254,7 @@ int cmd_embed(int argc, char **argv)
         texts->arguments = (struct positionals){.items = dash, .n = 1};
     }
     embed.run.options.dimensions = (int32_t)embed.dimensions;
-    exit_status = check(&embed, &help);
+    exit_status = check(&embed, settled, &help);
     if (exit_status == 0)
         exit_status = resolve_format(&embed.out, &help);
     if (exit_status != 0)

@@ -56,6 +56,24 @@ static json_t *listed_json(const struct session_record *record)
     return json;
 }
 
+/* The columns as wide as what stands in them. */
+static void measure(char **names, size_t n_names, int *name_width, int *model_width)
+{
+    *name_width = (int)strlen("NAME");
+    *model_width = (int)strlen("MODEL");
+    for (size_t i = 0; i < n_names; i++) {
+        struct session_record record;
+        int name = (int)strlen(names[i]);
+        int model = 0;
+
+        if (session_record_read(&record, names[i], NULL) == KVERN_OK)
+            model = (int)strlen(session_model_name(&record));
+        *name_width = name > *name_width ? name : *name_width;
+        *model_width = model > *model_width ? model : *model_width;
+        session_record_clear(&record);
+    }
+}
+
 static int session_list(int argc, char **argv)
 {
     static const struct command_help help = {
@@ -71,7 +89,8 @@ static int session_list(int argc, char **argv)
     struct positionals arguments;
     char **names = NULL;
     size_t n_names = 0;
-    int width = (int)strlen("NAME");
+    int width;
+    int model_width;
     kvern_error err;
     int exit_status = session_parse(options, &help, argc, argv, 0, &arguments);
 
@@ -79,12 +98,12 @@ static int session_list(int argc, char **argv)
         return exit_status;
     if (sessions_list(&names, &n_names, &err) != KVERN_OK)
         return report(&err);
-    for (size_t i = 0; i < n_names; i++)
-        width = (int)strlen(names[i]) > width ? (int)strlen(names[i]) : width;
+    measure(names, n_names, &width, &model_width);
     if (n_names == 0)
         fputs("No sessions yet. 'kvern session create NAME' makes one.\n", stderr);
     else if (!is_json)
-        printf("%-*s  %-24s %8s %10s  %s\n", width, "NAME", "MODEL", "TOKENS", "SIZE", "UPDATED");
+        printf("%-*s  %-*s %8s %10s  %s\n", width, "NAME", model_width, "MODEL", "TOKENS", "SIZE",
+               "UPDATED");
     exit_status = EXIT_OK;
     for (size_t i = 0; i < n_names && !output_has_failed(); i++) {
         struct session_record record;
@@ -96,8 +115,8 @@ static int session_list(int argc, char **argv)
             output_json(listed_json(&record));
         } else {
             format_amount(size, sizeof size, (double)session_bytes(names[i]), PROGRESS_BYTES);
-            printf("%-*s  %-24s %8zu %10s  %s\n", width, names[i], path_base(record.model),
-                   record.n_tokens, size, record.updated);
+            printf("%-*s  %-*s %8zu %10s  %s\n", width, names[i], model_width,
+                   session_model_name(&record), record.n_tokens, size, record.updated);
         }
         session_record_clear(&record);
     }

@@ -79,8 +79,8 @@ static kvern_status create(const char *name, const struct engine_flags *flags,
     if (status == KVERN_OK && is_json)
         session_print(name, &info, true);
     else if (status == KVERN_OK)
-        printf("%s: %s, up to %zu tokens, window policy %s\n", name, path_base(run.record.model),
-               info.max_context, kvern_window_name(info.policy));
+        printf("%s: %s, up to %zu tokens, window policy %s\n", name,
+               session_model_name(&run.record), info.max_context, kvern_window_name(info.policy));
     session_run_close(&run);
     return status;
 }

@@ -62,15 +62,18 @@ static void clear_slice(struct slice *slice)
     slice->n = slice->n_texts = 0;
 }
 
-static void tell_failure(const struct text *text, const kvern_error *error, bool is_alone)
+static void tell_failure(const struct embed_run *run, const struct text *text,
+                         const kvern_error *error, bool is_alone)
 {
+    const char *advice =
+        error->status == KVERN_LIMIT && !run->options.truncate ? " (--truncate)" : "";
     struct buffer id = {0};
 
     add_id(&id, text->id);
     if (is_alone)
-        fprintf(stderr, "kvern: %s\n", error->message);
+        fprintf(stderr, "kvern: %s%s\n", error->message, advice);
     else
-        fprintf(stderr, "kvern: text %s: %s\n", id.data ? id.data : "?", error->message);
+        fprintf(stderr, "kvern: text %s: %s%s\n", id.data ? id.data : "?", error->message, advice);
     buffer_clear(&id);
 }
 
@@ -90,7 +93,7 @@ static kvern_status hand_on(struct embed_run *run, const struct slice *slice, bo
         if (embedding->error.status != KVERN_OK) {
             run->n_failed++;
             progress_end(progress);
-            tell_failure(text, &embedding->error, is_alone);
+            tell_failure(run, text, &embedding->error, is_alone);
         } else if (embedding->n_text_tokens > embedding->n_tokens) {
             run->n_cut++;
         }

@@ -275,6 +275,26 @@ static int parse_option(const struct option *options, const struct command_help 
     return set_value(&origin, option, value);
 }
 
+const char *options_named(const struct option *options, int argc, char **argv,
+                          const char *const *names)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        const char *value;
+        bool is_negated;
+
+        if (argv[i][0] != '-' || argv[i][1] == '\0')
+            continue;
+        const struct option *option = find(options, argv[i], &value, &is_negated);
+        for (size_t j = 0; option && names[j]; j++) {
+            if (strcmp(option->name, names[j]) == 0)
+                return option->name;
+        }
+        if (option && !is_flag(option) && !value)
+            i++; /* the next word is its value */
+    }
+    return NULL;
+}
+
 static bool asks_for_help(int argc, char **argv)
 {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {

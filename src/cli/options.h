@@ -58,6 +58,10 @@ struct positionals {
  * a usage error (told on stderr). `options` ends with a row whose name is NULL. */
 int options_parse(const struct option *options, const struct command_help *help, int argc,
                   char **argv, struct positionals *positionals);
+/* The first option of the command line itself, not the environment, that is among `names` (which
+ * end with NULL); NULL: none. To be asked before options_parse, which moves arguments. */
+const char *options_named(const struct option *options, int argc, char **argv,
+                          const char *const *names);
 /* "kvern: <sentence>" and how to get help with the command (NULL: with any), on stderr; returns 2.
  */
 int usage_error(const struct command_help *help, const char *format, ...)

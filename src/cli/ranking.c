@@ -59,25 +59,6 @@ kvern_status ranking_add(struct ranking *ranking, const struct text *text,
     return KVERN_OK;
 }
 
-/* The id in a column of `width` characters. */
-static void add_label(struct buffer *line, const json_t *id, size_t width)
-{
-    struct buffer label = {0};
-    const char *text;
-
-    add_id(&label, id);
-    text = label.data ? label.data : "";
-    size_t n = count_characters(text);
-    if (n > width) {
-        add_beginning(line, text, label.n_bytes, width - strlen("..."));
-    } else {
-        buffer_add_string(line, text);
-        for (; n < width; n++)
-            buffer_add_byte(line, ' ');
-    }
-    buffer_clear(&label);
-}
-
 static size_t label_width(const json_t *id, size_t width)
 {
     struct buffer label = {0};

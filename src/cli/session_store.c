@@ -276,6 +276,19 @@ void session_record_clear(struct session_record *record)
     *record = (struct session_record){0};
 }
 
+const char *session_model_name(const struct session_record *record)
+{
+    const char *base = path_base(record->model);
+    size_t n = strlen(base);
+
+    if (base - record->model < 2 || n < 5 || strcmp(base + n - 5, ".onnx") != 0)
+        return base;
+    base--;
+    while (base > record->model && base[-1] != '/')
+        base--;
+    return base;
+}
+
 json_t *session_record_json(const struct session_record *record)
 {
     const kvern_session_options *options = &record->options;
@@ -293,17 +306,17 @@ kvern_status session_record_write(struct session_record *record, kvern_error *er
 {
     char *path = session_path(record->name, ".json");
     struct file_writer writer = {0};
-    char *text;
+    kvern_status status = KVERN_OK;
 
     set_now(record->updated);
     json_t *json = session_record_json(record);
-    text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
-    kvern_status status = text ? file_writer_open(&writer, path, err)
-                               : fail(err, KVERN_MEMORY,
-                                      "out of memory writing %s (a model's path "
-                                      "must be UTF-8)",
-                                      path);
+    char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+    if (!text)
+        status = fail(err, KVERN_MEMORY, "cannot make %s: memory ran out, or %s is not UTF-8", path,
+                      record->model);
     if (status == KVERN_OK)
+        status = file_writer_open(&writer, path, err);
+    if (status == KVERN_OK && text)
         status = file_writer_put(&writer, text, strlen(text), err);
     if (status == KVERN_OK)
         status = file_writer_commit(&writer, err);

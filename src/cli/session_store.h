@@ -57,6 +57,8 @@ kvern_status session_record_read(struct session_record *record, const char *name
 kvern_status session_record_write(struct session_record *record, kvern_error *err);
 /* What NAME.json holds, without the name; NULL if memory ran out. */
 json_t *session_record_json(const struct session_record *record);
+/* How the model is shown: the last part of its path, of an .onnx file the last two; of `record`. */
+const char *session_model_name(const struct session_record *record);
 void session_record_clear(struct session_record *record);
 
 /* Under the lock: its state goes, and its record stays. Fine if there is none. */

@@ -96,6 +96,24 @@ void add_id(struct buffer *buffer, const json_t *id)
         add_json(buffer, id);
 }
 
+void add_label(struct buffer *buffer, const json_t *id, size_t width)
+{
+    struct buffer label = {0};
+    const char *text;
+
+    add_id(&label, id);
+    text = label.data ? label.data : "";
+    size_t n = count_characters(text);
+    if (n > width) {
+        add_beginning(buffer, text, label.n_bytes, width - strlen("..."));
+    } else {
+        buffer_add_string(buffer, text);
+        for (; n < width; n++)
+            buffer_add_byte(buffer, ' ');
+    }
+    buffer_clear(&label);
+}
+
 void add_csv_id(struct buffer *buffer, const json_t *id)
 {
     struct buffer field = {0};
@@ -183,14 +201,10 @@ static void add_csv_row(struct vector_writer *writer, const struct vector_row *r
 static void add_table_row(struct vector_writer *writer, const struct vector_row *row)
 {
     struct buffer *line = &writer->line;
-    size_t begin;
 
     if (writer->n_rows == 0)
         buffer_add_format(line, "%-*s %8s %6s  %s\n", ID_WIDTH, "ID", "TOKENS", "SIZE", "VALUES");
-    begin = line->n_bytes;
-    add_id(line, row->id);
-    for (size_t n = line->data ? count_characters(line->data + begin) : 0; n < ID_WIDTH; n++)
-        buffer_add_byte(line, ' ');
+    add_label(line, row->id, ID_WIDTH);
     buffer_add_format(line, " %7zu%s %6zu ", row->n_tokens, row->is_truncated ? "+" : " ",
                       row->n_values);
     for (size_t i = 0; i < row->n_values && i < SHOWN_VALUES; i++)
@@ -202,13 +216,14 @@ static void add_table_row(struct vector_writer *writer, const struct vector_row 
  * document (numpy/lib/format.py). */
 static void fill_npy_header(char header[NPY_HEADER_BYTES], size_t n_rows, size_t n_values)
 {
+    static const char magic[8] = {'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0};
     char text[NPY_HEADER_BYTES - NPY_MAGIC_BYTES];
     int n = snprintf(text, sizeof text,
                      "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }", n_rows,
                      n_values);
 
     memset(header, ' ', NPY_HEADER_BYTES);
-    memcpy(header, "\x93NUMPY\x01\x00", 8);
+    memcpy(header, magic, sizeof magic);
     header[8] = (char)(sizeof text & 0xff);
     header[9] = (char)(sizeof text >> 8);
     memcpy(header + NPY_MAGIC_BYTES, text, (size_t)n);

@@ -87,5 +87,7 @@ void add_float(struct buffer *buffer, float value);
 void add_beginning(struct buffer *buffer, const char *text, size_t n_bytes, size_t n_max);
 /* Characters, for columns. */
 size_t count_characters(const char *text);
+/* The id as add_id() has it, filled up or cut to `width` characters. */
+void add_label(struct buffer *buffer, const json_t *id, size_t width);
 
 #endif

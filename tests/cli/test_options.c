@@ -16,6 +16,7 @@ static struct values {
     double share;
     size_t bytes;
     struct option_list list;
+    int32_t choice; /* -1: not given */
 } values;
 
 static const struct option table[] = {
@@ -25,6 +26,7 @@ static const struct option table[] = {
     {"share", 0, OPTION_FLOAT, &values.share, "P", "a share", 0, 1},
     {"bytes", 0, OPTION_BYTES, &values.bytes, "SIZE", "a size"},
     {"list", 0, OPTION_LIST, &values.list, "TEXT", "again and again"},
+    {"choice", 0, OPTION_SWITCH, &values.choice, NULL, "on, off or not given"},
     {NULL},
 };
 
@@ -33,11 +35,11 @@ static const struct command_help help = {.usage = "try [OPTIONS]", .summary = "T
 /* Parses the words of `line`; the words stay valid until the next call. */
 static int parse(const char *line, struct positionals *positionals)
 {
-    static char words[256];
-    static char *argv[32];
+    static char words[4096];
+    static char *argv[512];
     int argc = 0;
 
-    values = (struct values){.count = -1};
+    values = (struct values){.count = -1, .choice = -1};
     snprintf(words, sizeof words, "%s", line);
     for (char *word = strtok(words, " "); word; word = strtok(NULL, " "))
         argv[argc++] = word;
@@ -150,9 +152,69 @@ static void the_environment_comes_first_and_the_line_wins(void **state)
     }
 }
 
+static void a_switch_knows_when_it_was_not_given(void **state)
+{
+    static const struct {
+        const char *value; /* in the environment */
+        const char *line;
+        int32_t choice;
+    } cases[] = {
+        {NULL, "", -1},
+        {NULL, "--choice", 1},
+        {NULL, "--no-choice", 0},
+        {NULL, "--choice --no-choice", 0},
+        {"no", "", 0},
+        {"1", "", 1},
+        {"1", "--no-choice", 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct positionals positionals;
+
+        if (cases[i].value)
+            setenv("KVERN_CHOICE", cases[i].value, 1);
+        assert_int_equal(parse(cases[i].line, &positionals), -1);
+        unsetenv("KVERN_CHOICE");
+        if (values.choice != cases[i].choice)
+            fail_msg("'%s': %d, not %d", cases[i].line, values.choice, cases[i].choice);
+    }
+    struct positionals positionals;
+    assert_int_equal(parse("--choice=1", &positionals), EXIT_USAGE);
+}
+
+static void options_of_the_line_are_found(void **state)
+{
+    static const char *const names[] = {"text", "flag", NULL};
+    static const struct {
+        const char *line;
+        const char *found;
+    } cases[] = {
+        {"", NULL},          {"-f", "flag"},       {"--no-flag", "flag"}, {"a --text=b", "text"},
+        {"-n -f", NULL},     {"-n 5 -tx", "text"}, {"--share 1 b", NULL}, {"-- --flag", NULL},
+        {"--unknown", NULL}, {"--list -f", NULL},
+    };
+
+    (void)state;
+    setenv("KVERN_FLAG", "1", 1);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char words[64];
+        char *argv[8];
+        int argc = 0;
+
+        snprintf(words, sizeof words, "%s", cases[i].line);
+        for (char *word = strtok(words, " "); word; word = strtok(NULL, " "))
+            argv[argc++] = word;
+        const char *found = options_named(table, argc, argv, names);
+        if (!found != !cases[i].found || (found && strcmp(found, cases[i].found) != 0))
+            fail_msg("'%s': found %s", cases[i].line, found ? found : "none");
+    }
+    unsetenv("KVERN_FLAG");
+}
+
 static void a_list_is_bounded(void **state)
 {
-    char line[256] = "";
+    char line[4096] = "";
     struct positionals positionals;
 
     (void)state;
@@ -169,6 +231,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spellings),
         cmocka_unit_test(the_environment_comes_first_and_the_line_wins),
+        cmocka_unit_test(a_switch_knows_when_it_was_not_given),
+        cmocka_unit_test(options_of_the_line_are_found),
         cmocka_unit_test(a_list_is_bounded),
     };
 

@@ -140,6 +140,25 @@ static void a_record_comes_back(void **state)
     session_record_clear(&record);
 }
 
+static void models_have_short_names(void **state)
+{
+    static const char *const cases[][2] = {
+        {"/models/smollm2", "smollm2"},
+        {"/exports/qwen/model.onnx", "qwen/model.onnx"},
+        {"/model.onnx", "model.onnx"},
+        {"/", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char path[64];
+        const struct session_record record = {.model = path};
+
+        snprintf(path, sizeof path, "%s", cases[i][0]);
+        assert_string_equal(session_model_name(&record), cases[i][1]);
+    }
+}
+
 /* Each member turned into what it must not be, and files that are no JSON at all. */
 static void damaged_records_say_so(void **state)
 {
@@ -275,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names),
         cmocka_unit_test(a_record_comes_back),
+        cmocka_unit_test(models_have_short_names),
         cmocka_unit_test(damaged_records_say_so),
         cmocka_unit_test(a_lock_is_held_once),
         cmocka_unit_test(leftovers_go_and_others_stay),
