@@ -389,6 +389,8 @@ typedef struct kvern_session_info {
     int32_t window;
     int32_t sink_tokens;
     kvern_pooling pooling; /* resolved */
+    bool is_normalized;    /* its vectors have length 1 */
+    int32_t dimensions;    /* its vectors are cut to these; 0: whole */
 } kvern_session_info;
 
 typedef struct kvern_session_answer {

@@ -4,10 +4,10 @@
   .deps/peers/ENVIRONMENT/bin/python bench/compare/embed_worker.py PEER MODELS_DIR
 
 PEER is a key of PEERS; MODELS_DIR is what make_embed_models.py made. Requests on stdin:
-  {"op": "tune", "case": NAME, "texts": [[ids]]} -> {"setting", "rates": {setting: texts/s}}: runs the texts in
-      each of the peer's settings, and keeps the fastest for this case
+  {"op": "tune", "case": NAME, "texts": [[ids]]} -> {"setting", "rates": {setting: texts/s}}: runs a share
+      of the texts in each of the peer's settings, and keeps the fastest for this case
   {"op": "embed", "case": NAME}                  -> {"texts_per_s"}: one timed run after an uncounted one
-  {"op": "vectors", "texts": [[ids]]}            -> {"vectors"}: in the first setting
+  {"op": "vectors", "case": NAME, "texts": [[ids]]} -> {"vectors"}: in the setting of this case
 A run is everything from ids to normalised vectors in the order of the texts: batches, padding, the model,
 mean pooling. Texts are sorted by length, and a batch has as many as fit in a setting's number of tokens,
 padding included (0: one text each).
@@ -24,7 +24,10 @@ import time
 import numpy
 
 N_THREADS = 2
-BUDGETS = (0, 512, 1024, 2048, 4096)  # tokens of a batch
+BUDGETS = (0, 1024, 4096)  # tokens of a batch
+N_TUNED = 4096  # tokens of a case that each setting is tried on
+TUNE_ROUNDS = 3  # after a first one, in which what is HOPELESS times slower than the fastest leaves
+HOPELESS = 3.0
 PR_SET_PDEATHSIG = 1
 
 
@@ -172,7 +175,12 @@ def answer(peer, request, cases):
     """What one request asks for; `cases` keeps the texts and the setting of each."""
     if request["op"] == "tune":
         texts = request["texts"]
-        rates = {s: len(texts) / min(embed(peer, texts, s)[1] for _ in range(2)) for s in peer.settings}
+        share = texts[::max(1, sum(map(len, texts)) // N_TUNED)]
+        seconds = {s: embed(peer, share, s)[1] for s in peer.settings}
+        for _ in range(TUNE_ROUNDS):
+            for s in [s for s in seconds if seconds[s] <= HOPELESS * min(seconds.values())]:
+                seconds[s] = min(seconds[s], embed(peer, share, s)[1])
+        rates = {s: len(share) / taken for s, taken in seconds.items()}
         best = max(rates, key=rates.get)
         cases[request["case"]] = texts, best
         return {"setting": name_of(best), "rates": {name_of(s): round(rate, 1) for s, rate in rates.items()}}
@@ -181,7 +189,7 @@ def answer(peer, request, cases):
         embed(peer, texts, setting)
         return {"texts_per_s": len(texts) / embed(peer, texts, setting)[1]}
     if request["op"] == "vectors":
-        return {"vectors": embed(peer, request["texts"], peer.settings[0])[0].tolist()}
+        return {"vectors": embed(peer, request["texts"], cases[request["case"]][1])[0].tolist()}
     raise SystemExit(f"no operation named {request['op']}")
 
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -191,6 +192,31 @@ void file_writer_clear(struct file_writer *writer)
     free(writer->temporary);
     free(writer->path);
     *writer = (struct file_writer){0};
+}
+
+void file_remove_leftovers(const char *path)
+{
+    size_t n_directory = (size_t)(path_base(path) - path);
+    char *directory =
+        n_directory > 0 ? copy_bytes_or_abort(path, n_directory) : copy_string_or_abort(".");
+    size_t n_base = strlen(path_base(path));
+    DIR *stream = opendir(directory);
+    struct dirent *entry;
+
+    while (stream && (entry = readdir(stream))) {
+        const char *name = entry->d_name;
+        char *end = NULL;
+        long pid;
+
+        if (strncmp(name, path_base(path), n_base) != 0 || strncmp(name + n_base, ".tmp-", 5) != 0)
+            continue;
+        pid = strtol(name + n_base + 5, &end, 10);
+        if (pid > 0 && *end == '\0' && kill((pid_t)pid, 0) != 0 && errno == ESRCH)
+            unlinkat(dirfd(stream), name, 0);
+    }
+    if (stream)
+        closedir(stream);
+    free(directory);
 }
 
 kvern_status file_sha256(const char *path, char hex[65], kvern_error *err)

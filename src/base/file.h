@@ -43,6 +43,9 @@ kvern_status file_writer_commit(struct file_writer *writer, kvern_error *err);
 /* Removes the temporary file unless committed. Fine on a zeroed or committed writer. */
 void file_writer_clear(struct file_writer *writer);
 
+/* Removes the temporary files of writers to `path` whose processes are gone: what a kill leaves. */
+void file_remove_leftovers(const char *path);
+
 /* Lower-case hex SHA-256 of a file into hex[65]. */
 kvern_status file_sha256(const char *path, char hex[65], kvern_error *err);
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kvern bench: prefill and decode at given lengths and batch sizes, medians over repeats, beside
- * the machine's own limits. Time is taken on the engine's thread, when a step's logits are there:
- * what is measured is the engine, not this command's reading of events.
+ * kvern bench: prefill, decode and embedding at given lengths and batch sizes, medians over
+ * repeats, beside the machine's own limits. Time is taken on the engine's thread, when a step's
+ * logits are there: what is measured is the engine, not this command's reading of events.
  */
+#include "cli/bench_embed.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -19,10 +20,17 @@
 
 enum { DEFAULT_SEQUENCES = 64, MAX_CASES = 32, MAX_REPEATS = 100, MAX_BATCH = 512 };
 
+enum bench_kind { BENCH_PREFILL, BENCH_DECODE, BENCH_EMBED };
+
+static const char *const kind_names[] = {"prefill", "decode", "embed"};
+
 struct bench_case {
-    bool is_prefill;
-    int32_t length; /* prompt tokens */
+    enum bench_kind kind;
+    int32_t length; /* prompt tokens; the mean of --embed-file */
     int32_t batch;
+    const char *path; /* of --embed-file; else NULL */
+    struct bench_texts texts;
+    double texts_per_token;
     double tokens_per_s; /* the median */
     double samples[MAX_REPEATS];
 };
@@ -31,6 +39,8 @@ struct bench {
     struct engine_flags flags;
     const char *prefill;
     const char *decode;
+    const char *embed;
+    const char *embed_file;
     int64_t repeats;
     int64_t n_decode; /* tokens decoded per sequence */
     bool is_json;
@@ -42,9 +52,9 @@ struct bench {
 };
 
 /* "512,1024" or "512x1,128x8" into cases. */
-static bool parse_cases(struct bench *bench, const char *text, bool is_prefill)
+static bool parse_cases(struct bench *bench, const char *text, enum bench_kind kind)
 {
-    while (*text) {
+    while (text && *text) {
         struct bench_case *item = &bench->cases[bench->n_cases];
         char *end;
         long length = strtol(text, &end, 10);
@@ -60,8 +70,8 @@ static bool parse_cases(struct bench *bench, const char *text, bool is_prefill)
         }
         if (length < 1 || length > 1 << 20 || batch < 1 || batch > MAX_BATCH)
             return false;
-        *item = (struct bench_case){
-            .is_prefill = is_prefill, .length = (int32_t)length, .batch = (int32_t)batch};
+        *item =
+            (struct bench_case){.kind = kind, .length = (int32_t)length, .batch = (int32_t)batch};
         bench->n_cases++;
         if (*end == ',')
             end++;
@@ -116,7 +126,7 @@ static kvern_status run_once(const struct bench *bench, struct bench_case *item,
                              double *rate, kvern_error *err)
 {
     size_t n = (size_t)item->batch;
-    size_t n_tokens = (size_t)(item->is_prefill ? 1 : bench->n_decode + 1);
+    size_t n_tokens = (size_t)(item->kind == BENCH_PREFILL ? 1 : bench->n_decode + 1);
     size_t length = (size_t)item->length;
     struct timeline *lines = try_new(n, sizeof *lines);
     double *times = try_new(n * n_tokens, sizeof *times);
@@ -157,13 +167,38 @@ static kvern_status run_once(const struct bench *bench, struct bench_case *item,
     if (status == KVERN_OK && !was_interrupted()) {
         for (size_t i = 0; i < n; i++)
             last = lines[i].times[0] > last ? lines[i].times[0] : last;
-        *rate = item->is_prefill ? (double)(n * length) / (last - started) : decode_rate(lines, n);
+        *rate = item->kind == BENCH_PREFILL ? (double)(n * length) / (last - started)
+                                            : decode_rate(lines, n);
     }
 done:
     free(requests);
     free(prompts);
     free(times);
     free(lines);
+    return status;
+}
+
+/* Other texts in every run, unless they come from a file. */
+static kvern_status run_embed(struct bench_case *item, kvern_engine *engine, int32_t vocab_size,
+                              uint64_t *random, double *rate, kvern_error *err)
+{
+    struct bench_texts *texts = &item->texts;
+    double seconds = 0;
+    kvern_status status = KVERN_OK;
+
+    if (!item->path)
+        status = bench_texts_draw(texts, (size_t)item->batch, (size_t)item->length, vocab_size,
+                                  random, err);
+    else if (texts->n == 0)
+        status = bench_texts_read(texts, item->path, vocab_size, err);
+    if (status != KVERN_OK)
+        return status;
+    size_t n_tokens = texts->starts[texts->n];
+    item->batch = (int32_t)texts->n;
+    item->length = (int32_t)((n_tokens + texts->n / 2) / texts->n);
+    item->texts_per_token = (double)texts->n / (double)n_tokens;
+    status = bench_texts_run(texts, engine, &seconds, err);
+    *rate = (double)n_tokens / (seconds + 1e-9);
     return status;
 }
 
@@ -177,6 +212,8 @@ static kvern_status run_together(const struct bench *bench, struct bench_case *i
     kvern_status status = KVERN_OK;
 
     *rate = 0;
+    if (item->kind == BENCH_EMBED)
+        return run_embed(item, engine, vocab_size, random, rate, err);
     for (int i = 0; status == KVERN_OK && !(*rate > 0) && i < MAX_TRIES && !was_interrupted(); i++)
         status = run_once(bench, item, engine, vocab_size, random, rate, err);
     if (status == KVERN_OK && !(*rate > 0) && !was_interrupted())
@@ -239,7 +276,7 @@ static double share_of_limit(const struct bench *bench, const struct bench_case 
     double read =
         (double)info->n_bytes * item->tokens_per_s / item->batch / 1e9 / bench->limits.read_gb_s;
 
-    return item->is_prefill || compute > read ? compute : read;
+    return item->kind != BENCH_DECODE || compute > read ? compute : read;
 }
 
 static json_t *bench_json(const struct bench *bench, const kvern_model_info *info,
@@ -253,11 +290,14 @@ static json_t *bench_json(const struct bench *bench, const kvern_model_info *inf
 
         for (int64_t j = 0; j < bench->repeats; j++)
             json_array_append_new(samples, json_real(item->samples[j]));
-        json_array_append_new(results,
-                              json_pack("{s:s s:i s:i s:f s:o}", "name",
-                                        item->is_prefill ? "prefill" : "decode", "batch",
-                                        item->batch, "length", item->length, "tokens_per_s",
-                                        item->tokens_per_s, "samples", samples));
+        json_t *row = json_pack("{s:s s:i s:i s:f s:o}", "name", kind_names[item->kind], "batch",
+                                item->batch, "length", item->length, "tokens_per_s",
+                                item->tokens_per_s, "samples", samples);
+
+        if (row && item->kind == BENCH_EMBED)
+            json_object_set_new(row, "texts_per_s",
+                                json_real(item->tokens_per_s * item->texts_per_token));
+        json_array_append_new(results, row);
     }
     json_t *all = json_pack("{s:s s:s s:i s:s s:o}", "model", info->name, "weights", info->weights,
                             "threads", stats->n_threads, "isa", stats->isa, "results", results);
@@ -285,11 +325,26 @@ static void print_table(const struct bench *bench, const kvern_model_info *info,
 
         snprintf(range, sizeof range, "%.0f - %.0f", item->samples[0],
                  item->samples[bench->repeats - 1]);
-        printf("%-8s %7d %6d %11.0f %19s", item->is_prefill ? "prefill" : "decode", item->length,
-               item->batch, item->tokens_per_s, range);
-        if (bench->has_limits)
+        printf("%-8s %7d %6d %11.0f %19s", kind_names[item->kind], item->length, item->batch,
+               item->tokens_per_s, range);
+        if (item->kind == BENCH_EMBED)
+            printf("  %.1f texts/s", item->tokens_per_s * item->texts_per_token);
+        else if (bench->has_limits)
             printf(" %7.0f %%", 100 * share_of_limit(bench, item, info));
         putchar('\n');
+    }
+}
+
+/* What is measured when nothing is named: what the model is for. */
+static void set_defaults(struct bench *bench, bool is_encoder)
+{
+    if (bench->n_cases > 0)
+        return;
+    if (is_encoder) {
+        parse_cases(bench, "128x32", BENCH_EMBED);
+    } else {
+        parse_cases(bench, "512", BENCH_PREFILL);
+        parse_cases(bench, "512x1,128x8,128x32", BENCH_DECODE);
     }
 }
 
@@ -303,19 +358,25 @@ static int bench_model(struct bench *bench)
     kvern_error err = {0};
     kvern_status status = open_model(&bench->flags, &model, &err);
 
+    if (status == KVERN_OK) {
+        kvern_model_get_info(model, &info);
+        set_defaults(bench, info.is_encoder);
+    }
     /* a batch that cannot run at once would be measured as something else */
-    for (size_t i = 0; bench->flags.sequences == 0 && i < bench->n_cases; i++)
-        n_sequences = bench->cases[i].batch > n_sequences ? bench->cases[i].batch : n_sequences;
+    for (size_t i = 0; bench->flags.sequences == 0 && i < bench->n_cases; i++) {
+        const struct bench_case *item = &bench->cases[i];
+
+        if (item->kind != BENCH_EMBED && item->batch > n_sequences)
+            n_sequences = item->batch;
+    }
     if (n_sequences > DEFAULT_SEQUENCES)
         bench->flags.sequences = n_sequences;
     if (status == KVERN_OK)
         status = open_engine(&bench->flags, model, &engine, &err);
     if (status == KVERN_OK && bench->has_limits)
         status = kvern_measure_machine((int32_t)bench->flags.threads, &bench->limits, &err);
-    if (status == KVERN_OK) {
-        kvern_model_get_info(model, &info);
+    if (status == KVERN_OK)
         status = run_cases(bench, engine, info.vocab_size, &err);
-    }
     if (status == KVERN_OK) {
         kvern_engine_get_stats(engine, &stats);
         if (bench->is_json)
@@ -323,6 +384,8 @@ static int bench_model(struct bench *bench)
         else
             print_table(bench, &info, &stats);
     }
+    for (size_t i = 0; i < bench->n_cases; i++)
+        bench_texts_clear(&bench->cases[i].texts);
     kvern_engine_close(engine);
     kvern_model_close(model);
     return status == KVERN_OK ? EXIT_OK : report(&err);
@@ -332,23 +395,28 @@ int cmd_bench(int argc, char **argv)
 {
     static const struct command_help help = {
         .usage = "bench [OPTIONS]",
-        .summary = "Measures prefill and decode, medians over repeats, and the machine's limits.",
-        .details = "Prompts are random tokens. A decode rate counts all sequences together, while\n"
-                   "exactly that many decode.",
+        .summary =
+            "Measures prefill, decode and embedding, medians over repeats, and the machine's "
+            "limits.",
+        .details =
+            "Prompts are random tokens. A decode rate counts all sequences together, while\n"
+            "exactly that many decode. What is not named is not measured; without any of the\n"
+            "lists, what the model is for.",
         .examples = "  kvern bench --prefill 512 --decode 512x1,128x8,128x32\n"
+                    "  kvern bench -m minilm --embed 128x32,16x256\n"
                     "  kvern bench -m ./qwen --threads 1 --json",
     };
-    struct bench bench = {.has_limits = true,
-                          .prefill = "512",
-                          .decode = "512x1,128x8,128x32",
-                          .repeats = 3,
-                          .n_decode = 64};
+    struct bench bench = {.has_limits = true, .repeats = 3, .n_decode = 64};
     struct positionals arguments;
     const struct option options[] = {
         ENGINE_OPTIONS(bench.flags),
         {"prefill", 0, OPTION_STRING, &bench.prefill, "LIST", "prompt lengths (512)"},
         {"decode", 0, OPTION_STRING, &bench.decode, "LIST",
          "LENGTHxBATCH list (512x1,128x8,128x32)"},
+        {"embed", 0, OPTION_STRING, &bench.embed, "LIST",
+         "LENGTHxBATCH list of texts to embed (of encoders 128x32)"},
+        {"embed-file", 0, OPTION_STRING, &bench.embed_file, "FILE",
+         "JSON Lines of token ids, all embedded at once"},
         {"tokens", 0, OPTION_INT, &bench.n_decode, "N", "tokens each sequence decodes (64)", 2,
          1 << 20},
         {"repeats", 'r', OPTION_INT, &bench.repeats, "N", "rounds, after one to warm up (3)", 1,
@@ -365,11 +433,17 @@ int cmd_bench(int argc, char **argv)
         return exit_status;
     if (arguments.n > 0)
         return usage_error(&help, "bench takes no arguments, but got '%s'", arguments.items[0]);
-    if (!parse_cases(&bench, bench.prefill, true) || !parse_cases(&bench, bench.decode, false))
-        return usage_error(&help,
-                           "--prefill takes lengths such as 512,1024 and --decode LENGTHxBATCH "
-                           "such as 512x1,128x8");
-    if (bench.n_cases == 0)
-        return usage_error(&help, "nothing to measure: --prefill and --decode are empty");
+    if (!parse_cases(&bench, bench.prefill, BENCH_PREFILL) ||
+        !parse_cases(&bench, bench.decode, BENCH_DECODE) ||
+        !parse_cases(&bench, bench.embed, BENCH_EMBED))
+        return usage_error(&help, "--prefill takes lengths such as 512,1024; --decode and --embed "
+                                  "take LENGTHxBATCH such as 512x1,128x8");
+    if (bench.embed_file && bench.n_cases == MAX_CASES)
+        return usage_error(&help, "%d cases are the limit", MAX_CASES);
+    if (bench.embed_file)
+        bench.cases[bench.n_cases++] =
+            (struct bench_case){.kind = BENCH_EMBED, .path = bench.embed_file};
+    if (bench.n_cases == 0 && (bench.prefill || bench.decode || bench.embed))
+        return usage_error(&help, "nothing to measure: the lists are empty");
     return bench_model(&bench);
 }

@@ -22,8 +22,25 @@ static bool show(const char *what, int64_t done, int64_t total, void *data)
     return !was_interrupted();
 }
 
-/* Where a model goes without -o: "out/model.gguf" -> "<cache>/models/model", "dir/" ->
- * "<cache>/models/dir". Owned by the caller; NULL for a source without a name ("/", ".."). */
+/* All .onnx files are called model.onnx: the name is their directory's, or that of the one above
+ * where it is "onnx". */
+static void cut_onnx_file(char *path)
+{
+    size_t n = strlen(path);
+    char *slash;
+
+    if (n < 5 || strcmp(path + n - 5, ".onnx") != 0)
+        return;
+    for (int i = 0; i < 2 && (slash = strrchr(path, '/')) && slash > path; i++) {
+        if (i == 1 && strcmp(slash, "/onnx") != 0)
+            break;
+        *slash = '\0';
+    }
+}
+
+/* Where a model goes without -o: "out/model.gguf" -> "<cache>/models/model", "dir/" and
+ * "dir/model.onnx" -> "<cache>/models/dir". Owned by the caller; NULL for a source without a name
+ * ("/", ".."). */
 static char *cache_target(const char *source)
 {
     char *path = copy_string_or_abort(source);
@@ -32,10 +49,13 @@ static char *cache_target(const char *source)
 
     while (n > 1 && path[n - 1] == '/')
         path[--n] = '\0';
+    cut_onnx_file(path);
 
     const char *base = path_base(path);
     char *dot = strrchr(path, '.');
-    if (dot && dot > base && (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0))
+    if (dot && dot > base &&
+        (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0 ||
+         strcmp(dot, ".onnx") == 0))
         *dot = '\0';
     if (*base && strcmp(base, ".") != 0 && strcmp(base, "..") != 0) {
         char *cache = cache_directory();
@@ -62,11 +82,13 @@ int cmd_convert(int argc, char **argv)
     static const struct command_help help = {
         .usage = "convert SOURCE [-o DIRECTORY] [OPTIONS]",
         .summary = "Turns a checkpoint into a model directory, without Python.",
-        .details = "SOURCE is a .gguf file, a .safetensors file, or a directory with config.json\n"
-                   "and safetensors. Families: Llama, Qwen2, Qwen3. Without -o the model goes to\n"
-                   "the cache directory under the source's name.",
+        .details = "SOURCE is a .gguf file, a .safetensors file, an .onnx file with\n"
+                   "GroupQueryAttention (of onnxruntime-genai's builder or onnx-community), or a\n"
+                   "directory with one of these. Families: Llama, Qwen2, Qwen3. Without -o the\n"
+                   "model goes to the cache directory under the source's name.",
         .examples = "  kvern convert SmolLM2-135M-Instruct.Q4_1.gguf\n"
-                    "  kvern convert Qwen2.5-0.5B-Instruct/ -o qwen --weights q4",
+                    "  kvern convert Qwen2.5-0.5B-Instruct/ -o qwen --weights q4\n"
+                    "  kvern convert Qwen2.5-0.5B-Instruct-ONNX/onnx/model_q4.onnx -o qwen",
     };
     const char *output = NULL;
     kvern_convert_options convert;
@@ -125,9 +147,11 @@ int cmd_pull(int argc, char **argv)
         .usage = "pull NAME | DIRECTORY [OPTIONS]",
         .summary = "Gets a model and makes it ready in the cache directory.",
         .details =
-            "NAME is smollm2, or OWNER/REPOSITORY of the model hub. DIRECTORY is a model that\n"
-            "another tool downloaded (config.json and safetensors, or a .gguf file).",
+            "NAME is smollm2 (generates), minilm (embeds), or OWNER/REPOSITORY of the model hub.\n"
+            "DIRECTORY is a model that another tool downloaded (config.json and safetensors, or a\n"
+            ".gguf file).",
         .examples = "  kvern pull smollm2\n"
+                    "  kvern pull minilm\n"
                     "  kvern pull ~/models/Qwen2.5-0.5B-Instruct --weights q4",
     };
     kvern_pull_options pull;

@@ -30,11 +30,9 @@ struct job {
 struct generate {
     struct engine_flags engine_flags;
     struct prompt_settings settings;
-    struct option_list stop;
+    struct sampling_flags sampling;
     struct option_list files;
     const char *jsonl;
-    double temperature, top_p, min_p, repetition_penalty;
-    int64_t top_k, seed, max_tokens;
     bool is_json, is_stream, is_quiet, has_stats;
     struct prompts prompts;
     struct job *jobs; /* [prompts.n] */
@@ -346,7 +344,7 @@ int cmd_generate(int argc, char **argv)
                     "  git diff | kvern generate \"Summarise this change:\" --file -\n"
                     "  kvern generate --prompts questions.jsonl --json > answers.jsonl",
     };
-    struct generate run = {.top_p = 1, .repetition_penalty = 1, .max_tokens = 256};
+    struct generate run = {.sampling = SAMPLING_DEFAULTS};
     struct positionals arguments;
 
     run.has_stats = isatty(STDERR_FILENO);
@@ -358,20 +356,7 @@ int cmd_generate(int argc, char **argv)
          "put a file's text after the prompt (may be given again)"},
         {"system", 0, OPTION_STRING, &run.settings.system, "TEXT", "system message"},
         {"raw", 0, OPTION_FLAG, &run.settings.is_raw, NULL, "no chat template: continue the text"},
-        {"max-tokens", 'n', OPTION_INT, &run.max_tokens, "N",
-         "tokens of an answer at most (256; 0: up to the context)", 0, 1 << 24},
-        {"temperature", 0, OPTION_FLOAT, &run.temperature, "T", "0 is greedy (0)", 0, 100},
-        {"top-k", 0, OPTION_INT, &run.top_k, "K", "sample from the K likeliest (off)", 0, 1 << 24},
-        {"top-p", 0, OPTION_FLOAT, &run.top_p, "P", "sample from the likeliest that sum to P (1)",
-         0, 1},
-        {"min-p", 0, OPTION_FLOAT, &run.min_p, "P", "drop what is under P times the likeliest (0)",
-         0, 1},
-        {"repetition-penalty", 0, OPTION_FLOAT, &run.repetition_penalty, "R",
-         "over 1 discourages repeats (1)", 0.01, 100},
-        {"seed", 0, OPTION_INT, &run.seed, "N", "of the random choices (0)", 0, MAX_SEED},
-        {"stop", 0, OPTION_LIST, &run.stop, "TEXT", "end before this text (may be given again)"},
-        {"ignore-eos", 0, OPTION_FLAG, &run.settings.request.ignore_eos, NULL,
-         "go on after end tokens"},
+        SAMPLING_OPTIONS(run.sampling),
         {"stream", 0, OPTION_FLAG, &run.is_stream, NULL,
          "print one prompt's answer as it comes (on a terminal)"},
         {"json", 0, OPTION_FLAG, &run.is_json, NULL, "one JSON object a line and prompt"},
@@ -393,21 +378,8 @@ int cmd_generate(int argc, char **argv)
             return usage_error(&help, "generate needs a PROMPT, --prompts FILE or text on stdin");
         arguments = (struct positionals){.items = dash, .n = 1};
     }
-    for (size_t i = 0; i < run.stop.n; i++) {
-        if (*run.stop.items[i] == '\0')
-            return usage_error(&help, "--stop takes a text that is not empty");
-    }
-    kvern_request_options *request = &run.settings.request;
-    request->max_tokens = (int32_t)run.max_tokens;
-    request->stop = run.stop.items;
-    request->n_stop = run.stop.n;
-    request->sampling = (kvern_sampling){
-        .temperature = (float)run.temperature,
-        .top_k = (int32_t)run.top_k,
-        .top_p = (float)run.top_p,
-        .min_p = (float)run.min_p,
-        .repetition_penalty = (float)run.repetition_penalty,
-        .seed = (uint64_t)run.seed,
-    };
+    exit_status = set_sampling(&run.sampling, &help, &run.settings.request);
+    if (exit_status != 0)
+        return exit_status;
     return generate(&run, &arguments);
 }

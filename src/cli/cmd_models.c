@@ -18,7 +18,7 @@ static json_t *info_json(const kvern_model_info *info)
 
     for (size_t i = 0; i < info->n_eos_tokens; i++)
         json_array_append_new(eos, json_integer(info->eos_tokens[i]));
-    return json_pack(
+    json_t *json = json_pack(
         "{s:s s:s s:s s:s s:s s:s s:I s:I s:i s:i s:i s:i s:i s:i s:i s:i s:i s:o s:b s:b}", "name",
         info->name, "directory", info->directory, "family", info->family, "contract",
         info->contract, "weights", info->weights, "source", info->source, "parameters",
@@ -28,6 +28,15 @@ static json_t *info_json(const kvern_model_info *info)
         info->intermediate_size, "vocab_size", info->vocab_size, "max_context", info->max_context,
         "bos_token", info->bos_token, "eos_tokens", eos, "chat_template", info->has_chat_template,
         "tokenizer", info->has_tokenizer);
+    json_t *embedding = json_pack("{s:b s:s s:b s:i s:i s:b}", "encoder", info->is_encoder,
+                                  "pooling", info->pooling, "normalized", info->is_normalized,
+                                  "embedding_size", info->embedding_size, "max_tokens",
+                                  info->max_tokens, "byte_fallback", info->has_byte_fallback);
+
+    if (json && embedding)
+        json_object_update(json, embedding);
+    json_decref(embedding);
+    return json;
 }
 
 static void print_row(const kvern_model_info *info, int name_width)
@@ -99,44 +108,84 @@ int cmd_models(int argc, char **argv)
     return exit_status;
 }
 
-static void print_info(const kvern_model_info *info)
+/* A line of a number that the model states; an export states few. */
+static void print_number(const char *name, int64_t value, const char *unit)
+{
+    if (value > 0)
+        printf("%-16s %lld%s\n", name, (long long)value, unit);
+}
+
+static void print_sizes(const kvern_model_info *info)
 {
     char parameters[32];
-    char bytes[32];
 
     format_amount(parameters, sizeof parameters, (double)info->n_parameters, PROGRESS_ITEMS);
+    if (info->n_parameters > 0)
+        printf("%-16s %s\n", "parameters", parameters);
+    print_number("layers", info->n_layers, "");
+    if (info->n_heads > 0 && info->n_kv_heads > 0)
+        printf("%-16s %d, %d kv, of %d\n", "heads", info->n_heads, info->n_kv_heads,
+               info->head_size);
+    else
+        print_number("heads", info->n_heads, "");
+    if (info->hidden_size > 0 && info->intermediate_size > 0)
+        printf("%-16s %d, %d inside the feed-forward\n", "hidden size", info->hidden_size,
+               info->intermediate_size);
+    else
+        print_number("hidden size", info->hidden_size, "");
+    print_number("vocabulary", info->vocab_size, "");
+    print_number("context", info->max_context, " tokens");
+}
+
+static void print_embedding(const kvern_model_info *info)
+{
+    if (info->embedding_size > 0)
+        printf("%-16s %d values, pooling %s%s\n", "vectors", info->embedding_size,
+               *info->pooling ? info->pooling : "not stated",
+               info->is_normalized ? ", of length 1" : "");
+    if (info->max_tokens != info->max_context)
+        print_number("text to embed", info->max_tokens, " tokens at most");
+}
+
+static void print_info(const kvern_model_info *info)
+{
+    char bytes[32];
+
     format_amount(bytes, sizeof bytes, (double)info->n_bytes, PROGRESS_BYTES);
     printf("%-16s %s\n", "name", info->name);
     printf("%-16s %s\n", "directory", info->directory);
     printf("%-16s %s\n", "family", info->family);
     printf("%-16s %s\n", "contract", info->contract);
     printf("%-16s %s, %s\n", "weights", info->weights, bytes);
-    printf("%-16s %s\n", "made from", info->source);
-    printf("%-16s %s\n", "parameters", parameters);
-    printf("%-16s %d\n", "layers", info->n_layers);
-    printf("%-16s %d, %d kv, of %d\n", "heads", info->n_heads, info->n_kv_heads, info->head_size);
-    printf("%-16s %d, %d inside the feed-forward\n", "hidden size", info->hidden_size,
-           info->intermediate_size);
-    printf("%-16s %d\n", "vocabulary", info->vocab_size);
-    printf("%-16s %d tokens\n", "context", info->max_context);
-    printf("%-16s", "end tokens");
-    for (size_t i = 0; i < info->n_eos_tokens; i++)
-        printf(" %d", info->eos_tokens[i]);
-    printf("\n%-16s %s\n", "chat template", info->has_chat_template ? "yes" : "no");
-    printf("%-16s %s\n", "tokenizer", info->has_tokenizer ? "yes" : "no");
+    if (*info->source)
+        printf("%-16s %s\n", "made from", info->source);
+    print_sizes(info);
+    print_embedding(info);
+    if (info->n_eos_tokens > 0) {
+        printf("%-16s", "end tokens");
+        for (size_t i = 0; i < info->n_eos_tokens; i++)
+            printf(" %d", info->eos_tokens[i]);
+        putchar('\n');
+    }
+    if (!info->is_encoder)
+        printf("%-16s %s\n", "chat template", info->has_chat_template ? "yes" : "no");
+    printf("%-16s %s\n", "tokenizer",
+           info->has_byte_fallback ? "none: bytes stand for tokens"
+           : info->has_tokenizer   ? "yes"
+                                   : "no");
 }
 
 int cmd_inspect(int argc, char **argv)
 {
     static const struct command_help help = {
         .usage = "inspect [MODEL] [OPTIONS]",
-        .summary = "Shows what a model directory holds.",
-        .examples = "  kvern inspect smollm2\n  kvern inspect ./qwen --json",
+        .summary = "Shows what a model directory or an ONNX export holds.",
+        .examples = "  kvern inspect smollm2\n  kvern inspect ./export/model.onnx --json",
     };
-    const char *name = NULL;
+    struct engine_flags flags = {0};
     bool is_json = false;
     const struct option options[] = {
-        {"model", 'm', OPTION_STRING, &name, "NAME", "model name or directory (" DEFAULT_MODEL ")"},
+        MODEL_OPTIONS(flags, DEFAULT_MODEL),
         {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object"},
         {NULL},
     };
@@ -151,8 +200,8 @@ int cmd_inspect(int argc, char **argv)
     if (arguments.n > 1)
         return usage_error(&help, "inspect takes one MODEL, %zu were given", arguments.n);
     if (arguments.n == 1)
-        name = arguments.items[0];
-    if (kvern_model_open(&model, name ? name : DEFAULT_MODEL, &err) != KVERN_OK)
+        flags.model = arguments.items[0];
+    if (open_model(&flags, &model, &err) != KVERN_OK)
         return report(&err);
     kvern_model_get_info(model, &info);
     if (is_json)

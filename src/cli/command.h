@@ -17,8 +17,9 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1 };
 /* The largest seed that the command line takes; exact as a double. */
 #define MAX_SEED 9007199254740992.0
 
-/* The model when none is named. */
+/* The model when none is named: to generate with, and to embed with. */
 #define DEFAULT_MODEL "smollm2"
+#define DEFAULT_EMBED_MODEL "minilm"
 
 /* argv without the command's own name; each returns the exit status. */
 int cmd_pull(int argc, char **argv);
@@ -27,6 +28,8 @@ int cmd_models(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
+int cmd_embed(int argc, char **argv);
+int cmd_session(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
@@ -36,7 +39,10 @@ int report(const kvern_error *err);
 
 /* Options every command with an engine has; filled by ENGINE_OPTIONS rows. */
 struct engine_flags {
-    const char *model;
+    const char *model; /* NULL: `default_model`, or DEFAULT_MODEL if that is NULL too */
+    const char *default_model;
+    const char *preset;
+    const char *provider;
     int64_t threads;
     int64_t context;
     int64_t sequences;
@@ -45,30 +51,73 @@ struct engine_flags {
     const char *kv_type;
 };
 
-#define ENGINE_OPTIONS(flags)                                                                      \
-    {"model",        'm',    OPTION_STRING,                                                        \
-     &(flags).model, "NAME", "model name or directory (" DEFAULT_MODEL ")"},                       \
-        {"threads", 't', OPTION_INT, &(flags).threads, "N", "threads (the CPUs it may use)",       \
-         0,         1024},                                                                         \
-        {"context",  0,                                                                            \
-         OPTION_INT, &(flags).context,                                                             \
-         "N",        "context limit in tokens (the model's)",                                      \
-         0,          1 << 24},                                                                     \
-        {"sequences", 0,   OPTION_INT, &(flags).sequences, "N", "prompts running at once (64)",    \
-         0,           4096},                                                                       \
-        {"step-tokens",                                                                            \
-         0,                                                                                        \
-         OPTION_INT,                                                                               \
-         &(flags).step_tokens,                                                                     \
-         "N",                                                                                      \
-         "token budget of one step (512)",                                                         \
-         0,                                                                                        \
-         1 << 16},                                                                                 \
-        {"kv-memory",        0,      OPTION_BYTES,                                                 \
-         &(flags).kv_memory, "SIZE", "memory for the KV cache, such as 512M"},                     \
-    {                                                                                              \
-        "kv-type", 0, OPTION_STRING, &(flags).kv_type, "TYPE", "f16 (default) or f32"              \
-    }
+/* clang-format off */
+#define MODEL_OPTIONS(flags, default_model)                                                        \
+    {"model", 'm', OPTION_STRING, &(flags).model, "NAME",                                          \
+     "model name or directory (" default_model ")"},                                               \
+    {"preset", 0, OPTION_STRING, &(flags).preset, "NAME",                                          \
+     "what an ONNX export without config.json is of"}
+
+/* What may differ from one run to the next without changing what is computed. */
+#define MACHINE_OPTIONS(flags)                                                                     \
+    {"provider", 0, OPTION_STRING, &(flags).provider, "NAME",                                      \
+     "cpu (default), or cuda for ONNX exports"},                                                   \
+    {"threads", 't', OPTION_INT, &(flags).threads, "N", "threads (the CPUs it may use)", 0, 1024}, \
+    {"kv-memory", 0, OPTION_BYTES, &(flags).kv_memory, "SIZE",                                     \
+     "memory for the KV cache, such as 512M"}
+
+#define CONTEXT_OPTIONS(flags)                                                                     \
+    {"context", 0, OPTION_INT, &(flags).context, "N", "context limit in tokens (the model's)", 0,  \
+     1 << 24},                                                                                     \
+    {"kv-type", 0, OPTION_STRING, &(flags).kv_type, "TYPE", "f16 (default) or f32"}
+
+#define ENGINE_OPTIONS_OF(flags, default_model)                                                    \
+    MODEL_OPTIONS(flags, default_model),                                                           \
+    MACHINE_OPTIONS(flags),                                                                        \
+    CONTEXT_OPTIONS(flags),                                                                        \
+    {"sequences", 0, OPTION_INT, &(flags).sequences, "N", "prompts running at once (64)", 0,       \
+     4096},                                                                                        \
+    {"step-tokens", 0, OPTION_INT, &(flags).step_tokens, "N", "token budget of one step (512)", 0, \
+     1 << 16}
+
+#define ENGINE_OPTIONS(flags) ENGINE_OPTIONS_OF(flags, DEFAULT_MODEL)
+
+/* How answers are drawn; filled by SAMPLING_OPTIONS rows over SAMPLING_DEFAULTS. */
+struct sampling_flags {
+    double temperature;
+    double top_p;
+    double min_p;
+    double repetition_penalty;
+    int64_t top_k;
+    int64_t seed;
+    int64_t max_tokens;
+    struct option_list stop;
+    bool ignore_eos;
+};
+
+#define SAMPLING_DEFAULTS {.top_p = 1, .repetition_penalty = 1, .max_tokens = 256}
+
+#define SAMPLING_OPTIONS(flags)                                                                    \
+    {"max-tokens", 'n', OPTION_INT, &(flags).max_tokens, "N",                                      \
+     "tokens of an answer at most (256; 0: up to the context)", 0, 1 << 24},                       \
+    {"temperature", 0, OPTION_FLOAT, &(flags).temperature, "T", "0 is greedy (0)", 0, 100},        \
+    {"top-k", 0, OPTION_INT, &(flags).top_k, "K", "sample from the K likeliest (off)", 0,          \
+     1 << 24},                                                                                     \
+    {"top-p", 0, OPTION_FLOAT, &(flags).top_p, "P",                                                \
+     "sample from the likeliest that sum to P (1)", 0, 1},                                         \
+    {"min-p", 0, OPTION_FLOAT, &(flags).min_p, "P", "drop what is under P times the likeliest (0)", \
+     0, 1},                                                                                        \
+    {"repetition-penalty", 0, OPTION_FLOAT, &(flags).repetition_penalty, "R",                      \
+     "over 1 discourages repeats (1)", 0.01, 100},                                                 \
+    {"seed", 0, OPTION_INT, &(flags).seed, "N", "of the random choices (0)", 0, MAX_SEED},         \
+    {"stop", 0, OPTION_LIST, &(flags).stop, "TEXT", "end before this text (may be given again)"},  \
+    {"ignore-eos", 0, OPTION_FLAG, &(flags).ignore_eos, NULL, "go on after end tokens"}
+/* clang-format on */
+
+/* The flags as a request; its stop strings are borrowed from them. Returns 0, or the exit status of
+ * a usage error. */
+int set_sampling(const struct sampling_flags *flags, const struct command_help *help,
+                 kvern_request_options *request);
 
 /* Opens flags->model (the default one if NULL). */
 kvern_status open_model(const struct engine_flags *flags, kvern_model **model, kvern_error *err);

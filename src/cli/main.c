@@ -20,6 +20,8 @@ static const struct {
     {"inspect", cmd_inspect, "show what a model directory holds"},
     {"generate", cmd_generate, "answer prompts, one or thousands at once"},
     {"chat", cmd_chat, "talk with a model"},
+    {"embed", cmd_embed, "turn texts into vectors; compare and rank them"},
+    {"session", cmd_session, "keep a context between commands: append, embed, generate, rewind"},
     {"tokenize", cmd_tokenize, "show a text's tokens"},
     {"bench", cmd_bench, "measure prefill and decode beside the machine's limits"},
     {"eval", cmd_eval, "perplexity of a model on a text"},
@@ -61,6 +63,8 @@ static int run(int argc, char **argv)
         print_overview(stderr);
         return EXIT_USAGE;
     }
+    if (strcmp(argv[0], "help") == 0 && argc > 2) /* kvern help session append */
+        return run_command(3, (char *[]){argv[1], argv[2], "--help", NULL});
     if (strcmp(argv[0], "help") == 0 && argc > 1)
         return run_command(2, (char *[]){argv[1], "--help", NULL});
     if (strcmp(argv[0], "help") == 0 || strcmp(argv[0], "--help") == 0 ||

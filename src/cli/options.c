@@ -97,6 +97,11 @@ static bool parse_bytes(const char *text, size_t *value)
     return true;
 }
 
+static bool is_flag(const struct option *option)
+{
+    return option->kind == OPTION_FLAG || option->kind == OPTION_SWITCH;
+}
+
 /* What is being parsed, and how the user spelled the option: "--max-tokens", "KVERN_MAX_TOKENS". */
 struct origin {
     const struct command_help *help;
@@ -110,7 +115,7 @@ static int bad_value(const struct origin *origin, const struct option *option, c
                            origin->shown, option->kind == OPTION_INT ? "whole number" : "number",
                            option->low, option->high, text);
     return usage_error(origin->help, "%s takes %s, not '%s'", origin->shown,
-                       option->kind == OPTION_FLAG ? "1 or 0" : "a size such as 512M", text);
+                       is_flag(option) ? "1 or 0" : "a size such as 512M", text);
 }
 
 static bool parse_flag(const char *text, bool *value)
@@ -153,6 +158,14 @@ static int set_value(const struct origin *origin, const struct option *option, c
     case OPTION_FLAG:
         is_good = parse_flag(text, option->value);
         break;
+    case OPTION_SWITCH: {
+        bool is_on = false;
+
+        is_good = parse_flag(text, &is_on);
+        if (is_good)
+            *(int32_t *)option->value = is_on;
+        break;
+    }
     case OPTION_STRING:
         *(const char **)option->value = text;
         break;
@@ -227,7 +240,7 @@ static const struct option *find(const struct option *options, const char *text,
             *value = text[2 + n] ? text + 3 + n : NULL;
             return option;
         }
-        if (option->kind == OPTION_FLAG && strncmp(text + 2, "no-", 3) == 0 &&
+        if (is_flag(option) && strncmp(text + 2, "no-", 3) == 0 &&
             strcmp(text + 5, option->name) == 0) {
             *is_negated = true;
             return option;
@@ -249,11 +262,10 @@ static int parse_option(const struct option *options, const struct command_help 
     if (!option)
         return usage_error(help, "unknown option '%s'", argv[*i]);
     snprintf(shown, sizeof shown, "--%s", option->name);
-    if (option->kind == OPTION_FLAG) {
+    if (is_flag(option)) {
         if (value)
             return usage_error(help, "%s takes no value", shown);
-        *(bool *)option->value = !is_negated;
-        return 0;
+        return set_value(&origin, option, is_negated ? "0" : "1");
     }
     if (!value) {
         if (*i + 1 == argc)

@@ -16,6 +16,7 @@ enum { EXIT_USAGE = 2 };
 
 enum option_kind {
     OPTION_FLAG, /* bool; --no-NAME clears it; 1/0, true/false, yes/no, on/off in the environment */
+    OPTION_SWITCH, /* int32_t: 1, or 0 for --no-NAME, so that "not given" can be told apart */
     OPTION_STRING, /* const char * */
     OPTION_INT,    /* int64_t, within [low, high] */
     OPTION_FLOAT,  /* double, within [low, high] */
@@ -24,7 +25,7 @@ enum option_kind {
 };
 
 struct option_list {
-    const char *items[16];
+    const char *items[256];
     size_t n;
     bool is_from_environment; /* the first one on the command line takes its place */
 };

@@ -10,6 +10,8 @@
 #include "base/memory.h"
 #include "convert/gguf.h"
 #include "convert/gguf_model.h"
+#include "convert/gqa_export.h"
+#include "convert/onnx_model.h"
 #include "convert/safetensors.h"
 #include "convert/text_files.h"
 #include "convert/tokenizer_export.h"
@@ -254,6 +256,69 @@ static kvern_status read_config(struct checkpoint *checkpoint, const char *direc
     return status;
 }
 
+/* ---- ONNX exports ---- */
+
+/* "a/b" for "a/b/model.onnx"; malloc'ed. */
+static char *directory_of(const char *path)
+{
+    const char *base = path_base(path);
+
+    return base == path ? copy_string_or_abort(".")
+                        : copy_bytes_or_abort(path, (size_t)(base - path));
+}
+
+static bool holds(const char *directory, const char *name)
+{
+    char *path = path_join(directory, name);
+    bool is_there = file_exists(path);
+
+    free(path);
+    return is_there;
+}
+
+/* Where the export's config and tokenizer lie: beside the file or one directory up; malloc'ed. */
+static char *find_export_directory(const char *path)
+{
+    char *beside = directory_of(path);
+    char *above = path_join(beside, "..");
+    bool is_above = !holds(beside, "config.json") && !holds(beside, "genai_config.json") &&
+                    holds(above, "config.json");
+
+    free(is_above ? beside : above);
+    return is_above ? above : beside;
+}
+
+static kvern_status open_onnx(struct checkpoint *checkpoint, const char *path, kvern_error *err)
+{
+    char *directory = find_export_directory(path);
+    char *config = NULL, *generation = NULL, *genai = NULL;
+    kvern_status status;
+
+    checkpoint->format = "onnx";
+    checkpoint->onnx = new_or_abort(sizeof *checkpoint->onnx);
+    status = onnx_model_open(checkpoint->onnx, path, err);
+    if (status == KVERN_OK)
+        status = text_file_read_optional(directory, "config.json", MAX_CONFIG_BYTES, &config, err);
+    if (status == KVERN_OK)
+        status = text_file_read_optional(directory, "generation_config.json", MAX_CONFIG_BYTES,
+                                         &generation, err);
+    if (status == KVERN_OK)
+        status =
+            text_file_read_optional(directory, "genai_config.json", MAX_CONFIG_BYTES, &genai, err);
+    if (status == KVERN_OK)
+        status = gqa_export_read(checkpoint, &(struct gqa_texts){config, generation, genai}, err);
+    if (status == KVERN_OK)
+        status = text_files_read(directory, &checkpoint->tokenizer_json, &checkpoint->chat_template,
+                                 err);
+    if (status != KVERN_OK)
+        fail_in(err, status, "%s", path_base(path));
+    free(config);
+    free(generation);
+    free(genai);
+    free(directory);
+    return status;
+}
+
 /* ---- which files ---- */
 
 /* The only .gguf of a directory; malloc'ed path. */
@@ -278,9 +343,11 @@ static kvern_status find_only_gguf(const char *directory, char **path, kvern_err
     free(*path);
     *path = NULL;
     if (n_found == 0)
-        return fail(err, KVERN_NOT_FOUND,
-                    "%s holds no model.safetensors, model.safetensors.index.json or .gguf file",
-                    directory);
+        return fail(
+            err, KVERN_NOT_FOUND,
+            "%s holds no model.safetensors, model.safetensors.index.json, model.onnx or .gguf "
+            "file",
+            directory);
     return fail(err, KVERN_INVALID, "%s holds %zu .gguf files; name the one you mean", directory,
                 n_found);
 }
@@ -290,10 +357,16 @@ static kvern_status open_directory(struct checkpoint *checkpoint, const char *di
 {
     char *index = path_join(directory, "model.safetensors.index.json");
     char *single = path_join(directory, "model.safetensors");
+    char *onnx = path_join(directory, "model.onnx");
+    char *onnx_below = path_join(directory, "onnx/model.onnx");
     char *gguf = NULL;
     kvern_status status;
 
     if (!file_exists(index) && !file_exists(single)) {
+        if (file_exists(onnx) || file_exists(onnx_below)) {
+            status = open_onnx(checkpoint, file_exists(onnx) ? onnx : onnx_below, err);
+            goto done;
+        }
         status = find_only_gguf(directory, &gguf, err);
         if (status == KVERN_OK)
             status = open_gguf(checkpoint, gguf, err);
@@ -313,15 +386,15 @@ static kvern_status open_directory(struct checkpoint *checkpoint, const char *di
 done:
     free(index);
     free(single);
+    free(onnx);
+    free(onnx_below);
     free(gguf);
     return status;
 }
 
 static kvern_status open_single(struct checkpoint *checkpoint, const char *path, kvern_error *err)
 {
-    const char *base = path_base(path);
-    char *directory =
-        base == path ? copy_string_or_abort(".") : copy_bytes_or_abort(path, (size_t)(base - path));
+    char *directory = directory_of(path);
     kvern_status status;
 
     checkpoint->format = "safetensors";
@@ -348,9 +421,10 @@ kvern_status checkpoint_open(struct checkpoint *checkpoint, const char *path, kv
         status = open_gguf(checkpoint, path, err);
     else if (ends_with(path, ".safetensors"))
         status = open_single(checkpoint, path, err);
+    else if (ends_with(path, ".onnx") && file_exists(path))
+        status = open_onnx(checkpoint, path, err);
     else if (file_exists(path))
-        status =
-            fail(err, KVERN_UNSUPPORTED, "%s is neither a .gguf nor a .safetensors file", path);
+        status = fail(err, KVERN_UNSUPPORTED, "%s is no .gguf, .safetensors or .onnx file", path);
     else
         status = fail(err, KVERN_NOT_FOUND, "%s is not there", path);
     if (status != KVERN_OK)
@@ -366,6 +440,9 @@ void checkpoint_close(struct checkpoint *checkpoint)
         free(checkpoint->tensors[i].name);
     for (size_t i = 0; i < checkpoint->n_files; i++)
         file_map_close(&checkpoint->files[i]);
+    if (checkpoint->onnx)
+        onnx_model_close(checkpoint->onnx);
+    free(checkpoint->onnx);
     free(checkpoint->tensors);
     free(checkpoint->files);
     map_clear(&checkpoint->by_name);

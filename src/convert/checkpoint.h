@@ -15,6 +15,8 @@
 
 #include <stddef.h>
 
+struct onnx_model;
+
 struct checkpoint {
     struct tensor *tensors; /* [n_tensors], owned */
     size_t n_tensors;
@@ -22,13 +24,16 @@ struct checkpoint {
     struct file_map *files; /* [n_files], owned; tensors point into them */
     size_t n_files;
     struct model_config config;
-    const char *format;   /* "gguf" or "safetensors": static */
-    char *tokenizer_json; /* owned; NULL if there is none */
-    char *chat_template;  /* owned; NULL if there is none */
+    struct onnx_model *onnx; /* owned; of an ONNX export, whose bytes its tensors point into */
+    const char *format;      /* "gguf", "safetensors" or "onnx": static */
+    char *tokenizer_json;    /* owned; NULL if there is none */
+    char *chat_template;     /* owned; NULL if there is none */
 };
 
-/* `path` is a .gguf file, a .safetensors file with config.json beside it, or a directory that holds
- * model.safetensors.index.json, model.safetensors or exactly one .gguf. On failure *checkpoint is
+/* `path` is a .gguf file, a .safetensors file with config.json beside it, an .onnx file of a
+ * GroupQueryAttention export, or a directory that holds model.safetensors.index.json,
+ * model.safetensors, exactly one .gguf, model.onnx or onnx/model.onnx. The files that go with an
+ * export lie beside it or, as onnx-community has them, one directory up. On failure *checkpoint is
  * zeroed. */
 kvern_status checkpoint_open(struct checkpoint *checkpoint, const char *path, kvern_error *err);
 /* Fine on a zeroed checkpoint; leaves a zeroed one. */
@@ -42,7 +47,7 @@ kvern_status checkpoint_require(const struct checkpoint *checkpoint, const char 
                                 size_t n_rows, size_t k, const struct tensor **tensor,
                                 kvern_error *err);
 
-/* For the two readers: puts a tensor under a name that must be new. The name is taken over. */
+/* For the readers: puts a tensor under a name that must be new. The name is taken over. */
 kvern_status checkpoint_add(struct checkpoint *checkpoint, struct tensor tensor, kvern_error *err);
 
 #endif

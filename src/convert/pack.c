@@ -7,8 +7,8 @@
 #include "convert/pack.h"
 
 #include "base/error.h"
-#include "base/memory.h"
 #include "base/half.h"
+#include "base/memory.h"
 #include "convert/quantize.h"
 
 #include <stdlib.h>
@@ -16,10 +16,18 @@
 
 enum { FORGET_ROWS = 16 * PACKED_TILE };
 
-/* The bits a type is kept in, were it alone. */
-static int own_bits(enum tensor_type type)
+/* The bits a tensor is kept in, were it alone. */
+static int own_bits(const struct tensor *tensor)
 {
-    return tensor_has_groups(type) && type != TENSOR_Q8_0 ? 4 : 8;
+    return tensor_groups(tensor).bits == 4 ? 4 : 8;
+}
+
+/* Whether the 4-bit values a tensor has already fit groups of 64 without mins. */
+static bool is_wide(const struct tensor *tensor)
+{
+    struct tensor_groups groups = tensor_groups(tensor);
+
+    return groups.bits == 4 && !groups.has_mins && groups.size % PACKED_WIDE_GROUP == 0;
 }
 
 static kvern_status check_parts(const struct tensor *const *parts, size_t n_parts, kvern_error *err)
@@ -42,6 +50,7 @@ kvern_status pack_plan_make(struct pack_plan *plan, const struct tensor *const *
 {
     struct pack_plan made = {.n_parts = n_parts, .bits = 4, .group = PACKED_GROUP};
     bool has_4_bit = false;
+    bool are_wide = true;
     size_t n_scales;
 
     if (n_parts < 1 || n_parts > PACK_MAX_PARTS)
@@ -53,8 +62,10 @@ kvern_status pack_plan_make(struct pack_plan *plan, const struct tensor *const *
     made.k = parts[0]->dims[1];
     for (size_t i = 0; i < n_parts; i++) {
         made.parts[i] = parts[i];
-        made.has_mins = made.has_mins || parts[i]->type != TENSOR_Q4_0;
-        if (own_bits(parts[i]->type) == 8)
+        struct tensor_groups groups = tensor_groups(parts[i]);
+        made.has_mins = made.has_mins || groups.bits != 4 || groups.has_mins;
+        are_wide = are_wide && is_wide(parts[i]);
+        if (own_bits(parts[i]) == 8)
             made.bits = 8;
         else
             has_4_bit = true;
@@ -64,7 +75,9 @@ kvern_status pack_plan_make(struct pack_plan *plan, const struct tensor *const *
     }
     if (choice != WEIGHTS_KEEP)
         made.bits = choice == WEIGHTS_Q4 ? 4 : choice == WEIGHTS_Q8 ? 8 : 32;
-    if (made.bits == 4 && !has_4_bit && made.k % PACKED_WIDE_GROUP == 0) {
+    else if (made.k % PACKED_GROUP != 0)
+        made.bits = 32;
+    if (made.bits == 4 && (!has_4_bit || are_wide) && made.k % PACKED_WIDE_GROUP == 0) {
         made.group = PACKED_WIDE_GROUP;
         made.has_mins = false;
     }
@@ -105,20 +118,32 @@ static bool all_finite(const uint16_t *halves, size_t n)
     return finite;
 }
 
+static void read_values(const struct pack_plan *plan, const struct tensor *part, size_t row,
+                        float *values)
+{
+    tensor_read_row(part, row, values);
+    for (size_t i = 0; plan->k_scale && i < plan->k; i++)
+        values[i] *= plan->k_scale[i];
+}
+
 /* Integers, scales and mins of one source row, in the plan's bits. */
 static bool read_column(const struct pack_plan *plan, const struct tensor *part, size_t row,
                         struct column *column)
 {
     size_t n_groups = plan->k / PACKED_GROUP;
+    size_t step = plan->group / PACKED_GROUP;
 
-    if (tensor_has_groups(part->type) && own_bits(part->type) == plan->bits) {
-        if (!tensor_read_groups(part, row, column->q, column->scales, column->mins))
+    if (tensor_groups(part).bits == plan->bits && !plan->k_scale) {
+        if (!tensor_read_groups(part, row, column->q, column->scales, column->mins) &&
             /* without mins, those of Q4_0 are not stored and need not fit */
-            return plan->bits == 4 && !plan->has_mins && all_finite(column->scales, n_groups);
-        return all_finite(column->scales, n_groups) &&
+            !(plan->bits == 4 && !plan->has_mins))
+            return false;
+        for (size_t g = 1; g < plan->k / plan->group; g++) /* a wide group's halves are alike */
+            column->scales[g] = column->scales[g * step];
+        return all_finite(column->scales, plan->k / plan->group) &&
                (!plan->has_mins || all_finite(column->mins, n_groups));
     }
-    tensor_read_row(part, row, column->values);
+    read_values(plan, part, row, column->values);
     if (plan->bits == 8)
         return quantize_row_q8(column->values, plan->k, column->q, column->scales);
     if (plan->group == PACKED_WIDE_GROUP)
@@ -192,7 +217,7 @@ static kvern_status write_column(const struct pack_plan *plan, size_t n, struct 
     size_t at = n % PACKED_TILE;
 
     if (plan->bits == 32) {
-        tensor_read_row(part, row, column->values);
+        read_values(plan, part, row, column->values);
         if (!are_finite(column->values, plan->k))
             return fail(err, KVERN_FORMAT, "row %zu of %s holds a value that is not finite", row,
                         part->name);

@@ -29,8 +29,9 @@ struct pack_plan {
     size_t n_parts;
     int bits; /* 4, 8 or 32 */
     bool has_mins;
-    size_t group; /* 32 or 64; what bits 32 has no use for is 32 */
-    size_t n;     /* rows of all parts */
+    size_t group;         /* 32 or 64; what bits 32 has no use for is 32 */
+    const float *k_scale; /* [k], not owned: every row is multiplied by it; NULL: as it is */
+    size_t n;             /* rows of all parts */
     size_t k;
     size_t n_tiles;      /* packed_n_tiles(n) */
     size_t tile_bytes;   /* of data, one tile */
@@ -40,9 +41,11 @@ struct pack_plan {
 };
 
 /* Fails where the parts' K differ, where a part is not a matrix, or where K does not suit the bits
- * ("q4 needs K divisible by 32; <name> has K = 80"). KEEP: all Q4_0 gives 4 bit without mins, a mix
- * of Q4_0, Q4_1 and Q4_K 4 bit with mins, anything else 8 bit. Q4: where a part has 4 bit already,
- * as KEEP would; else 4 bit without mins in groups of 64, if K is a multiple of 64, or with mins.
+ * ("q4 needs K divisible by 32; <name> has K = 80"). KEEP: parts that all have 4-bit groups stay 4
+ * bit, with mins if one has them (Q4_1, Q4_K, zero points other than 8), else in groups of 64 if
+ * all of theirs are; anything else becomes 8 bit, or f32 where K is no multiple of 32. Q4: where a
+ * part has 4 bit already, as KEEP would; else 4 bit without mins in groups of 64, if K is a
+ * multiple of 64, or with mins.
  */
 kvern_status pack_plan_make(struct pack_plan *plan, const struct tensor *const *parts,
                             size_t n_parts, enum weights_choice choice, kvern_error *err);

@@ -2,12 +2,13 @@
  *
  * Block formats of checkpoint tensors. The layouts are GGML's: a block holds its scales first, then
  * the integers; "Q4_0 .. Q8_0" share a scale among 32 values, the "K" types hold 256 values with
- * 6-bit or 8-bit scales of their own under one f16. Bytes are little-endian, and so is the host.
+ * 6-bit or 8-bit scales of their own under one f16. ONNX's block formats keep their scales apart
+ * and say their size themselves. Bytes are little-endian, and so is the host.
  */
 #include "convert/tensor.h"
 
-#include "base/memory.h"
 #include "base/half.h"
+#include "base/memory.h"
 
 #include <assert.h>
 #include <string.h>
@@ -193,6 +194,12 @@ static void read_q6_k(const uint8_t *block, size_t n, float *out)
     }
 }
 
+static void read_zero(const uint8_t *blocks, size_t n, float *out)
+{
+    (void)blocks;
+    memset(out, 0, n * sizeof *out);
+}
+
 static const struct type_traits {
     const char *name;
     size_t block_values;
@@ -210,6 +217,9 @@ static const struct type_traits {
     [TENSOR_Q4_K] = {"Q4_K", SUPER, 144, read_q4_k},
     [TENSOR_Q5_K] = {"Q5_K", SUPER, 176, read_q5_k},
     [TENSOR_Q6_K] = {"Q6_K", SUPER, 210, read_q6_k},
+    [TENSOR_BLOCKS_4] = {"4-bit blocks", 2, 1, NULL}, /* read_blocks: they need the scales */
+    [TENSOR_BLOCKS_8] = {"8-bit blocks", 1, 1, NULL},
+    [TENSOR_ZERO] = {"zero", 1, 0, read_zero},
 };
 
 const char *tensor_type_name(enum tensor_type type)
@@ -266,10 +276,30 @@ static size_t interleaved_row(size_t row, size_t n, size_t n_heads)
     return row - i + i % half * 2 + i / half;
 }
 
+static bool has_blocks(const struct tensor *tensor)
+{
+    return tensor->type == TENSOR_BLOCKS_4 || tensor->type == TENSOR_BLOCKS_8;
+}
+
+static size_t n_blocks_of_row(const struct tensor *tensor)
+{
+    size_t k = tensor_row_values(tensor);
+
+    return k / tensor->blocks.size + (k % tensor->blocks.size != 0);
+}
+
+/* Bytes of n integers of 4 or 8 bits. */
+static size_t integer_bytes(const struct tensor *tensor, size_t n)
+{
+    return tensor->type == TENSOR_BLOCKS_4 ? n / 2 + n % 2 : n;
+}
+
 static size_t row_bytes(const struct tensor *tensor)
 {
     const struct type_traits *type = &types[tensor->type];
 
+    if (has_blocks(tensor))
+        return integer_bytes(tensor, n_blocks_of_row(tensor) * tensor->blocks.size);
     return tensor_row_values(tensor) / type->block_values * type->block_bytes;
 }
 
@@ -280,11 +310,84 @@ static const uint8_t *row_data(const struct tensor *tensor, size_t row)
     return tensor->data + row * row_bytes(tensor);
 }
 
+/* ---- blocks with scales of their own ---- */
+
+/* Integer `i` of a row of 4- or 8-bit ones, sign undone: what the value is scale * (this - zero)
+ * of.
+ */
+static inline int block_integer(const struct tensor *tensor, const uint8_t *row, size_t i)
+{
+    int q = tensor->type == TENSOR_BLOCKS_8 ? row[i] : row[i / 2] >> i % 2 * 4 & 15;
+
+    return q ^ tensor->blocks.flip;
+}
+
+/* Scale and zero point of one block. */
+static void read_block_head(const struct tensor *tensor, size_t row, size_t block, float *scale,
+                            int *zero)
+{
+    const struct tensor_blocks *blocks = &tensor->blocks;
+    const struct type_traits *type = &types[blocks->scale_type];
+    size_t n_blocks = n_blocks_of_row(tensor);
+
+    type->read(blocks->scales + (row * n_blocks + block) * type->block_bytes, 1, scale);
+    *zero =
+        blocks->zeros
+            ? block_integer(tensor, blocks->zeros + row * integer_bytes(tensor, n_blocks), block)
+            : blocks->zero ^ blocks->flip;
+}
+
+static void read_blocks(const struct tensor *tensor, size_t row, float *out)
+{
+    const uint8_t *integers = row_data(tensor, row);
+    size_t k = tensor_row_values(tensor);
+    float scale = 0;
+    int zero = 0;
+
+    for (size_t i = 0; i < k; i++) {
+        if (i % tensor->blocks.size == 0)
+            read_block_head(tensor, row, i / tensor->blocks.size, &scale, &zero);
+        out[i] = scale * (float)(block_integer(tensor, integers, i) - zero);
+    }
+}
+
+static bool read_groups_of_blocks(const struct tensor *tensor, size_t row, uint8_t *q,
+                                  uint16_t *scales, uint16_t *mins)
+{
+    const uint8_t *integers = row_data(tensor, row);
+    size_t k = tensor_row_values(tensor);
+    bool fits = true;
+    float scale;
+    int zero;
+
+    for (size_t i = 0; i < k; i++)
+        q[i] = (uint8_t)block_integer(tensor, integers, i);
+    for (size_t g = 0; g < k / GROUP; g++) {
+        read_block_head(tensor, row, g * GROUP / tensor->blocks.size, &scale, &zero);
+        scales[g] = half_from_float(scale);
+        fits = fits && half_is_finite(scales[g]);
+        if (tensor->type == TENSOR_BLOCKS_8)
+            continue;
+        mins[g] = half_from_float((float)-zero * half_to_float(scales[g]));
+        fits = fits && half_is_finite(mins[g]);
+    }
+    return fits;
+}
+
 void tensor_read_row(const struct tensor *tensor, size_t row, float *out)
 {
     const struct type_traits *type = &types[tensor->type];
     size_t k = tensor_row_values(tensor);
 
+    if (has_blocks(tensor)) {
+        read_blocks(tensor, row, out);
+        return;
+    }
+    if (tensor->stride > 0) {
+        for (size_t i = 0; i < k; i++)
+            type->read(tensor->data + (i * tensor->stride + row) * type->block_bytes, 1, out + i);
+        return;
+    }
     if (tensor->rope_heads > 0 && tensor->n_dims == 1) {
         assert(type->block_values == 1);
         for (size_t i = 0; i < k; i++) {
@@ -297,9 +400,65 @@ void tensor_read_row(const struct tensor *tensor, size_t row, float *out)
     type->read(row_data(tensor, row), k / type->block_values, out);
 }
 
-bool tensor_has_groups(enum tensor_type type)
+struct tensor tensor_take_rows(const struct tensor *tensor, size_t begin, size_t n)
 {
-    return type == TENSOR_Q4_0 || type == TENSOR_Q4_1 || type == TENSOR_Q4_K || type == TENSOR_Q8_0;
+    const struct type_traits *type = &types[tensor->type];
+    struct tensor rows = *tensor;
+
+    assert(tensor->rope_heads == 0);
+    rows.name = NULL;
+    rows.dims[0] = n;
+    if (tensor->n_dims == 1 || tensor->stride > 0) {
+        rows.data += begin * type->block_bytes;
+        rows.n_bytes = tensor->stride > 0 ? tensor->n_bytes - begin * type->block_bytes
+                                          : n * type->block_bytes;
+        return rows;
+    }
+    rows.data += begin * row_bytes(tensor);
+    rows.n_bytes = n * row_bytes(tensor);
+    if (has_blocks(tensor)) {
+        size_t n_blocks = n_blocks_of_row(tensor);
+
+        rows.blocks.scales += begin * n_blocks * types[tensor->blocks.scale_type].block_bytes;
+        if (rows.blocks.zeros)
+            rows.blocks.zeros += begin * integer_bytes(tensor, n_blocks);
+    }
+    return rows;
+}
+
+struct tensor_groups tensor_groups(const struct tensor *tensor)
+{
+    const struct tensor_blocks *blocks = &tensor->blocks;
+    struct tensor_groups groups = {.size = GROUP};
+    bool is_symmetric;
+
+    switch (tensor->type) {
+    case TENSOR_Q4_0:
+        groups.bits = 4;
+        break;
+    case TENSOR_Q4_1:
+    case TENSOR_Q4_K:
+        groups.bits = 4;
+        groups.has_mins = true;
+        break;
+    case TENSOR_Q8_0:
+        groups.bits = 8;
+        break;
+    case TENSOR_BLOCKS_4:
+    case TENSOR_BLOCKS_8:
+        if (blocks->size % GROUP != 0)
+            break;
+        is_symmetric = !blocks->zeros &&
+                       (blocks->zero ^ blocks->flip) == (tensor->type == TENSOR_BLOCKS_4 ? 8 : 128);
+        if (tensor->type == TENSOR_BLOCKS_4 || is_symmetric)
+            groups = (struct tensor_groups){.bits = tensor->type == TENSOR_BLOCKS_4 ? 4 : 8,
+                                            .has_mins = !is_symmetric,
+                                            .size = blocks->size};
+        break;
+    default:
+        break;
+    }
+    return groups;
 }
 
 static void split_nibbles(const uint8_t *bytes, uint8_t *q)
@@ -367,6 +526,10 @@ bool tensor_read_groups(const struct tensor *tensor, size_t row, uint8_t *q, uin
     case TENSOR_Q4_K:
         fits = read_groups_q4_k(block, n_blocks, q, scales, mins);
         break;
+    case TENSOR_BLOCKS_4:
+    case TENSOR_BLOCKS_8:
+        fits = read_groups_of_blocks(tensor, row, q, scales, mins);
+        break;
     default:
         assert(!"a type without groups");
         fits = false;
@@ -376,8 +539,14 @@ bool tensor_read_groups(const struct tensor *tensor, size_t row, uint8_t *q, uin
 
 void tensor_forget_rows(const struct tensor *tensor, size_t row_begin, size_t row_end)
 {
+    size_t begin = row_begin * row_bytes(tensor);
+    size_t n_bytes = (row_end - row_begin) * row_bytes(tensor);
+
+    if (tensor->stride >
+        0) { /* a row is everywhere, and so are those that come next: a hint only */
+        begin = 0;
+        n_bytes = tensor->n_bytes;
+    }
     if (tensor->file && row_begin < row_end)
-        file_map_forget(tensor->file,
-                        (size_t)(tensor->data - tensor->file->data) + row_begin * row_bytes(tensor),
-                        (row_end - row_begin) * row_bytes(tensor));
+        file_map_forget(tensor->file, (size_t)(tensor->data - tensor->file->data) + begin, n_bytes);
 }

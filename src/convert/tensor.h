@@ -26,10 +26,26 @@ enum tensor_type {
     TENSOR_Q4_K,
     TENSOR_Q5_K,
     TENSOR_Q6_K,
+    TENSOR_BLOCKS_4, /* of an ONNX export: integers, scales and zero points in arrays of their own
+                      */
+    TENSOR_BLOCKS_8,
+    TENSOR_ZERO, /* all values 0, no bytes */
     TENSOR_N_TYPES
 };
 
 enum { TENSOR_MAX_DIMS = 4 };
+
+/* What the types TENSOR_BLOCKS_* have beside their integers, which are `data`: for each row whole
+ * blocks, a byte holding one of 8 bit or two of 4, the first in the low half.
+ *   value = scale * (q ^ flip - zero ^ flip) */
+struct tensor_blocks {
+    size_t size;           /* consecutive k that share a scale; the last block may be padded */
+    const uint8_t *scales; /* [rows, ceil(K / size)] */
+    enum tensor_type scale_type; /* TENSOR_F32, F16 or BF16 */
+    const uint8_t *zeros;        /* like data, [rows, ceil(K / size)]; NULL: all are `zero` */
+    uint8_t zero;
+    uint8_t flip; /* 8 where 4-bit integers are two's complement; else 0 */
+};
 
 struct tensor {
     char *name; /* Hugging Face name, e.g. model.layers.0.self_attn.q_proj.weight; owned */
@@ -41,6 +57,8 @@ struct tensor {
     const struct file_map *file; /* the mapping `data` points into; NULL in tests */
     size_t rope_heads; /* > 0: rows stand in GGUF's interleaved rotary order for this many heads;
                           the row reads below undo it */
+    size_t stride;     /* > 0: floats stored as [K, N], so many values from one k to the next */
+    struct tensor_blocks blocks; /* of the types TENSOR_BLOCKS_* */
 };
 
 /* "F32", "Q4_0", ...: static. */
@@ -60,15 +78,27 @@ size_t tensor_n_rows(const struct tensor *tensor);
 /* Row `row` dequantised: out [K]. */
 void tensor_read_row(const struct tensor *tensor, size_t row, float *out);
 
-/* Whether tensor_read_groups can read this type: Q4_0, Q4_1, Q4_K (4 bit) and Q8_0 (8 bit). */
-bool tensor_has_groups(enum tensor_type type);
-/* The integers of a row: q [K], f16 scales [K / 32], f16 mins [K / 32].
- *   Q4_0, Q4_1, Q4_K   value = scale * q + min, q in [0, 15]
- *   Q8_0               value = scale * (q - 128); mins is not written and may be NULL
- * Lossless but for Q4_K, whose scales and mins are products of an f16 and a 6-bit integer: they are
- * rounded to f16, which moves each by at most 2^-11 of itself (more under f16's normal range of
- * 2^-14, where the step is 2^-24). For Q4_0 the min is -8 * scale, exact in f16 unless |scale| is
- * 8192 or more: then false is returned, as it is for a Q4_K product beyond f16's range. */
+/* Rows [begin, begin + n) of a matrix, or values of a vector, in the same bytes. The caller has
+ * checked that they are there, and gives the result a name. */
+struct tensor tensor_take_rows(const struct tensor *tensor, size_t begin, size_t n);
+
+/* How the integers of a tensor are to be kept. */
+struct tensor_groups {
+    int bits;      /* 4 or 8; 0: tensor_read_groups cannot read it */
+    bool has_mins; /* false: 4 bit with min = -8 * scale everywhere, or 8 bit */
+    size_t size;   /* consecutive k that share a scale, a multiple of 32 */
+};
+
+struct tensor_groups tensor_groups(const struct tensor *tensor);
+
+/* The integers of a row: q [K], f16 scales [K / 32], f16 mins [K / 32]; K is a multiple of 32.
+ *   4 bit (Q4_0, Q4_1, Q4_K, BLOCKS_4)   value = scale * q + min, q in [0, 15]
+ *   8 bit (Q8_0, BLOCKS_8)               value = scale * (q - 128); mins is not written
+ * Lossless but for scales and mins that are no f16: products of an f16 and a 6-bit integer (Q4_K),
+ * f32 scales, and products of a scale and a zero point (BLOCKS_4). They are rounded, which moves
+ * each by at most 2^-11 of itself (more under f16's normal range of 2^-14, where the step is
+ * 2^-24). false: a scale or min is beyond f16's range; for Q4_0 and BLOCKS_4 without mins that may
+ * be the min of -8 * scale alone. */
 bool tensor_read_groups(const struct tensor *tensor, size_t row, uint8_t *q, uint16_t *scales,
                         uint16_t *mins);
 

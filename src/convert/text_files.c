@@ -5,8 +5,10 @@
  */
 #include "convert/text_files.h"
 
+#include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "convert/tokenizer_files.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -51,12 +53,26 @@ static char *find_template(const char *tokenizer_config)
     return copy;
 }
 
+/* tokenizer.json as it is, or made of the older files; NULL if there is none of them. */
+static kvern_status read_tokenizer(const char *directory, char **json, kvern_error *err)
+{
+    kvern_error reason = {0};
+    kvern_status status =
+        text_file_read_optional(directory, "tokenizer.json", MAX_TOKENIZER_BYTES, json, err);
+
+    if (status != KVERN_OK || *json)
+        return status;
+    status = tokenizer_files_to_json(directory, json, &reason);
+    if (status == KVERN_OK || status == KVERN_NOT_FOUND)
+        return KVERN_OK;
+    return fail(err, status, "%s", reason.message);
+}
+
 kvern_status text_files_read(const char *directory, char **tokenizer_json, char **chat_template,
                              kvern_error *err)
 {
     char *tokenizer_config = NULL;
-    kvern_status status = text_file_read_optional(directory, "tokenizer.json", MAX_TOKENIZER_BYTES,
-                                                  tokenizer_json, err);
+    kvern_status status = read_tokenizer(directory, tokenizer_json, err);
 
     if (status == KVERN_OK)
         status = text_file_read_optional(directory, "chat_template.jinja", MAX_TEMPLATE_BYTES,

@@ -14,8 +14,9 @@
  * after it. */
 kvern_status text_file_read_optional(const char *directory, const char *name, size_t max_bytes,
                                      char **text, kvern_error *err);
-/* tokenizer.json, and the template of chat_template.jinja or else of tokenizer_config.json;
- * malloc'ed, and left as they are (NULL) where there is none. */
+/* tokenizer.json (or what tokenizer_files.h makes of older files), and the template of
+ * chat_template.jinja or else of tokenizer_config.json; malloc'ed, and left as they are (NULL)
+ * where there is none. */
 kvern_status text_files_read(const char *directory, char **tokenizer_json, char **chat_template,
                              kvern_error *err);
 

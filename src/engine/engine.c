@@ -396,7 +396,7 @@ void kvern_engine_close(kvern_engine *engine)
     queue_close(&engine->inbox);
     pthread_join(engine->thread, NULL);
     runner = engine->runner;
-    free_parts(engine); /* the KV kept of conversations may be the runner's to free */
+    free_parts(engine); /* the KV that is kept may be the runner's */
     runner->free(runner);
 }
 

@@ -203,6 +203,8 @@ void kvern_session_get_info(const kvern_session *session, kvern_session_info *in
         .window = session->options.window,
         .sink_tokens = session->options.sink_tokens,
         .pooling = session->options.pooling,
+        .is_normalized = session->options.normalize != 0,
+        .dimensions = session->options.dimensions,
     };
 }
 

@@ -140,6 +140,7 @@ kvern_status kvern_session_save(kvern_session *session, const char *path, kvern_
         kv_image_clear(&image);
     if (status == KVERN_OK)
         status = describe(session, &image, &header, err);
+    file_remove_leftovers(path);
     if (status == KVERN_OK)
         status = file_writer_open(&output.writer, path, err);
     if (status == KVERN_OK)

@@ -12,6 +12,7 @@
 #include "convert/text_files.h"
 #include "model/contract.h"
 #include "model/export_model.h"
+#include "model/package.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -40,6 +41,19 @@ static char *models_directory(void)
     return models;
 }
 
+/* The model of that name in the cache, malloc'ed path; NULL: there is none. */
+static char *find_in_cache(const char *name)
+{
+    char *models = models_directory();
+    char *path = path_join(models, name);
+
+    free(models);
+    if (has_manifest(path))
+        return path;
+    free(path);
+    return NULL;
+}
+
 kvern_status model_find(const char *name_or_directory, char **directory, kvern_error *err)
 {
     struct export_place place;
@@ -61,15 +75,13 @@ kvern_status model_find(const char *name_or_directory, char **directory, kvern_e
                     " and no .onnx file); 'kvern pull %s' makes one of a checkpoint",
                     name_or_directory, name_or_directory);
     if (strchr(name_or_directory, '/') == NULL && name_or_directory[0] != '.') {
-        char *models = models_directory();
-        char *path = path_join(models, name_or_directory);
+        const struct package_model *package = package_find(name_or_directory);
 
-        free(models);
-        if (has_manifest(path)) {
-            *directory = path;
+        *directory = find_in_cache(name_or_directory);
+        if (!*directory && package) /* pulled under another of its names */
+            *directory = find_in_cache(package->names[0]);
+        if (*directory)
             return KVERN_OK;
-        }
-        free(path);
     }
     return fail(err, KVERN_NOT_FOUND,
                 "there is no model '%s' here or in the cache; 'kvern pull %s' gets it, "

@@ -238,7 +238,7 @@ static kvern_status place_file(const struct package_model *model, size_t i, cons
                                const char *directory, kvern_error *err)
 {
     const struct package_file *file = &model->files[i];
-    char number[8];
+    char number[24];
 
     snprintf(number, sizeof number, "%zu", i);
     char *from = path_join(temporary, number);

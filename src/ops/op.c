@@ -45,12 +45,29 @@ kvern_status op_attribute_float(const struct op_kernel *kernel, const OrtKernelI
                      kernel->definition->name, err);
 }
 
+static kvern_status read_string(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                const char *name, size_t n_bytes, char *value, size_t capacity,
+                                kvern_error *err)
+{
+    if (n_bytes > capacity)
+        return fail(err, KVERN_FORMAT, "%s: attribute %s has %zu bytes, it can have %zu",
+                    kernel->definition->name, name, n_bytes - 1, capacity - 1);
+    return ort_check(kernel->api,
+                     kernel->api->KernelInfoGetAttribute_string(info, name, value, &n_bytes),
+                     kernel->definition->name, err);
+}
+
 kvern_status op_attribute_string(const struct op_kernel *kernel, const OrtKernelInfo *info,
                                  const char *name, char *value, size_t capacity, kvern_error *err)
 {
-    return ort_check(kernel->api,
-                     kernel->api->KernelInfoGetAttribute_string(info, name, value, &capacity),
-                     kernel->definition->name, err);
+    size_t n_bytes = 0; /* with the NUL */
+    kvern_status status = ort_check(
+        kernel->api, kernel->api->KernelInfoGetAttribute_string(info, name, NULL, &n_bytes),
+        kernel->definition->name, err);
+
+    if (status == KVERN_OK)
+        status = read_string(kernel, info, name, n_bytes, value, capacity, err);
+    return status;
 }
 
 kvern_status op_attribute_string_or(const struct op_kernel *kernel, const OrtKernelInfo *info,
@@ -61,7 +78,7 @@ kvern_status op_attribute_string_or(const struct op_kernel *kernel, const OrtKer
     OrtStatus *status = kernel->api->KernelInfoGetAttribute_string(info, name, NULL, &n_bytes);
 
     if (!status)
-        return op_attribute_string(kernel, info, name, value, capacity, err);
+        return read_string(kernel, info, name, n_bytes, value, capacity, err);
     kernel->api->ReleaseStatus(status);
     snprintf(value, capacity, "%s", absent);
     return KVERN_OK;

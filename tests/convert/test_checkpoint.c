@@ -215,7 +215,7 @@ static void what_a_path_may_be(void **state)
         {"nothing.gguf", KVERN_NOT_FOUND, "nothing.gguf"},
         {"nothing.safetensors", KVERN_NOT_FOUND, "config.json"},
         {"nothing.bin", KVERN_NOT_FOUND, "nothing.bin is not there"},
-        {"a.bin", KVERN_UNSUPPORTED, "a.bin is neither a .gguf nor a .safetensors file"},
+        {"a.bin", KVERN_UNSUPPORTED, "a.bin is no .gguf, .safetensors or .onnx file"},
         {"empty.gguf", KVERN_FORMAT, "empty.gguf: this is not a GGUF file"},
         {"", KVERN_INVALID, "holds 2 .gguf files; name the one you mean"},
     };

@@ -404,11 +404,12 @@ static void test_bad_sources(void **state)
         struct tiny_options change;
         kvern_status status;
         const char *message;
+        const char *weights;
     } cases[] = {
         {{.family = "gemma"}, KVERN_UNSUPPORTED, "gemma"},
         {{.family = "llama", .leave_out = "model.norm.weight"}, KVERN_FORMAT, "model.norm.weight"},
         {{.family = "llama", .extra = "model.layers.0.adapter"}, KVERN_UNSUPPORTED, "adapter"},
-        {{.family = "llama", .hidden_size = 80}, KVERN_UNSUPPORTED, "K = 80"},
+        {{.family = "llama", .hidden_size = 80}, KVERN_UNSUPPORTED, "K = 80", "q8"},
     };
 
     (void)state;
@@ -421,6 +422,7 @@ static void test_bad_sources(void **state)
         tiny.extra = cases[i].change.extra;
         if (cases[i].change.hidden_size)
             tiny.hidden_size = cases[i].change.hidden_size;
+        options.weights = cases[i].weights;
         tiny_checkpoint_write(source, &tiny);
         assert_int_equal(kvern_convert(&options, &err), cases[i].status);
         if (!strstr(err.message, cases[i].message))

@@ -134,6 +134,32 @@ static void parts_are_stacked_in_order(void **state)
     }
 }
 
+/* As Qwen3-Embedding is stored: the same plan but for the names. */
+static void names_without_model(void **state)
+{
+    struct tiny_options options = tiny_options("qwen3");
+    struct checkpoint checkpoint;
+    struct decoder_plan plan;
+    kvern_error err = {0};
+
+    (void)state;
+    options.is_headless = true;
+    checkpoint = open_tiny(&options);
+    plan = make_plan(&checkpoint, WEIGHTS_Q8);
+    assert_string_equal(plan.embedding.parts[0]->name, "embed_tokens.weight");
+    assert_string_equal(plan.layers[1].q_norm->name, "layers.1.self_attn.q_norm.weight");
+    assert_string_equal(plan.final_norm->name, "norm.weight");
+    decoder_plan_clear(&plan);
+    checkpoint_close(&checkpoint);
+
+    options.leave_out = "layers.1.mlp.up_proj.weight";
+    checkpoint = open_tiny(&options);
+    assert_int_equal(decoder_plan_make(&plan, &checkpoint, WEIGHTS_Q8, WEIGHTS_Q8, &err),
+                     KVERN_FORMAT);
+    assert_string_equal(err.message, "the checkpoint has no tensor layers.1.mlp.up_proj.weight");
+    checkpoint_close(&checkpoint);
+}
+
 static size_t matrix_bytes(size_t n, size_t k, int bits)
 {
     size_t scales = packed_n_tiles(n) * (k / PACKED_GROUP) * PACKED_TILE * sizeof(uint16_t);
@@ -310,8 +336,11 @@ static void tensors_without_a_place(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parts_are_stacked_in_order),    cmocka_unit_test(sizes_are_counted),
-        cmocka_unit_test(every_missing_tensor_is_named), cmocka_unit_test(dims_must_be_the_configs),
+        cmocka_unit_test(parts_are_stacked_in_order),
+        cmocka_unit_test(names_without_model),
+        cmocka_unit_test(sizes_are_counted),
+        cmocka_unit_test(every_missing_tensor_is_named),
+        cmocka_unit_test(dims_must_be_the_configs),
         cmocka_unit_test(tensors_without_a_place),
     };
 

@@ -232,6 +232,52 @@ static void rope_order_is_undone(void **state)
     free((void *)(uintptr_t)stored.data);
 }
 
+/* A k_scale gives what a tensor of the products would give; of Q8_0 too, whose integers it cannot
+ * keep. */
+static void rows_are_scaled(void **state)
+{
+    static const enum weights_choice choices[] = {WEIGHTS_Q4, WEIGHTS_Q8, WEIGHTS_F32};
+    static const enum tensor_type types[] = {TENSOR_F32, TENSOR_Q8_0};
+    enum { N = 70, K = 128 };
+    static float products[N * K];
+    float scale[K];
+
+    (void)state;
+    for (size_t i = 0; i < K; i++)
+        scale[i] = 0.25f + (float)(i % 7);
+    for (size_t i = 0; i < sizeof types / sizeof *types * 3; i++) {
+        struct tensor source = make_tensor(types[i / 3], N, K);
+        struct tensor multiplied = {.name = (char *)"products",
+                                    .type = TENSOR_F32,
+                                    .n_dims = 2,
+                                    .dims = {N, K},
+                                    .data = (const uint8_t *)products,
+                                    .n_bytes = sizeof products};
+        const struct tensor *parts[] = {&source};
+        const struct tensor *want_parts[] = {&multiplied};
+        kvern_error err = {0};
+
+        for (size_t n = 0; n < N; n++) {
+            tensor_read_row(&source, n, products + n * K);
+            for (size_t k = 0; k < K; k++)
+                products[n * K + k] *= scale[k];
+        }
+        struct packed want = pack(want_parts, 1, choices[i % 3]);
+        struct packed got = pack(parts, 1, choices[i % 3]);
+
+        got.plan.k_scale = scale;
+        if (pack_write(&got.plan, got.data, got.scales, got.mins, &err) != KVERN_OK)
+            fail_msg("%s", err.message);
+        assert_int_equal(got.plan.data_bytes, want.plan.data_bytes);
+        assert_memory_equal(got.data, want.data, want.plan.data_bytes);
+        if (want.scales)
+            assert_memory_equal(got.scales, want.scales, want.plan.scales_bytes);
+        free_packed(&want);
+        free_packed(&got);
+        free((void *)(uintptr_t)source.data);
+    }
+}
+
 static void bad_parts_are_refused(void **state)
 {
     static const struct {
@@ -241,7 +287,7 @@ static void bad_parts_are_refused(void **state)
         const char *message;
     } cases[] = {
         {TENSOR_F32, 4, 80, 2, WEIGHTS_Q4, "q4 needs K divisible by 32; test.weight has K = 80"},
-        {TENSOR_F16, 4, 80, 2, WEIGHTS_KEEP, "q8 needs K divisible by 32; test.weight has K = 80"},
+        {TENSOR_F16, 4, 80, 2, WEIGHTS_Q8, "q8 needs K divisible by 32; test.weight has K = 80"},
         {TENSOR_F32, 64, 1, 1, WEIGHTS_Q8, "test.weight should be a matrix; it has 1 dimensions"},
         {TENSOR_F32, 0, 64, 2, WEIGHTS_Q8, "test.weight is empty"},
         {TENSOR_F32, SIZE_MAX / 64, 64, 2, WEIGHTS_Q8,
@@ -261,6 +307,11 @@ static void bad_parts_are_refused(void **state)
         assert_int_not_equal(pack_plan_make(&plan, parts, 1, cases[i].choice, &err), KVERN_OK);
         assert_string_equal(err.message, cases[i].message);
     }
+
+    struct tensor odd = {.name = (char *)"odd", .type = TENSOR_F16, .n_dims = 2, .dims = {4, 80}};
+    const struct tensor *alone[] = {&odd};
+    assert_int_equal(pack_plan_make(&plan, alone, 1, WEIGHTS_KEEP, &err), KVERN_OK);
+    assert_int_equal(plan.bits, 32);
 
     struct tensor wide = {.name = (char *)"wide", .n_dims = 2, .dims = {2, 64}};
     struct tensor narrow = {.name = (char *)"narrow", .n_dims = 2, .dims = {2, 32}};
@@ -360,6 +411,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stored_formats_come_back),
         cmocka_unit_test(rope_order_is_undone),
+        cmocka_unit_test(rows_are_scaled),
         cmocka_unit_test(bad_parts_are_refused),
         cmocka_unit_test(wild_scales_are_refused),
         cmocka_unit_test(values_that_are_not_finite_are_refused),

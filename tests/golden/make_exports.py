@@ -3,10 +3,11 @@
 
   PYTHONHASHSEED=0 python tests/golden/make_exports.py [-o tests/golden/exports] [NAME...]
 
-(The hash seed settles the order of initializers that optimum merges as sets.) The two exporters need different environments, so a run makes the exports whose exporter it finds and
-names the others:
+(The hash seed settles the order of initializers that optimum merges as sets.) The two exporters need different
+environments, so a run makes the exports whose exporter it finds and names the others:
   optimum-onnx 0.1.0, transformers 4.57.6, torch 2.13.0, sentence-transformers 5.7.0, onnx 1.23.2,
-    onnxruntime 1.31.1, tokenizers 0.22.2
+    onnxruntime 1.31.1, tokenizers 0.22.2, accelerate 1.15.0, without which optimum stores tied weights twice
+    (the peer `onnx` of bench/compare/setup.sh)
   onnxruntime-genai 0.18.0's model builder, transformers 5.18.0, torch 2.13.0, onnx 1.23.2, onnxruntime 1.31.1
     (the peer `genai` of bench/compare/setup.sh)
 Both draw the same weights, so `qwen2-f32` and `qwen2-gqa-f32` are one model. README.md lists what each
@@ -14,13 +15,15 @@ directory is; `inputs.txt` in it names its inputs and outputs with types and sha
 
 Goldens are raw little-endian files, in one run without a past: a decoder's ids.i32 [n_tokens] and logits.f32
 [n_tokens, n_vocab] ([1, n_vocab] where the export gives the last token's only), hidden.f32 where it
-gives hidden states; an encoder's lengths.i32 [3], ids.i32 (the texts joined) and hidden.f32 [all tokens,
+gives hidden states, exact.f32 [1, n_vocab] where MatMulNBits rounds its input (the last logits
+without that); an encoder's lengths.i32 [3], ids.i32 (the texts joined) and hidden.f32 [all tokens,
 hidden], or embedding.f32 [3, hidden] where it pools by itself. Checkpoints for the converter have no
 model.onnx, and torch made their goldens.
 """
 import argparse
 import collections
 import importlib.util
+import os
 import pathlib
 import random
 import re
@@ -31,6 +34,7 @@ import sys
 import tempfile
 
 import numpy
+import onnx
 import onnxruntime
 import torch
 import transformers
@@ -40,6 +44,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 N_VOCAB = 288
 N_PROMPT = 33
 HEAD_DIM = 16
+MAX_GAP = 1e-5
 TEXT_LENGTHS = (1, 13, 46)
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 COMMON = dict(num_hidden_layers=2, max_position_embeddings=512, rms_norm_eps=1e-6, vocab_size=N_VOCAB,
@@ -222,8 +227,10 @@ def build_genai(family, precision, provider, *extra):
         make_checkpoint(family, work / "hf")
         command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(work / "hf"), "-o",
                    str(folder), "-p", precision, "-e", provider, "-c", str(work / "cache")]
+        # it would write the commit of the repository that its environment stands in into the graph
         done = subprocess.run(command + (["--extra_options", *extra] if extra else []), text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                              env={**os.environ, "GIT_DIR": os.devnull}, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
         if done.returncode != 0:
             raise SystemExit(f"{folder.name}: the builder failed:\n{done.stdout[-2000:]}")
         for name in ("config.json", "generation_config.json"):  # an export of the hub carries them
@@ -289,12 +296,25 @@ def write_golden(folder, name, rows):
     array.astype("<f4" if array.dtype.kind == "f" else "<i4").tofile(folder / name)
 
 
-def golden_decoder(folder, session):
+def golden_exact(folder, graph, ids):
+    """MatMulNBits of accuracy level 4 rounds its input to 8 bits; this is the same graph without that."""
+    model, is_rounded = onnx.load(graph), False
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "MatMulNBits" and attribute.name == "accuracy_level":
+                attribute.i, is_rounded = 1, True
+    if is_rounded:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        write_golden(folder, "exact.f32", session.run(["logits"], feeds(session, ids))[0][0, -1:])
+
+
+def golden_decoder(folder, graph, session):
     ids = draw_ids(N_PROMPT, N_VOCAB, 1)
     names = [v.name for v in session.get_outputs()]
     out = dict(zip(names, session.run(None, feeds(session, ids))))
     write_golden(folder, "ids.i32", numpy.array(ids))
     write_golden(folder, "logits.f32", out["logits"][0])
+    golden_exact(folder, graph, ids)
     if "hidden_states" in out:
         write_golden(folder, "hidden.f32", out["hidden_states"][0])
     last = out["logits"][0, -1].astype(numpy.float32)
@@ -303,7 +323,10 @@ def golden_decoder(folder, session):
         out = dict(zip(names, session.run(None, feeds(session, ids[n_past:n_past + n], n_past, n_past and out))))
         n_past += n
     gap = abs(out["logits"][0, -1].astype(numpy.float32) - last).max() / (last.max() - last.min())
-    print(f"  logits std {last.std():.2f}, {last.min():.2f} .. {last.max():.2f}; in three calls {gap:.1e} of range off")
+    if gap > MAX_GAP:
+        raise SystemExit(f"{folder.name}: three calls with the cache differ by {gap:.1e} of range")
+    print(f"  logits std {last.std():.2f}, {last.min():.2f} .. {last.max():.2f}; "
+          f"in three calls {gap:.1e} of range off")
 
 
 def golden_encoder(folder, run, n_vocab):
@@ -347,7 +370,7 @@ def make(name, folder):
             golden_encoder(folder, lambda ids: dict(zip(names, session.run(None, feeds(session, ids)))),
                            CHECKPOINTS["bert"][0].vocab_size)
         else:
-            golden_decoder(folder, session)
+            golden_decoder(folder, graphs[0], session)
     else:
         golden_checkpoint(folder)
     print(f"  {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())} bytes: "

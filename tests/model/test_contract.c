@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Graphs that differ from what their manifest and the paged contract say, made by replacing bytes
- * of a good one (the fuzz target's corpus) with as many others.
+ * Graphs that differ from what their manifest and its contract say, made by replacing bytes of good
+ * ones (the fuzz target's corpus) with as many others.
  */
 #include "test.h"
 
@@ -12,42 +12,55 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *text; /* kvern.json, NUL, model.onnx */
-static struct manifest good;
-static const uint8_t *graph; /* into text */
-static size_t n_graph;
+enum { PAGED, ENCODER, N_GOOD };
+
+static struct good {
+    const char *file;
+    char *text; /* kvern.json, NUL, model.onnx */
+    struct manifest manifest;
+    const uint8_t *graph; /* into text */
+    size_t n_graph;
+} goods[N_GOOD] = {{.file = "llama-q4.bin"}, {.file = "bert-q8.bin"}};
 
 static int read_good(void **state)
 {
-    static const char path[] = KVERN_SOURCE_DIR "/tests/fuzz/corpus/contract/llama-q4.bin";
-    size_t n_bytes = 0;
-    kvern_error err = {0};
-
     (void)state;
-    if (file_read(path, 1 << 20, &text, &n_bytes, &err) != KVERN_OK ||
-        manifest_parse(&good, text, strlen(text), &err) != KVERN_OK) {
-        print_error("%s\n", err.message);
-        return -1;
+    for (size_t i = 0; i < N_GOOD; i++) {
+        struct good *good = &goods[i];
+        char path[512];
+        size_t n_bytes = 0;
+        kvern_error err = {0};
+
+        snprintf(path, sizeof path, "%s/tests/fuzz/corpus/contract/%s", KVERN_SOURCE_DIR,
+                 good->file);
+        if (file_read(path, 1 << 20, &good->text, &n_bytes, &err) != KVERN_OK ||
+            manifest_parse(&good->manifest, good->text, strlen(good->text), &err) != KVERN_OK) {
+            print_error("%s\n", err.message);
+            return -1;
+        }
+        good->graph = (const uint8_t *)good->text + strlen(good->text) + 1;
+        good->n_graph = n_bytes - strlen(good->text) - 1;
     }
-    graph = (const uint8_t *)text + strlen(text) + 1;
-    n_graph = n_bytes - strlen(text) - 1;
     return 0;
 }
 
 static int free_good(void **state)
 {
     (void)state;
-    free(text);
+    for (size_t i = 0; i < N_GOOD; i++)
+        free(goods[i].text);
     return 0;
 }
 
-static void the_good_one_passes(void **state)
+static void the_good_ones_pass(void **state)
 {
-    kvern_error err = {0};
-
     (void)state;
-    if (contract_check(&good, graph, n_graph, &err) != KVERN_OK)
-        fail_msg("%s", err.message);
+    for (size_t i = 0; i < N_GOOD; i++) {
+        kvern_error err = {0};
+
+        if (contract_check(&goods[i].manifest, goods[i].graph, goods[i].n_graph, &err) != KVERN_OK)
+            fail_msg("%s", err.message);
+    }
 }
 
 /* Replaces every occurrence; returns how many there were. */
@@ -67,32 +80,41 @@ static size_t replace(uint8_t *bytes, size_t n_bytes, const char *from, const ch
 }
 
 static const struct {
+    int good;
     const char *from;
     const char *to; /* as long as `from` */
 } changes[] = {
-    {"model.onnx.data", "/etc/passwd.txt"}, /* an absolute path */
-    {"model.onnx.data", "../../etc/passw"}, /* out of the directory */
-    {"model.onnx.data", "sub/weights.bin"}, /* a subdirectory */
-    {"model.onnx.data", "another_one.bin"}, /* a file the manifest does not name */
-    {"PagedAttention", "PagedAttentiom"},   /* an operator that is not allowed */
-    {"Gather", "Custom"},
-    {"ai.kvern", "ai.other"}, /* a domain that is not allowed */
-    {"kv_pool", "kv_pole"},   /* an input of another name */
-    {"logit_rows", "logit_cols"},
-    {"output_rows", "output_cols"},
+    {PAGED, "model.onnx.data", "/etc/passwd.txt"}, /* an absolute path */
+    {PAGED, "model.onnx.data", "../../etc/passw"}, /* out of the directory */
+    {PAGED, "model.onnx.data", "sub/weights.bin"}, /* a subdirectory */
+    {PAGED, "model.onnx.data", "another_one.bin"}, /* a file the manifest does not name */
+    {PAGED, "PagedAttention", "PagedAttentiom"},   /* an operator that is not allowed */
+    {PAGED, "Gather", "Custom"},
+    {PAGED, "ai.kvern", "ai.other"}, /* a domain that is not allowed */
+    {PAGED, "kv_pool", "kv_pole"},   /* an input of another name */
+    {PAGED, "logit_rows", "logit_cols"},
+    {PAGED, "output_rows", "output_cols"},
+    {ENCODER, "model.onnx.data", "another_one.bin"},
+    {ENCODER, "PackedAttention", "PackedAttentiom"},
+    {ENCODER, "AddLayerNorm", "AddRmsNormal"},
+    {ENCODER, "Embedding", "Something"},
+    {ENCODER, "positions", "placement"},
+    {ENCODER, "query_start", "token_start"},
+    {ENCODER, "last_hidden_state", "first_hiddn_state"},
 };
 
 static void what_differs_is_refused_by_name(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(changes); i++) {
-        uint8_t *copy = malloc(n_graph);
+        const struct good *good = &goods[changes[i].good];
+        uint8_t *copy = malloc(good->n_graph);
         kvern_error err = {0};
 
         assert_non_null(copy);
-        memcpy(copy, graph, n_graph);
-        assert_true(replace(copy, n_graph, changes[i].from, changes[i].to) > 0);
-        if (contract_check(&good, copy, n_graph, &err) == KVERN_OK)
+        memcpy(copy, good->graph, good->n_graph);
+        assert_true(replace(copy, good->n_graph, changes[i].from, changes[i].to) > 0);
+        if (contract_check(&good->manifest, copy, good->n_graph, &err) == KVERN_OK)
             fail_msg("'%s' instead of '%s' was accepted", changes[i].to, changes[i].from);
         printf("  %s\n", err.message);
         assert_true(strlen(err.message) > 10);
@@ -100,43 +122,81 @@ static void what_differs_is_refused_by_name(void **state)
     }
 }
 
-static void dims_must_be_the_manifests(void **state)
+/* A graph of one contract under the other's name. */
+static void contracts_do_not_mix(void **state)
 {
-    struct manifest other;
+    (void)state;
+    for (size_t i = 0; i < N_GOOD; i++) {
+        struct manifest other = goods[i].manifest;
+        kvern_error err = {0};
+
+        snprintf(other.contract, sizeof other.contract, "%s", goods[1 - i].manifest.contract);
+        assert_int_not_equal(contract_check(&other, goods[i].graph, goods[i].n_graph, &err),
+                             KVERN_OK);
+        printf("  %s\n", err.message);
+    }
+}
+
+static void refuse_config(const struct good *good, const struct model_config *config)
+{
+    struct manifest other = good->manifest;
     kvern_error err = {0};
 
+    other.config = *config;
+    if (contract_check(&other, good->graph, good->n_graph, &err) == KVERN_OK)
+        fail_msg("another config was accepted for %s", good->file);
+    printf("  %s\n", err.message);
+}
+
+static void dims_must_be_the_manifests(void **state)
+{
     (void)state;
-    other = good;
-    other.config.n_layers++;
-    assert_int_not_equal(contract_check(&other, graph, n_graph, &err), KVERN_OK);
-    other = good;
-    other.config.head_size *= 2;
-    assert_int_not_equal(contract_check(&other, graph, n_graph, &err), KVERN_OK);
-    other = good;
-    other.config.vocab_size += 64;
-    assert_int_not_equal(contract_check(&other, graph, n_graph, &err), KVERN_OK);
+    for (size_t i = 0; i < N_GOOD; i++) {
+        const struct model_config *good = &goods[i].manifest.config;
+        struct model_config config = *good;
+
+        config.n_layers++;
+        refuse_config(&goods[i], &config);
+        config = *good;
+        config.head_size *= 2;
+        refuse_config(&goods[i], &config);
+        config = *good;
+        config.n_heads *= 2;
+        refuse_config(&goods[i], &config);
+        config = *good;
+        config.vocab_size += 64;
+        refuse_config(&goods[i], &config);
+        config = *good;
+        config.hidden_size *= 2;
+        refuse_config(&goods[i], &config);
+        config = *good;
+        config.max_positions++; /* an encoder has a table of them */
+        if (i == ENCODER)
+            refuse_config(&goods[i], &config);
+    }
 }
 
 static void every_cut_is_refused(void **state)
 {
     (void)state;
-    for (size_t n = 0; n < n_graph; n += 37) {
-        uint8_t *copy = malloc(n ? n : 1);
-        kvern_error err = {0};
+    for (size_t i = 0; i < N_GOOD; i++) {
+        for (size_t n = 0; n < goods[i].n_graph; n += 37) {
+            uint8_t *copy = malloc(n ? n : 1);
+            kvern_error err = {0};
 
-        assert_non_null(copy);
-        memcpy(copy, graph, n);
-        assert_int_not_equal(contract_check(&good, copy, n, &err), KVERN_OK);
-        free(copy);
+            assert_non_null(copy);
+            memcpy(copy, goods[i].graph, n);
+            assert_int_not_equal(contract_check(&goods[i].manifest, copy, n, &err), KVERN_OK);
+            free(copy);
+        }
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_good_one_passes),
-        cmocka_unit_test(what_differs_is_refused_by_name),
-        cmocka_unit_test(dims_must_be_the_manifests),
+        cmocka_unit_test(the_good_ones_pass),   cmocka_unit_test(what_differs_is_refused_by_name),
+        cmocka_unit_test(contracts_do_not_mix), cmocka_unit_test(dims_must_be_the_manifests),
         cmocka_unit_test(every_cut_is_refused),
     };
 

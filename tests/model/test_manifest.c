@@ -121,6 +121,103 @@ static void test_round_trip(void **state)
     }
 }
 
+/* A manifest of an encoder that says all it can about embedding. */
+static struct manifest encoder_example(void)
+{
+    struct manifest manifest = example();
+
+    snprintf(manifest.contract, sizeof manifest.contract, "encoder");
+    manifest.kv_types = 0;
+    manifest.config = (struct model_config){.family = FAMILY_BERT,
+                                            .n_layers = 2,
+                                            .n_heads = 6,
+                                            .n_kv_heads = 6,
+                                            .head_size = 16,
+                                            .hidden_size = 96,
+                                            .intermediate_size = 160,
+                                            .vocab_size = 100,
+                                            .max_positions = 64,
+                                            .norm_epsilon = 1e-12f,
+                                            .has_qkv_bias = true,
+                                            .has_o_bias = true,
+                                            .has_mlp_bias = true,
+                                            .activation = MODEL_ACTIVATION_GELU,
+                                            .bos = -1,
+                                            .pad = 0};
+    manifest.embedding = (struct manifest_embedding){
+        .pooling = "mean",
+        .is_normalized = true,
+        .max_tokens = 32,
+        .prompts = {{"query", "Find:\n\"x\" "}, {"document", ""}},
+        .n_prompts = 2,
+        .default_prompt = "query",
+    };
+    return manifest;
+}
+
+static void assert_embedding(const struct manifest_embedding *read,
+                             const struct manifest_embedding *expected)
+{
+    assert_string_equal(read->pooling, expected->pooling);
+    assert_int_equal(read->is_normalized, expected->is_normalized);
+    assert_int_equal(read->max_tokens, expected->max_tokens);
+    assert_int_equal(read->n_prompts, expected->n_prompts);
+    for (size_t i = 0; i < expected->n_prompts; i++) {
+        assert_string_equal(read->prompts[i].name, expected->prompts[i].name);
+        assert_string_equal(read->prompts[i].text, expected->prompts[i].text);
+    }
+    assert_string_equal(read->default_prompt, expected->default_prompt);
+}
+
+static void test_encoder_round_trip(void **state)
+{
+    static const char *const activations[] = {"silu", "gelu_tanh", "gelu", "relu"};
+    struct manifest written = encoder_example();
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct manifest read;
+        kvern_error err = {0};
+        char expected[64];
+        char *text;
+
+        written.config.activation = (enum model_activation)i;
+        assert_int_equal(manifest_format(&written, &text, &err), KVERN_OK);
+        snprintf(expected, sizeof expected, "\"activation\": \"%s\"", activations[i]);
+        assert_non_null(strstr(text, expected));
+        assert_null(strstr(text, "rope"));
+        assert_null(strstr(text, "kv_types"));
+        if (manifest_parse(&read, text, strlen(text), &err) != KVERN_OK)
+            fail_msg("%s", err.message);
+        assert_memory_equal(&read.config, &written.config, sizeof read.config);
+        assert_string_equal(read.contract, "encoder");
+        assert_embedding(&read.embedding, &written.embedding);
+        free(text);
+    }
+}
+
+/* A decoder may be an embedding model too; one that is none says nothing. */
+static void test_embedding_of_decoders(void **state)
+{
+    struct manifest manifest = example();
+    char *text;
+
+    (void)state;
+    assert_int_equal(manifest_format(&manifest, &text, NULL), KVERN_OK);
+    assert_null(strstr(text, "embedding"));
+    free(text);
+    for (int i = 0; i < 2; i++) {
+        struct manifest read;
+
+        manifest.embedding = i ? (struct manifest_embedding){.pooling = "last"}
+                               : (struct manifest_embedding){.is_normalized = true};
+        assert_int_equal(manifest_format(&manifest, &text, NULL), KVERN_OK);
+        assert_int_equal(manifest_parse(&read, text, strlen(text), NULL), KVERN_OK);
+        assert_embedding(&read.embedding, &manifest.embedding);
+        free(text);
+    }
+}
+
 /* Replaces the member at `path` ("dims.layers", "files.0.name") by a JSON value; NULL removes it.
  */
 static char *damage(const char *text, const char *path, const char *value)
@@ -145,6 +242,22 @@ static char *damage(const char *text, const char *path, const char *value)
     damaged = json_dumps(root, 0);
     json_decref(root);
     return damaged;
+}
+
+static void check_damage(const struct manifest *manifest, const char *path, const char *value,
+                         kvern_status expected, const char *message)
+{
+    struct manifest read;
+    kvern_error err = {0};
+    char *text;
+
+    assert_int_equal(manifest_format(manifest, &text, NULL), KVERN_OK);
+    char *damaged = damage(text, path, value);
+    kvern_status status = manifest_parse(&read, damaged, strlen(damaged), &err);
+    if (status != expected || !strstr(err.message, message))
+        fail_msg("%s = %s gave %s: %s", path, value, kvern_status_name(status), err.message);
+    free(damaged);
+    free(text);
 }
 
 static void test_damaged_members(void **state)
@@ -174,7 +287,10 @@ static void test_damaged_members(void **state)
         {"dims.kv_heads", "3", KVERN_FORMAT, "num_attention_heads = 4 is not a multiple"},
         {"dims.head_size", "1024", KVERN_FORMAT, "head_dim = 1024"},
         {"norm_epsilon", "1e300", KVERN_FORMAT, "norm_epsilon is out of range"},
-        {"activation", "\"relu\"", KVERN_UNSUPPORTED, "activation is \"relu\""},
+        {"activation", "\"tanh\"", KVERN_UNSUPPORTED, "activation is \"tanh\""},
+        {"activation", "\"relu\"", KVERN_UNSUPPORTED,
+         "a decoder's activation can be silu or gelu_tanh only"},
+        {"contract", "\"encoder\"", KVERN_FORMAT, "contract is \"encoder\", but a model of family"},
         {"tied", "1", KVERN_FORMAT, "tied must be true or false"},
         {"rope.scaling", "\"yarn\"", KVERN_UNSUPPORTED, "rope.scaling is \"yarn\""},
         {"rope.factor", NULL, KVERN_FORMAT, "rope.factor is missing"},
@@ -194,21 +310,45 @@ static void test_damaged_members(void **state)
         {"files.1.name", "\"other\"", KVERN_FORMAT, "files does not name model.onnx.data"},
     };
     struct manifest manifest = example();
-    char *text;
 
     (void)state;
-    assert_int_equal(manifest_format(&manifest, &text, NULL), KVERN_OK);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char *damaged = damage(text, cases[i].path, cases[i].value);
-        kvern_error err = {0};
-        kvern_status status = manifest_parse(&manifest, damaged, strlen(damaged), &err);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        check_damage(&manifest, cases[i].path, cases[i].value, cases[i].status, cases[i].message);
+}
 
-        if (status != cases[i].status || !strstr(err.message, cases[i].message))
-            fail_msg("%s = %s gave %s: %s", cases[i].path, cases[i].value,
-                     kvern_status_name(status), err.message);
-        free(damaged);
-    }
-    free(text);
+static void test_damaged_encoders(void **state)
+{
+    static const struct {
+        const char *path;
+        const char *value;
+        kvern_status status;
+        const char *message;
+    } cases[] = {
+        {"contract", "\"paged\"", KVERN_FORMAT,
+         "contract is \"paged\", but a model of family bert is an encoder"},
+        {"family", "\"llama\"", KVERN_FORMAT,
+         "contract is \"encoder\", but a model of family llama is no encoder"},
+        {"dims.kv_heads", "3", KVERN_FORMAT, "an encoder has num_key_value_heads = 3, but 6 heads"},
+        {"dims.hidden", "64", KVERN_FORMAT, "hidden_size = 64 is not num_attention_heads = 6 x 16"},
+        {"norm_epsilon", "2", KVERN_FORMAT, "layer_norm_eps = 2"},
+        {"embedding", "[]", KVERN_FORMAT, "embedding must be an object"},
+        {"embedding.pooling", "\"max\"", KVERN_UNSUPPORTED, "embedding.pooling is \"max\""},
+        {"embedding.pooling", "7", KVERN_UNSUPPORTED, "embedding.pooling is \"(not a string)\""},
+        {"embedding.normalized", "1", KVERN_FORMAT, "embedding.normalized must be true or false"},
+        {"embedding.max_tokens", "65", KVERN_FORMAT, "embedding.max_tokens must be from 1 to 64"},
+        {"embedding.max_tokens", "0", KVERN_FORMAT, "embedding.max_tokens must be from 1 to 64"},
+        {"embedding.max_tokens", "true", KVERN_FORMAT, "embedding.max_tokens must be"},
+        {"embedding.prompts", "[]", KVERN_FORMAT, "embedding.prompts must be an object"},
+        {"embedding.prompts.query", "7", KVERN_FORMAT,
+         "embedding.prompts: the prompt \"query\" is not a string"},
+        {"embedding.default_prompt", "\"other\"", KVERN_FORMAT, "the default prompt is \"other\""},
+        {"embedding.default_prompt", "7", KVERN_FORMAT, "default_prompt must be a string"},
+    };
+    struct manifest manifest = encoder_example();
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        check_damage(&manifest, cases[i].path, cases[i].value, cases[i].status, cases[i].message);
 }
 
 static void test_not_an_object(void **state)
@@ -271,8 +411,13 @@ static void test_missing_manifest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_damaged_members),
-        cmocka_unit_test(test_not_an_object),    cmocka_unit_test(test_files_that_changed),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_encoder_round_trip),
+        cmocka_unit_test(test_embedding_of_decoders),
+        cmocka_unit_test(test_damaged_members),
+        cmocka_unit_test(test_damaged_encoders),
+        cmocka_unit_test(test_not_an_object),
+        cmocka_unit_test(test_files_that_changed),
         cmocka_unit_test(test_missing_manifest),
     };
 

@@ -33,6 +33,7 @@ struct tiny_options {
     bool is_sparse;     /* all values are zeros that take no disk: for sizes that would not fit */
     const char *extra;  /* the name of a vector that no such model has; or NULL */
     const char *prefix; /* encoders: what stands before all names, "bert."; or "" */
+    bool is_headless;   /* decoders: names without "model.", as of a model without lm_head */
     bool has_old_norms; /* encoders: LayerNorm.gamma and beta instead of weight and bias */
 };
 
@@ -93,6 +94,8 @@ static inline void tiny_tensor(struct tiny_writer *writer, const char *name, siz
     size_t n = (n_rows ? n_rows : 1) * k;
     size_t begin = writer->offset;
 
+    if (writer->options->is_headless && !strncmp(name, "model.", 6))
+        name += 6;
     if (writer->options->leave_out && !strcmp(name, writer->options->leave_out))
         return;
     writer->offset += n * sizeof(float);

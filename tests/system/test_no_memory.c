@@ -18,13 +18,20 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-static char *directory, *gguf, *model;
+static char *directory, *gguf, *model, *encoder;
 static char *place, *target; /* target lies in place */
 
 static int set_up(void **state)
 {
+    struct tiny_options tiny = tiny_options("bert");
+
     (void)state;
+    tiny.n_layers = 1;
+    tiny.hidden_size = tiny.intermediate_size = 32;
+    tiny.n_heads = 2;
     directory = make_directory();
+    encoder = path_join(directory, "encoder");
+    tiny_checkpoint_write(encoder, &tiny);
     gguf = path_join(directory, "small.gguf");
     model = path_join(directory, "small");
     place = path_join(directory, "place");
@@ -40,6 +47,7 @@ static int tear_down(void **state)
     free(target);
     free(place);
     free(model);
+    free(encoder);
     free(gguf);
     free(directory);
     return 0;
@@ -137,6 +145,17 @@ static kvern_status convert(struct outcome *outcome, kvern_error *err)
     return kvern_convert(&options, err);
 }
 
+static kvern_status convert_encoder(struct outcome *outcome, kvern_error *err)
+{
+    kvern_convert_options options;
+
+    (void)outcome;
+    kvern_convert_options_init(&options);
+    options.source = encoder;
+    options.target = target;
+    return kvern_convert(&options, err);
+}
+
 /* Nothing is left of a conversion that failed; of one that did not, its files. */
 static void look_at_files(struct outcome *outcome, kvern_status status)
 {
@@ -205,6 +224,7 @@ static void test_converting_one(void **state)
 {
     (void)state;
     fail_each("converting", convert, look_at_files);
+    fail_each("converting an encoder", convert_encoder, look_at_files);
 }
 
 /* 4 layers of about 19 MB each in f32: all of it is over the bound, its largest tensor is 6 MB. */

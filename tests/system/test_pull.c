@@ -358,6 +358,36 @@ static void test_cancel(void **state)
     test_hub_stop(&hub);
 }
 
+/* A decoder that embeds, as Qwen3-Embedding is stored. */
+static void test_embedding_decoder(void **state)
+{
+    struct tiny_options tiny = tiny_options("qwen3");
+    char *folder = path_join(directory, "encoder");
+    char *pooling = path_join(folder, "1_Pooling");
+    char *result = NULL;
+    kvern_model *model = NULL;
+    kvern_model_info info;
+    kvern_error err = {0};
+
+    (void)state;
+    tiny.is_headless = true;
+    tiny_checkpoint_write(folder, &tiny);
+    assert_int_equal(directory_make(pooling, NULL), KVERN_OK);
+    put_text(pooling, "config.json", "{\"pooling_mode_lasttoken\":true}");
+    if (pull(folder, NULL, &result, &err) != KVERN_OK ||
+        kvern_model_open(&model, result, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    kvern_model_get_info(model, &info);
+    assert_string_equal(info.contract, "paged");
+    assert_string_equal(info.pooling, "last");
+    assert_false(info.is_encoder || info.is_normalized);
+    kvern_model_close(model);
+    kvern_free(result);
+    directory_remove(folder, NULL);
+    free(pooling);
+    free(folder);
+}
+
 static void test_local(void **state)
 {
     char *gguf = path_join(directory, "small.gguf");
@@ -421,6 +451,7 @@ int main(void)
         cmocka_unit_test_setup(test_dropped_connection, set_up_cache),
         cmocka_unit_test_setup(test_resume, set_up_cache),
         cmocka_unit_test_setup(test_cancel, set_up_cache),
+        cmocka_unit_test_setup(test_embedding_decoder, set_up_cache),
         cmocka_unit_test_setup(test_local, set_up_cache),
         cmocka_unit_test_setup(test_bad_names, set_up_cache),
         cmocka_unit_test_setup(test_no_hub, set_up_cache),

@@ -277,7 +277,12 @@ static void a_killed_save_leaves_a_whole_file(void **state)
         kvern_session *restored = NULL;
         if (kvern_session_restore(&restored, engine, model, path, &err) != KVERN_OK)
             fail_msg("after kill %d: %s", i, err.message);
+        /* the next save takes what the kill left with it */
+        assert_int_equal(kvern_session_save(restored, path, &err), KVERN_OK);
         assert_int_equal(append(restored, N_SAVED, N_TEXT).n_reused, N_SAVED);
+        char *names = list_directory(directory);
+        assert_null(strstr(names, ".tmp"));
+        free(names);
         kvern_session_free(restored);
         kvern_engine_close(engine);
     }

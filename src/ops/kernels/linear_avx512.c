@@ -118,6 +118,8 @@ INLINE void multiply_block(const struct cut *cut, const struct rows *rows, const
                     w[v] = _mm512_srli_epi16(w[v], 4);
                 if (bits == 4)
                     w[v] = _mm512_and_si512(w[v], low);
+                else
+                    asm("" : "+v"(w[v])); /* or gcc loads it again for every row */
             }
 #pragma GCC unroll 6
             for (size_t r = 0; r < n_rows; r++) {

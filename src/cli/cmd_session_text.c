@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * kvern session append, embed and generate: text goes into a stored session. All the texts of one
+ * command are one change.
+ */
+#include "cli/cmd_session.h"
+
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "cli/session_run.h"
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { POLL_MS = 50 };
+
+/* What the three have in common: NAME, texts, and the machine's options. */
+struct text_command {
+    struct engine_flags flags;
+    const char *name;
+    struct texts texts;
+    bool is_json;
+    bool is_quiet;
+};
+
+/* The first argument is the session, the others are texts. Returns 0 or the exit status. */
+static int take_arguments(struct text_command *command, const struct positionals *arguments,
+                          const struct command_help *help)
+{
+    if (arguments->n == 0)
+        return usage_error(help, "which session? 'kvern session list' shows those there are");
+    command->name = arguments->items[0];
+    command->texts.arguments =
+        (struct positionals){.items = arguments->items + 1, .n = arguments->n - 1};
+    return 0;
+}
+
+static bool has_texts(const struct text_command *command)
+{
+    return command->texts.arguments.n + command->texts.files.n > 0;
+}
+
+/* The tokens of all texts, one after another; those of the model only before the first. */
+static kvern_status read_tokens(const struct session_run *run, struct texts *texts,
+                                struct buffer *ids, kvern_error *err)
+{
+    kvern_session_info info;
+    kvern_status status = KVERN_OK;
+    bool has_text = true;
+
+    kvern_session_get_info(run->session, &info);
+    while (status == KVERN_OK) {
+        struct text text;
+        kvern_tokens tokens = {0};
+        bool is_first = info.position == 0 && ids->n_bytes == 0;
+
+        status = texts_next(texts, &text, &has_text, err);
+        if (status != KVERN_OK || !has_text)
+            break;
+        if (text.text)
+            status = session_tokenize(run, is_first, text.text, text.n_bytes, &tokens, err);
+        else
+            status = fail(err, text.error.status, "%s", text.error.message);
+        if (status == KVERN_OK && tokens.n > 0)
+            buffer_add(ids, tokens.ids, tokens.n * sizeof *tokens.ids);
+        kvern_tokens_clear(&tokens);
+        text_clear(&text);
+    }
+    if (status == KVERN_OK && ids->has_failed)
+        status = fail(err, KVERN_MEMORY, "out of memory for the tokens of the texts");
+    return status;
+}
+
+static kvern_status append(struct session_run *run, struct text_command *command, kvern_error *err)
+{
+    kvern_session_answer answer = {0};
+    struct buffer ids = {0};
+    kvern_status status = read_tokens(run, &command->texts, &ids, err);
+
+    if (status == KVERN_OK && ids.n_bytes == 0)
+        status = fail(err, KVERN_INVALID, "the text is empty: there is nothing to append");
+    if (status == KVERN_OK)
+        status = kvern_session_append(run->session, (const int32_t *)ids.data,
+                                      ids.n_bytes / sizeof(int32_t), &answer, err);
+    if (status == KVERN_OK && was_interrupted())
+        status = interrupted(err);
+    if (status == KVERN_OK)
+        status = session_run_save(run, err);
+    if (status == KVERN_OK)
+        tell_left_out(&answer);
+    if (status == KVERN_OK && command->is_json) {
+        json_t *json = answer_json(run, &answer);
+
+        if (json)
+            json_object_set_new(json, "tokens", json_integer((json_int_t)answer.n_appended));
+        output_json(json);
+    } else if (status == KVERN_OK) {
+        print_answer(stdout, &answer);
+    }
+    buffer_clear(&ids);
+    return status;
+}
+
+int session_append(int argc, char **argv)
+{
+    static const struct command_help help = {
+        .usage = "session append NAME TEXT... | - | --file FILE [OPTIONS]",
+        .summary = "Appends text to a session: only the new tokens run.",
+        .details =
+            "All texts are appended as one; \"-\" is the text on stdin. On failure the session "
+            "is as before.",
+        .examples = "  kvern session append notes \"Another thought.\"\n"
+                    "  kvern session append notes --file chapter1.txt --json",
+    };
+    struct text_command command = {0};
+    struct session_run run = {0};
+    struct positionals arguments;
+    kvern_error err = {0};
+    const struct option options[] = {
+        MACHINE_OPTIONS(command.flags),
+        {"file", 'f', OPTION_LIST, &command.texts.files, "FILE",
+         "a file's text (may be given again)"},
+        {"json", 0, OPTION_FLAG, &command.is_json, NULL, "one JSON object"},
+        {NULL},
+    };
+    int exit_status = options_parse(options, &help, argc, argv, &arguments);
+
+    if (exit_status >= 0)
+        return exit_status;
+    exit_status = take_arguments(&command, &arguments, &help);
+    if (exit_status == 0 && !has_texts(&command))
+        exit_status = usage_error(&help, "append needs a TEXT, --file FILE, or - for stdin");
+    if (exit_status != 0)
+        return exit_status;
+    kvern_status status = session_run_open(&run, command.name, &command.flags, &err);
+    if (status == KVERN_OK)
+        status = append(&run, &command, &err);
+    session_run_close(&run);
+    return status == KVERN_OK ? EXIT_OK : report(&err);
+}
+
+int session_embed(int argc, char **argv)
+{
+    static const struct command_help help = {
+        .usage = "session embed NAME [TEXT... | - | --file FILE] [OPTIONS]",
+        .summary = "Appends each text to a session and prints the context's vector after it.",
+        .details =
+            "Without a text: the vector of the context as it is. 'kvern embed --session NAME' "
+            "is\nthe same, and takes JSON Lines too.",
+        .examples = "  kvern session embed notes \"Another thought.\" --json",
+    };
+    struct text_command command = {0};
+    struct vector_flags out = {0};
+    struct positionals arguments;
+    const struct option options[] = {
+        MACHINE_OPTIONS(command.flags),
+        {"file", 'f', OPTION_LIST, &command.texts.files, "FILE",
+         "a file's text (may be given again)"},
+        VECTOR_OPTIONS(out),
+        {NULL},
+    };
+    int exit_status = options_parse(options, &help, argc, argv, &arguments);
+
+    if (exit_status >= 0)
+        return exit_status;
+    exit_status = take_arguments(&command, &arguments, &help);
+    if (exit_status == 0)
+        exit_status = resolve_format(&out, &help);
+    if (exit_status != 0)
+        return exit_status;
+    return embed_in_session(command.name, &command.flags, &command.texts, &out);
+}
+
+/* Takes the answer as it comes; Ctrl-C cancels, and then the session is as before. */
+static kvern_status read_answer(kvern_request *request, bool is_stream, struct buffer *text,
+                                kvern_event *event, kvern_error *err)
+{
+    *event = (kvern_event){0};
+    while (event->finish == KVERN_FINISH_NONE) {
+        if (was_interrupted() || output_has_failed())
+            kvern_request_cancel(request);
+        kvern_status status = kvern_request_next(request, POLL_MS, event, err);
+
+        if (status == KVERN_TIMEOUT)
+            continue;
+        if (status != KVERN_OK)
+            return status;
+        buffer_add(text, event->text, event->n_text);
+        if (is_stream) {
+            output_text(event->text, event->n_text);
+            output_flush();
+        }
+    }
+    if (is_stream)
+        output_text("\n", 1);
+    return text->has_failed ? fail(err, KVERN_MEMORY, "out of memory keeping an answer") : KVERN_OK;
+}
+
+/* The answer belongs to the session only if it is whole: the caller saves after KVERN_OK. */
+static kvern_status generate(struct session_run *run, const kvern_request_options *options,
+                             bool is_stream, struct buffer *text, kvern_event *event,
+                             kvern_session_answer *answer, kvern_error *err)
+{
+    kvern_request *request = NULL;
+    kvern_error problem = {0};
+    kvern_status status = kvern_session_submit(run->session, options, &request, err);
+
+    if (status != KVERN_OK)
+        return status;
+    status = read_answer(request, is_stream, text, event, err);
+    kvern_status finished = kvern_session_finish(run->session, request, answer, &problem);
+    if (event->finish == KVERN_FINISH_CANCELLED)
+        status = was_interrupted()
+                     ? fail(err, KVERN_CANCELLED, "interrupted; the session is as before")
+                     : fail(err, KVERN_IO, "nobody reads the answer; the session is as before");
+    else if (status == KVERN_OK && finished != KVERN_OK)
+        status = fail(err, finished, "%s", problem.message);
+    kvern_request_free(request);
+    return status;
+}
+
+static void print_generated(const struct session_run *run, const struct text_command *command,
+                            bool is_stream, const struct buffer *text, const kvern_event *event,
+                            const kvern_session_answer *answer)
+{
+    const char *bytes = text->data ? text->data : "";
+
+    tell_left_out(answer);
+    if (command->is_json) {
+        json_t *id = json_string(run->record.name);
+        json_t *json = result_json(id, bytes, text->n_bytes, event);
+        json_t *more = answer_json(run, answer);
+
+        if (json && more)
+            json_object_update(json, more);
+        json_decref(more);
+        json_decref(id);
+        output_json(json);
+        return;
+    }
+    if (!is_stream) {
+        output_text(bytes, text->n_bytes);
+        output_text("\n", 1);
+    }
+    if (!command->is_quiet)
+        print_answer(stderr, answer);
+}
+
+/* Submits the texts' tokens, and saves what came of them. */
+static kvern_status generate_and_save(struct session_run *run, struct text_command *command,
+                                      kvern_request_options *request, bool is_stream,
+                                      kvern_error *err)
+{
+    struct buffer ids = {0};
+    struct buffer text = {0};
+    kvern_event event = {0};
+    kvern_session_answer answer = {0};
+    kvern_status status = read_tokens(run, &command->texts, &ids, err);
+
+    request->prompt = (const int32_t *)ids.data;
+    request->n_prompt = ids.n_bytes / sizeof(int32_t);
+    if (status == KVERN_OK)
+        status = generate(run, request, is_stream, &text, &event, &answer, err);
+    if (status == KVERN_OK)
+        status = session_run_save(run, err);
+    if (status == KVERN_OK)
+        print_generated(run, command, is_stream, &text, &event, &answer);
+    buffer_clear(&text);
+    buffer_clear(&ids);
+    return status;
+}
+
+int session_generate(int argc, char **argv)
+{
+    static const struct command_help help = {
+        .usage = "session generate NAME [TEXT... | - | --file FILE] [OPTIONS]",
+        .summary = "Appends text to a session, and what the model writes after it.",
+        .details = "The text goes in as it is, without a chat template; without one the model goes "
+                   "on from\nwhere the session stands. Ctrl-C leaves the session as before.",
+        .examples = "  kvern session generate story \"Once upon a time\" -n 100\n"
+                    "  kvern session generate story -n 100 --temperature 0.8 --seed 3",
+    };
+    struct text_command command = {0};
+    struct sampling_flags sampling = SAMPLING_DEFAULTS;
+    struct session_run run = {0};
+    struct positionals arguments;
+    kvern_request_options request;
+    kvern_error err = {0};
+    bool is_stream = isatty(STDOUT_FILENO);
+    const struct option options[] = {
+        MACHINE_OPTIONS(command.flags),
+        {"file", 'f', OPTION_LIST, &command.texts.files, "FILE",
+         "a file's text (may be given again)"},
+        SAMPLING_OPTIONS(sampling),
+        {"stream", 0, OPTION_FLAG, &is_stream, NULL,
+         "print the answer as it comes (on a terminal)"},
+        {"json", 0, OPTION_FLAG, &command.is_json, NULL, "one JSON object"},
+        {"quiet", 'q', OPTION_FLAG, &command.is_quiet, NULL, "only the answer"},
+        {NULL},
+    };
+    int exit_status = options_parse(options, &help, argc, argv, &arguments);
+
+    if (exit_status >= 0)
+        return exit_status;
+    kvern_request_options_init(&request);
+    exit_status = take_arguments(&command, &arguments, &help);
+    if (exit_status == 0)
+        exit_status = set_sampling(&sampling, &help, &request);
+    if (exit_status != 0)
+        return exit_status;
+    kvern_status status = session_run_open(&run, command.name, &command.flags, &err);
+    if (status == KVERN_OK)
+        status = generate_and_save(&run, &command, &request, is_stream && !command.is_json, &err);
+    session_run_close(&run);
+    return status == KVERN_OK ? EXIT_OK : report(&err);
+}
