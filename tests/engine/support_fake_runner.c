@@ -141,12 +141,23 @@ static void read_values(struct fake_runner *fake, const struct kv_table *table, 
         history[i] = values->history[n_slid > 0 && i >= n_sinks ? i + n_slid : i];
 }
 
+/* What a slot says and back; KV from outside may be any number. */
+static int32_t token_of(int32_t slot)
+{
+    return (int32_t)((uint32_t)slot - 1);
+}
+
+static int32_t slot_for(int32_t token)
+{
+    return (int32_t)((uint32_t)token + 1);
+}
+
 /* The same out of the blocks' slots. */
 static void read_slots(struct fake_runner *fake, const struct batch *batch, size_t s, size_t n_past,
                        int32_t *history)
 {
     for (size_t i = 0; i < n_past; i++) {
-        history[i] = *slot_of(fake, batch, s, i) - 1;
+        history[i] = token_of(*slot_of(fake, batch, s, i));
         if (history[i] < 0)
             atomic_fetch_add(&fake->n_bad_reads, 1);
     }
@@ -281,7 +292,7 @@ static kvern_status fake_kv_read(struct runner *runner, const struct kv_table *t
 
     (void)err;
     for (size_t i = 0; i < n_tokens && !fake->keeps_values; i++)
-        tokens[i] = fake->slots[(size_t)table->blocks[i / 16] * 16 + i % 16] - 1;
+        tokens[i] = token_of(fake->slots[(size_t)table->blocks[i / 16] * 16 + i % 16]);
     if (fake->keeps_values)
         read_values(fake, table, n_tokens, tokens);
     return KVERN_OK;
@@ -296,7 +307,7 @@ static kvern_status fake_kv_write(struct runner *runner, struct kv_table *table,
     (void)err;
     memcpy(tokens, bytes, n_tokens * sizeof *tokens);
     for (size_t i = 0; i < n_tokens; i++)
-        fake->slots[(size_t)table->blocks[i / 16] * 16 + i % 16] = tokens[i] + 1;
+        fake->slots[(size_t)table->blocks[i / 16] * 16 + i % 16] = slot_for(tokens[i]);
     if (fake->keeps_values)
         renew_values(fake, table, tokens, n_tokens);
     free(tokens);
