@@ -244,6 +244,38 @@ static void forks_go_their_own_ways(void **state)
     }
 }
 
+/* Forks share memory while they are kept; what one of them runs makes KV beside the blocks anew,
+ * whole, and the count of blocks knows. */
+static void blocks_count_what_forks_take(void **state)
+{
+    static const struct sequence_window windows[] = {{0, 0}, {4, 1}};
+
+    (void)state;
+    for (size_t i = 0; i < 2 * COUNT(windows); i++) {
+        const struct kind *kind = &kinds[i % 2];
+        const struct sequence_window *window = &windows[i / 2];
+        struct rig rig = open_kind(kind, N_BLOCKS);
+        kvern_engine_stats stats;
+
+        embed(&rig, 1, window, 64);
+        kv_image_fork(rig.engine, 1, 2, 64);
+        kv_image_fork(rig.engine, 1, 3, 64);
+        kvern_engine_get_stats(rig.engine, &stats);
+        assert_int_equal(stats.n_kv_blocks_used, 4);
+        assert_int_equal(embed(&rig, 2, window, 70), 64);
+        assert_int_equal(embed(&rig, 3, window, 80), 64);
+        kvern_engine_get_stats(rig.engine, &stats);
+        if (kind->keeps_values)
+            assert_int_equal(stats.n_kv_blocks_used, window->n_blocks ? 12 : 14);
+        else /* the first 4 (a window has lost one) and a new one for each */
+            assert_int_equal(stats.n_kv_blocks_used, 6);
+        assert_int_equal(embed(&rig, 1, window, 66), 64);
+        for (uint64_t conversation = 1; conversation <= 3; conversation++)
+            kv_image_drop(rig.engine, conversation);
+        rig_close(&rig, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +285,7 @@ int main(void)
         cmocka_unit_test(images_go_out_and_in),
         cmocka_unit_test(an_image_takes_the_room_of_the_idle),
         cmocka_unit_test(forks_go_their_own_ways),
+        cmocka_unit_test(blocks_count_what_forks_take),
     };
 
     return cmocka_run_group_tests(tests, fill_text, NULL);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { N_IDS = 33, VOCAB = 288, HIDDEN = 32, N_GENERATED = 12, N_PROMPTS = 5 };
 
@@ -361,6 +362,48 @@ static void hidden_states_are_the_goldens(void **state)
     }
 }
 
+static long resident_kib(void)
+{
+    long n_pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+
+    if (file && fscanf(file, "%*d %ld", &n_pages) != 1)
+        n_pages = 0;
+    if (file)
+        fclose(file);
+    return n_pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+/* A session that grows token by token makes KV of a new shape at every step. */
+static void memory_does_not_grow_with_steps(void **state)
+{
+    kvern_model *model = open_export(&subjects[0]);
+    kvern_engine *engine = open_test_engine(model, 1, 0, NULL);
+    kvern_session *session = NULL;
+    kvern_session_answer answer;
+    const int32_t token = 7;
+    long before = 0;
+    kvern_error err = {0};
+
+    (void)state;
+    assert_int_equal(kvern_session_new(&session, engine, model, NULL, &err), KVERN_OK);
+    for (size_t i = 0; i < 2500; i++) {
+        if (i % 500 == 0)
+            kvern_session_reset(session);
+        if (i == 1000)
+            before = resident_kib();
+        if (kvern_session_append(session, &token, 1, &answer, &err) != KVERN_OK)
+            fail_msg("%s", err.message);
+    }
+    printf("  %ld KiB resident after 1,000 steps, %ld after 2,500\n", before, resident_kib());
+#ifndef __SANITIZE_ADDRESS__ /* which keeps what was freed */
+    assert_true(resident_kib() - before < 1024);
+#endif
+    kvern_session_free(session);
+    kvern_engine_close(engine);
+    kvern_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -369,6 +412,7 @@ int main(void)
         cmocka_unit_test(greedy_answers_follow_their_logits),
         cmocka_unit_test(logits_that_are_not_there_are_told),
         cmocka_unit_test(hidden_states_are_the_goldens),
+        cmocka_unit_test(memory_does_not_grow_with_steps),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
