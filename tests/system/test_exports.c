@@ -8,6 +8,8 @@
 #include "system/support_files.h"
 #include "system/support_models.h"
 
+#include "base/file.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -362,6 +364,45 @@ static void hidden_states_are_the_goldens(void **state)
     }
 }
 
+/* A size that the graph leaves open is wrong in the config: found when an engine is opened, not in
+ * its first step, with both values. */
+static void a_wrong_head_size_is_found_at_open(void **state)
+{
+    static const char *const files[] = {"model.onnx", "model.onnx.data", "tokenizer.json"};
+    const struct subject *subject = &subjects[4];
+    char *directory = make_directory();
+    kvern_model *model = NULL;
+    kvern_engine *engine = NULL;
+    struct buffer config = {0};
+    kvern_error err = {0};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(files); i++) {
+        char from[1024];
+        char *to = path_join(directory, files[i]);
+
+        snprintf(from, sizeof from, "%s/tests/golden/exports/%s/%s", KVERN_SOURCE_DIR,
+                 subject->name, files[i]);
+        copy_whole(from, to);
+        free(to);
+    }
+    buffer_add_format(&config, "{\"hidden_size\": 64, \"num_attention_heads\": 8,"
+                               "\"num_key_value_heads\": 2, \"num_hidden_layers\": 2,"
+                               "\"vocab_size\": 288}");
+    char *path = path_join(directory, "config.json");
+    write_whole(path, config.data, config.n_bytes);
+    if (kvern_model_open(&model, directory, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(kvern_engine_open(&engine, model, NULL, &err), KVERN_FORMAT);
+    check_message(KVERN_FORMAT, &err, "2 kv heads of 8 values");
+    check_message(KVERN_FORMAT, &err, "16");
+    kvern_model_close(model);
+    assert_int_equal(directory_remove(directory, NULL), KVERN_OK);
+    buffer_clear(&config);
+    free(path);
+    free(directory);
+}
+
 static long resident_kib(void)
 {
     long n_pages = 0;
@@ -412,6 +453,7 @@ int main(void)
         cmocka_unit_test(greedy_answers_follow_their_logits),
         cmocka_unit_test(logits_that_are_not_there_are_told),
         cmocka_unit_test(hidden_states_are_the_goldens),
+        cmocka_unit_test(a_wrong_head_size_is_found_at_open),
         cmocka_unit_test(memory_does_not_grow_with_steps),
     };
 
