@@ -5,3 +5,7 @@ foreach(name linear encoder)
     target_include_directories(bench_${name}_kernels PRIVATE src include)
     kvern_link(bench_${name}_kernels base ops)
 endforeach()
+
+# What sessions cost, through the public header alone.
+add_executable(bench_sessions EXCLUDE_FROM_ALL bench/sessions.c)
+target_link_libraries(bench_sessions PRIVATE kvern)

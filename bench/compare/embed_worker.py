@@ -103,8 +103,13 @@ class OpenVINO:
 
 
 class OpenVINOInt8(OpenVINO):
-    """Weights and activations in 8 bits by nncf; what is left in bf16 or f32."""
+    """Weights in 8 bits; products in bf16 or f32."""
     model, precisions = "openvino-int8", ("bf16", "f32")
+
+
+class OpenVINOW8A8(OpenVINO):
+    """Weights and activations in 8 bits by nncf; what is left in bf16 or f32."""
+    model, precisions = "openvino-w8a8", ("bf16", "f32")
 
 
 class CTranslate2:
@@ -153,7 +158,8 @@ class Torch:
             yield part, pool(hidden, mask)
 
 
-PEERS = {"onnx": Onnx, "openvino-bf16": OpenVINO, "openvino-int8": OpenVINOInt8, "ctranslate2": CTranslate2,
+PEERS = {"onnx": Onnx, "openvino-bf16": OpenVINO, "openvino-int8": OpenVINOInt8,
+         "openvino-w8a8": OpenVINOW8A8, "ctranslate2": CTranslate2,
          "hf": Torch}
 
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The whole comparison from nothing: kvern, the peers, their models, speed, and whether answers change in
-# a batch. What is there already is kept, so a run that was stopped goes on. Arguments (--rounds 5, --model
-# NAME, --only NAMES) go to compare.py. Results: build/bench/{speed,answers}.{md,json}.
+# a batch; then embeddings. What is there already is kept, so a run that was stopped goes on. Arguments (--rounds 5, --model
+# NAME, --only NAMES) go to compare.py. Results: build/bench/{speed,answers,embed}.{md,json}.
 set -eu
 cd "$(dirname "$0")/../.."
 kvern=${KVERN:-build/kvern}
@@ -17,5 +17,9 @@ sh bench/compare/setup.sh
 "$peers_python" bench/compare/make_models.py --kvern "$kvern"
 mkdir -p "$out"
 python3 bench/compare/compare.py --kvern "$kvern" --markdown "$out/speed.md" "$@" >"$out/speed.json"
+sh scripts/setup.sh minilm
+[ -d "$out/minilm" ] || "$kvern" convert .deps/models/all-MiniLM-L6-v2 -o "$out/minilm" --quiet
 python3 bench/compare/answers.py --kvern "$kvern" --markdown "$out/answers.md" >"$out/answers.json"
-echo "$out/speed.md and $out/answers.md are written"
+python3 bench/compare/make_embed_models.py
+python3 bench/compare/embed.py --kvern "$kvern" --model "$out/minilm" --markdown "$out/embed.md" >"$out/embed.json"
+echo "$out/speed.md, $out/answers.md and $out/embed.md are written"

@@ -35,22 +35,6 @@ static kvern_status fail_memory(const struct parser *parser, const char *what)
     return fail(parser->err, KVERN_MEMORY, "out of memory for the graph's %s", what);
 }
 
-/* A NUL-terminated copy into *text, replacing what was there. */
-static kvern_status copy_text(const struct protobuf_field *field, char **text, kvern_error *err)
-{
-    if (field->type != PROTOBUF_BYTES ||
-        (field->n_bytes && memchr(field->bytes, '\0', field->n_bytes)))
-        return fail(err, KVERN_FORMAT, "the graph has a name that is no text");
-    char *copy = try_new(field->n_bytes + 1, 1);
-    if (!copy)
-        return fail(err, KVERN_MEMORY, "out of memory for the graph's names");
-    if (field->n_bytes)
-        memcpy(copy, field->bytes, field->n_bytes);
-    free(*text);
-    *text = copy;
-    return KVERN_OK;
-}
-
 /* ---- values ---- */
 
 /* The value of that name, which may be new. */
@@ -167,7 +151,7 @@ static kvern_status read_attribute(struct parser *parser, struct onnx_graph_attr
         bool is_bytes = field.type == PROTOBUF_BYTES;
 
         if (field.number == 1)
-            status = copy_text(&field, &attribute->name, parser->err);
+            status = onnx_text_copy(&field, &attribute->name, parser->err);
         else if (field.number == 2 && field.type == PROTOBUF_FIXED32) {
             bits = (uint32_t)field.value;
             memcpy(&attribute->f, &bits, sizeof bits);
@@ -175,7 +159,7 @@ static kvern_status read_attribute(struct parser *parser, struct onnx_graph_attr
             attribute->i = (int64_t)field.value;
         else if (field.number == 4 && is_bytes && field.n_bytes &&
                  !memchr(field.bytes, '\0', field.n_bytes))
-            status = copy_text(&field, &attribute->s, parser->err);
+            status = onnx_text_copy(&field, &attribute->s, parser->err);
         else if (field.number == 5 && is_bytes)
             status = read_tensor_attribute(parser, attribute, &field);
         else if (field.number == 6 && is_bytes)
@@ -234,7 +218,7 @@ static kvern_status add_input(struct parser *parser, struct onnx_graph_node *nod
 {
     char *name = NULL;
     struct onnx_graph_value *value;
-    kvern_status status = copy_text(field, &name, parser->err);
+    kvern_status status = onnx_text_copy(field, &name, parser->err);
 
     if (status != KVERN_OK || !*name) {
         node->n_inputs++;
@@ -260,7 +244,7 @@ static kvern_status add_output(struct parser *parser, struct onnx_graph_node *no
     char *name = NULL;
     struct onnx_graph_value *value;
     size_t n_before = parser->graph->n_values;
-    kvern_status status = copy_text(field, &name, parser->err);
+    kvern_status status = onnx_text_copy(field, &name, parser->err);
 
     if (status != KVERN_OK || !*name) {
         node->n_outputs++;
@@ -286,22 +270,22 @@ static kvern_status read_node_names(struct parser *parser, struct onnx_graph_nod
 {
     struct protobuf_field field = {.type = PROTOBUF_BYTES};
     size_t n_inputs = 0, n_outputs = 0, n_attributes = 0;
-    kvern_status status = copy_text(&field, &node->name, parser->err);
+    kvern_status status = onnx_text_copy(&field, &node->name, parser->err);
 
     if (status == KVERN_OK)
-        status = copy_text(&field, &node->op, parser->err);
+        status = onnx_text_copy(&field, &node->op, parser->err);
     if (status == KVERN_OK)
-        status = copy_text(&field, &node->domain, parser->err);
+        status = onnx_text_copy(&field, &node->domain, parser->err);
     while (status == KVERN_OK && protobuf_next(&fields, &field)) {
         n_inputs += field.number == 1;
         n_outputs += field.number == 2;
         n_attributes += field.number == 5;
         if (field.number == 3)
-            status = copy_text(&field, &node->name, parser->err);
+            status = onnx_text_copy(&field, &node->name, parser->err);
         else if (field.number == 4)
-            status = copy_text(&field, &node->op, parser->err);
+            status = onnx_text_copy(&field, &node->op, parser->err);
         else if (field.number == 7)
-            status = copy_text(&field, &node->domain, parser->err);
+            status = onnx_text_copy(&field, &node->domain, parser->err);
     }
     if (status == KVERN_OK && (fields.is_damaged || !*node->op))
         status = fail(parser->err, KVERN_FORMAT, "the graph has a damaged node %s", node->name);
@@ -343,54 +327,6 @@ static kvern_status read_node(struct parser *parser, struct onnx_graph_node *nod
 
 /* ---- inputs and outputs ---- */
 
-static kvern_status read_dim(struct parser *parser, struct onnx_graph_port *port,
-                             struct protobuf fields)
-{
-    struct onnx_graph_dim *dim = &port->dims[port->n_dims];
-    struct protobuf_field field;
-    kvern_status status = KVERN_OK;
-
-    if (port->n_dims == ONNX_TENSOR_MAX_DIMS)
-        return fail(parser->err, KVERN_LIMIT, "the graph's %s has more than %d dimensions",
-                    port->value->name, ONNX_TENSOR_MAX_DIMS);
-    port->n_dims++;
-    dim->size = -1;
-    while (status == KVERN_OK && protobuf_next(&fields, &field)) {
-        if (field.number == 1 && field.type == PROTOBUF_VARINT && field.value <= INT64_MAX)
-            dim->size = (int64_t)field.value;
-        else if (field.number == 2 && field.n_bytes > 0)
-            status = copy_text(&field, &dim->name, parser->err);
-    }
-    return status;
-}
-
-/* A TypeProto: what is no tensor (sequences, maps) keeps type 0. */
-static kvern_status read_type(struct parser *parser, struct onnx_graph_port *port,
-                              struct protobuf type)
-{
-    struct protobuf_field tensor, shape, dim;
-    kvern_status status = KVERN_OK;
-
-    while (status == KVERN_OK && protobuf_next(&type, &tensor)) {
-        struct protobuf fields = protobuf_read(tensor.bytes, tensor.n_bytes);
-
-        while (tensor.number == 1 && status == KVERN_OK && protobuf_next(&fields, &shape)) {
-            struct protobuf dims = protobuf_read(shape.bytes, shape.n_bytes);
-
-            if (shape.number == 1 && shape.value <= INT32_MAX)
-                port->type = (int32_t)shape.value;
-            if (shape.number != 2)
-                continue;
-            port->has_shape = true;
-            while (status == KVERN_OK && protobuf_next(&dims, &dim)) {
-                if (dim.number == 1)
-                    status = read_dim(parser, port, protobuf_read(dim.bytes, dim.n_bytes));
-            }
-        }
-    }
-    return status;
-}
-
 /* A ValueInfoProto of a graph input (is_input) or output. */
 static kvern_status read_port(struct parser *parser, struct onnx_graph_port *port, bool is_input,
                               struct protobuf fields)
@@ -403,7 +339,7 @@ static kvern_status read_port(struct parser *parser, struct onnx_graph_port *por
 
     while (status == KVERN_OK && protobuf_next(&fields, &field)) {
         if (field.number == 1)
-            status = copy_text(&field, &name, parser->err);
+            status = onnx_text_copy(&field, &name, parser->err);
     }
     if (status != KVERN_OK)
         goto done;
@@ -423,7 +359,7 @@ static kvern_status read_port(struct parser *parser, struct onnx_graph_port *por
     port->value = value;
     while (status == KVERN_OK && protobuf_next(&again, &field)) {
         if (field.number == 2)
-            status = read_type(parser, port, protobuf_read(field.bytes, field.n_bytes));
+            status = onnx_port_read_type(port, field.bytes, field.n_bytes, parser->err);
     }
 done:
     free(name);
@@ -562,10 +498,8 @@ static void clear_node(struct onnx_graph_node *node)
 
 static void clear_ports(struct onnx_graph_port *ports, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        for (size_t j = 0; j < ports[i].n_dims; j++)
-            free(ports[i].dims[j].name);
-    }
+    for (size_t i = 0; i < n; i++)
+        onnx_port_clear(&ports[i]);
     free(ports);
 }
 

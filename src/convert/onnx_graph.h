@@ -9,6 +9,7 @@
 #define KVERN_CONVERT_ONNX_GRAPH_H
 
 #include "base/map.h"
+#include "convert/onnx_port.h"
 #include "convert/onnx_tensor.h"
 #include "kvern.h"
 
@@ -65,20 +66,6 @@ struct onnx_graph_node {
     size_t n_outputs;
     struct onnx_graph_attribute *attributes; /* [n_attributes] */
     size_t n_attributes;
-};
-
-/* A dimension of an input or output. */
-struct onnx_graph_dim {
-    int64_t size; /* -1: known at run time only */
-    char *name;   /* owned; its symbol, or NULL */
-};
-
-struct onnx_graph_port {
-    const struct onnx_graph_value *value;
-    int32_t type;   /* an onnx_element; 0: no tensor, or not said */
-    bool has_shape; /* false: even the number of dimensions is not said */
-    size_t n_dims;
-    struct onnx_graph_dim dims[ONNX_TENSOR_MAX_DIMS];
 };
 
 struct onnx_graph {

@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "model/protobuf.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -39,19 +38,19 @@ static bool is_plain_name(const char *name)
     return name[0] != '\0' && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\');
 }
 
-static bool has_nul(const struct protobuf_field *field)
+kvern_status onnx_text_copy(const struct protobuf_field *field, char **text, kvern_error *err)
 {
-    return field->n_bytes && memchr(field->bytes, '\0', field->n_bytes);
-}
-
-/* A NUL-terminated copy; NULL on no memory. */
-static char *copy_text(const struct protobuf_field *field)
-{
+    if (field->type != PROTOBUF_BYTES ||
+        (field->n_bytes && memchr(field->bytes, '\0', field->n_bytes)))
+        return fail(err, KVERN_FORMAT, "the graph has a name that is no text");
     char *copy = try_new(field->n_bytes + 1, 1);
-
-    if (copy && field->n_bytes)
+    if (!copy)
+        return fail(err, KVERN_MEMORY, "out of memory for the graph's names");
+    if (field->n_bytes)
         memcpy(copy, field->bytes, field->n_bytes);
-    return copy;
+    free(*text);
+    *text = copy;
+    return KVERN_OK;
 }
 
 static kvern_status add_dim(struct reader *reader, uint64_t value)
@@ -108,8 +107,8 @@ static kvern_status read_external(struct reader *reader, const struct protobuf_f
 {
     struct protobuf fields = protobuf_read(entry->bytes, entry->n_bytes);
     static const uint8_t nothing;
-    struct protobuf_field key = {.bytes = &nothing};
-    struct protobuf_field value = {.bytes = &nothing};
+    struct protobuf_field key = {.type = PROTOBUF_BYTES, .bytes = &nothing};
+    struct protobuf_field value = key;
     struct protobuf_field field;
     struct onnx_tensor *tensor = reader->tensor;
     bool is_good = true;
@@ -121,11 +120,10 @@ static kvern_status read_external(struct reader *reader, const struct protobuf_f
             value = field;
     }
     if (is_text(&key, "location")) {
-        free(tensor->location);
-        tensor->location = copy_text(&value);
-        if (!tensor->location)
-            return fail(reader->err, KVERN_MEMORY, "no memory for the name of a data file");
-        is_good = !has_nul(&value);
+        kvern_status status = onnx_text_copy(&value, &tensor->location, reader->err);
+
+        if (status != KVERN_OK)
+            return status;
     } else if (is_text(&key, "offset")) {
         is_good = read_decimal(&value, &tensor->offset);
     } else if (is_text(&key, "length")) {
@@ -178,19 +176,14 @@ static kvern_status read_name(struct reader *reader)
 {
     struct protobuf fields = protobuf_read(reader->whole, reader->n_whole);
     static const uint8_t nothing;
-    struct protobuf_field name = {.bytes = &nothing};
+    struct protobuf_field name = {.type = PROTOBUF_BYTES, .bytes = &nothing};
     struct protobuf_field field;
 
     while (protobuf_next(&fields, &field)) {
         if (field.number == 8 && field.type == PROTOBUF_BYTES)
             name = field;
     }
-    if (has_nul(&name))
-        return fail(reader->err, KVERN_FORMAT, "the graph has a tensor whose name holds a NUL");
-    reader->tensor->name = copy_text(&name);
-    if (!reader->tensor->name)
-        return fail(reader->err, KVERN_MEMORY, "no memory for a tensor's name");
-    return KVERN_OK;
+    return onnx_text_copy(&name, &reader->tensor->name, reader->err);
 }
 
 static kvern_status count_bytes(struct reader *reader)

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "kvern.h"
+#include "model/protobuf.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -53,6 +54,10 @@ kvern_status onnx_tensor_parse(struct onnx_tensor *tensor, const uint8_t *bytes,
 kvern_status onnx_tensor_resolve(struct onnx_tensor *tensor, const struct file_map *file,
                                  kvern_error *err);
 void onnx_tensor_clear(struct onnx_tensor *tensor);
+
+/* A NUL-terminated copy of a field's bytes into *text, replacing what was there. Fails if the field
+ * is no text. */
+kvern_status onnx_text_copy(const struct protobuf_field *field, char **text, kvern_error *err);
 
 /* All values of an I32 or I64 tensor of at most `capacity` values; false if it is no such. */
 bool onnx_tensor_integers(const struct onnx_tensor *tensor, int64_t *values, size_t capacity,

@@ -22,7 +22,7 @@ enum {
     DEFAULT_MAX_SEQUENCES = 64,
     DEFAULT_TOKENS_PER_SEQUENCE = 2048,
     MAX_THREADS = 1024,
-    ENCODER_STEP_TOKENS = 4096,
+    ENCODER_STEP_TOKENS = 1024,
 };
 
 static kvern_status check_options(const kvern_engine_options *options, kvern_error *err)

@@ -210,7 +210,7 @@ static kvern_status compute(const struct op_kernel *kernel, OrtKernelContext *co
 
     size_t dims[] = {run.n_tokens, run.self->shape.n_heads * run.self->shape.head_size};
     status = op_output(kernel, context, 0, dims, 2, &run.out, err);
-    if (status == KVERN_OK)
+    if (status == KVERN_OK && run.n_tokens > 0)
         status = prepare(&run, err);
     if (status == KVERN_OK)
         status = op_parallel_for(kernel, context, attend_one, run.n_units, &run, err);

@@ -3,8 +3,8 @@
  * Packing and unpacking again, with an unpacker written straight from the comment in ops/packed.h:
  * Q4_0, Q4_1 and Q8_0 come back exactly, everything else within its quantiser's step.
  */
-#include "base/memory.h"
 #include "base/half.h"
+#include "base/memory.h"
 #include "convert/pack.h"
 
 #include <math.h>

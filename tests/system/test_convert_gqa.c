@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * GroupQueryAttention exports, converted: logits against those ONNX Runtime computed with the
- * export itself (tests/golden/make_exports.py and, for 4-bit ones with f32 activations,
- * make_exact.py). With f32 weights they are the same up to rounding; what is kept in 4 or 8 bit
- * runs with 8-bit activations, which tiny random models feel most.
+ * export itself (tests/golden/make_exports.py; 4-bit ones with f32 activations, exact.f32). With
+ * f32 weights they are the same up to rounding; what is kept in 4 or 8 bit runs with 8-bit
+ * activations, which tiny random models feel most.
  */
 #include "system/support_command.h"
 #include "system/support_files.h"

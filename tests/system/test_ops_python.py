@@ -3,7 +3,8 @@
 
 Runs the graph of a converted model (docs/graph.md) over numpy arrays, with no part of kvern but the
 operator library: the prompt in one prefill, then greedy decode steps, two sequences in one run. The
-logits must be those of transformers (golden.json), the tokens too. Exit status 77: skipped.
+logits must be those of transformers (golden.json), the tokens too; of encoders the hidden states
+(hidden.f32), all texts in one run. Exit status 77: skipped.
 """
 import json
 import os
@@ -94,16 +95,36 @@ def check(name, directory):
                      [([int(t)], n + step, b) for t, n, b in zip(tokens, lengths, blocks)])
 
 
+def convert(source, directory):
+    subprocess.run([os.path.join(BUILD, "kvern"), "convert", "--quiet", "--weights", "f32", "-o", directory, source],
+                   check=True, stdout=subprocess.DEVNULL)
+
+
+def check_encoder(name, directory):
+    folder = os.path.join(SOURCE, "tests", "golden", "exports", name)
+    ids, lengths = (np.fromfile(os.path.join(folder, part), dtype=np.int32) for part in ("ids.i32", "lengths.i32"))
+    expected = np.fromfile(os.path.join(folder, "hidden.f32"), dtype=np.float32).reshape(len(ids), -1)
+    hidden, = open_session(directory).run(None, {
+        "input_ids": ids.astype(np.int64),
+        "positions": np.concatenate([np.arange(n) for n in lengths]).astype(np.int64),
+        "query_start": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+    })
+    worst = np.abs(hidden - expected).max() / np.abs(expected).max()
+    print(f"  {name}: worst value off by {worst:.1e} of the range")
+    assert worst <= 1e-4, f"{name}: off by {worst}"
+
+
 def main():
     print(f"onnxruntime {onnxruntime.__version__}")
     with tempfile.TemporaryDirectory() as work:
         for name in ("llama-f32", "qwen2-f16-sharded", "qwen3-bf16"):
             directory = os.path.join(work, name)
-            subprocess.run(
-                [os.path.join(BUILD, "kvern"), "convert", "--quiet", "--weights", "f32", "-o",
-                 directory, os.path.join(SOURCE, "tests", "golden", "tiny", name)],
-                check=True, stdout=subprocess.DEVNULL)
+            convert(os.path.join(SOURCE, "tests", "golden", "tiny", name), directory)
             check(name, directory)
+        for name in ("bert-checkpoint", "roberta-checkpoint"):
+            directory = os.path.join(work, name)
+            convert(os.path.join(SOURCE, "tests", "golden", "exports", name), directory)
+            check_encoder(name, directory)
 
 
 main()
