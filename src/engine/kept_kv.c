@@ -92,14 +92,18 @@ static size_t count_usable(const struct kept *item, const struct sequence_window
     return sequence_window_dropped(window, n_tokens) == table->n_dropped ? n_tokens : 0;
 }
 
-/* Shares the KV of the first n_tokens of `from` with the table `to`, which is empty. */
+/* Shares the KV of the first n_tokens of `from` with the table `to`, which is empty. Values are
+ * made anew by the next step, the shared part too: `to` must get blocks of its own for what a third
+ * one holds if it is to run (is_run), or the blocks would count less than there is. */
 static void share(struct kv_blocks *blocks, const struct kv_table *from, struct kv_table *to,
-                  size_t n_tokens)
+                  size_t n_tokens, bool is_run)
 {
-    size_t n_held = n_tokens - from->n_dropped * KV_BLOCK_TOKENS;
+    size_t n_blocks = kv_blocks_for_tokens(n_tokens - from->n_dropped * KV_BLOCK_TOKENS);
 
-    for (size_t b = 0; b < kv_blocks_for_tokens(n_held); b++)
-        kv_blocks_share(blocks, to, from->blocks[b]);
+    for (size_t b = 0; b < n_blocks && b < from->n_blocks; b++) {
+        if (!is_run || !from->values || blocks->blocks[from->blocks[b]].n_references == 1)
+            kv_blocks_share(blocks, to, from->blocks[b]);
+    }
     to->values = kv_values_share(from->values);
     to->n_sinks = from->n_sinks;
     to->n_dropped = from->n_dropped;
@@ -115,7 +119,7 @@ void kept_kv_take(struct kept_kv *kept, struct kv_blocks *blocks, struct sequenc
     const struct kept *item = &kept->items[i];
     size_t n = count_usable(item, &sequence->window, blocks, count_common(item, sequence));
     if (n > 0)
-        share(blocks, &item->table, &sequence->table, n);
+        share(blocks, &item->table, &sequence->table, n, true);
     sequence->n_computed = n;
     sequence->n_cached = n;
     drop(kept, blocks, i);
@@ -153,7 +157,7 @@ kvern_status kept_kv_fork(struct kept_kv *kept, struct kv_blocks *blocks, uint64
         free(copy.tokens);
         return status;
     }
-    share(blocks, &item->table, &copy.table, n_tokens);
+    share(blocks, &item->table, &copy.table, n_tokens, false);
     kept_kv_add(kept, blocks, copy);
     return KVERN_OK;
 }

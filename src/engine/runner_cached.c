@@ -8,8 +8,8 @@
 #include "engine/runner_cached.h"
 
 #include "base/error.h"
-#include "base/half.h"
 #include "base/memory.h"
+#include "engine/export_rows.h"
 #include "engine/kv_blocks.h"
 #include "ort/value.h"
 
@@ -252,44 +252,6 @@ static kvern_status make_inputs(const struct runner_cached *self, const struct b
     return status;
 }
 
-/* Row `row` of an output [1, n_rows, row_size] as f32. An output of one row has the last one only;
- * n_query is how many there could be. */
-static kvern_status copy_row(const struct runner_cached *self, const struct value_output *output,
-                             enum export_type type, size_t n_query, size_t row, size_t row_size,
-                             float *to, kvern_error *err)
-{
-    int64_t dims[SESSION_MAX_DIMS] = {0};
-    size_t n_dims = 0;
-    void *data = NULL;
-    kvern_status status = value_dims(&self->session, output->value, dims, &n_dims, err);
-
-    if (status == KVERN_OK)
-        status = value_data(&self->session, output->value, &data, err);
-    if (status != KVERN_OK)
-        return status;
-    if (n_dims != 3 || dims[0] != 1 || dims[2] != (int64_t)row_size ||
-        (dims[1] != (int64_t)n_query && dims[1] != 1))
-        return fail(err, KVERN_RUNTIME, "the model's %s is [%lld, %lld, %lld], not [1, %zu, %zu]",
-                    output->name, (long long)dims[0], (long long)dims[1], (long long)dims[2],
-                    n_query, row_size);
-    if (dims[1] == 1) {
-        if (row + 1 != n_query)
-            return fail(err, KVERN_UNSUPPORTED,
-                        "this model gives %s of the last token only, not of token %zu of %zu",
-                        output->name, row, n_query);
-        row = 0;
-    }
-    if (type == EXPORT_F32) {
-        memcpy(to, (const float *)data + row * row_size, row_size * sizeof *to);
-    } else {
-        const uint16_t *halves = (const uint16_t *)data + row * row_size;
-
-        for (size_t i = 0; i < row_size; i++)
-            to[i] = half_to_float(halves[i]);
-    }
-    return KVERN_OK;
-}
-
 /* Copies the rows that the batch wants of sequence s; outputs: logits, then hidden if it is there.
  */
 static kvern_status copy_rows_out(struct runner_cached *self, const struct batch *batch, size_t s,
@@ -309,13 +271,15 @@ static kvern_status copy_rows_out(struct runner_cached *self, const struct batch
             (size_t)batch->logit_rows[cursor->logit_row] == out) {
             size_t vocab_size = self->base.vocab_size;
 
-            status = copy_row(self, &outputs[0], self->graph.logits_type, end - begin, row,
-                              vocab_size, self->logits + cursor->logit_row++ * vocab_size, err);
+            status = export_row_read(&self->session, &outputs[0], self->graph.logits_type,
+                                     end - begin, row, vocab_size,
+                                     self->logits + cursor->logit_row++ * vocab_size, err);
         } else if (batch->wants_hidden) {
             size_t hidden_size = self->base.hidden_size;
 
-            status = copy_row(self, &outputs[1], self->graph.hidden_type, end - begin, row,
-                              hidden_size, self->hidden + out * hidden_size, err);
+            status =
+                export_row_read(&self->session, &outputs[1], self->graph.hidden_type, end - begin,
+                                row, hidden_size, self->hidden + out * hidden_size, err);
         }
     }
     return status;
@@ -524,6 +488,63 @@ static void make_names(struct runner_cached *self)
     self->outputs = new_or_abort((N_FIXED_OUTPUTS + n) * sizeof *self->outputs);
 }
 
+/* The KV that one token made has the shape that the config says. */
+static kvern_status check_present(const struct runner_cached *self, const struct cached_kv *kv,
+                                  kvern_error *err)
+{
+    kvern_status status = KVERN_OK;
+
+    for (size_t i = 0; status == KVERN_OK && i < n_kv_tensors(self); i++) {
+        int64_t dims[SESSION_MAX_DIMS] = {0};
+        size_t n_dims = 0;
+
+        status = value_dims(&self->session, kv->values[i], dims, &n_dims, err);
+        if (status == KVERN_OK &&
+            (n_dims != 4 || dims[0] != 1 || dims[1] != (int64_t)self->layout.n_kv_heads ||
+             dims[2] != 1 || dims[3] != (int64_t)self->layout.head_size))
+            status = fail(err, KVERN_FORMAT,
+                          "%s of one token is [%lld, %lld, %lld, %lld]; by the model's config it "
+                          "should be [1, %zu, 1, %zu]",
+                          self->present_names[i], (long long)dims[0], (long long)dims[1],
+                          (long long)dims[2], (long long)dims[3], self->layout.n_kv_heads,
+                          self->layout.head_size);
+    }
+    return status;
+}
+
+/* Runs one token: sizes that a graph leaves open show as wrong here, not in a user's first step. */
+static kvern_status try_one_token(struct runner_cached *self, kvern_error *err)
+{
+    int64_t zero[] = {0};
+    int32_t query_start[] = {0, 1};
+    int32_t context_len[] = {1};
+    struct kv_table table = {0};
+    struct kv_table *tables[] = {&table};
+    const struct batch batch = {.n_tokens = 1,
+                                .n_sequences = 1,
+                                .n_output_rows = 1,
+                                .n_logit_rows = 1,
+                                .input_ids = zero,
+                                .positions = zero,
+                                .query_start = query_start,
+                                .context_len = context_len,
+                                .tables = tables,
+                                .output_rows = zero,
+                                .logit_rows = zero};
+    struct runner_output output;
+    kvern_status status = run(&self->base, &batch, &output, err);
+
+    if (status == KVERN_OK)
+        status = check_present(self, (const struct cached_kv *)table.values, err);
+    if (status == KVERN_RUNTIME)
+        status = fail_in(err, KVERN_FORMAT,
+                         "one token cannot be run with %zu kv heads of %zu values, as the model's "
+                         "config says",
+                         self->layout.n_kv_heads, self->layout.head_size);
+    kv_values_release(table.values);
+    return status;
+}
+
 kvern_status runner_cached_open(struct runner **out, const char *path,
                                 const struct export_graph *graph, const struct model_config *config,
                                 const struct kv_layout *layout, size_t n_kv_blocks, int n_threads,
@@ -551,6 +572,8 @@ kvern_status runner_cached_open(struct runner **out, const char *path,
         self->base.kv_read = kv_read;
         self->base.kv_write = kv_write;
     }
+    if (status == KVERN_OK)
+        status = try_one_token(self, err);
     if (status == KVERN_OK)
         *out = &self->base;
     else

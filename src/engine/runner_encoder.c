@@ -6,8 +6,8 @@
 #include "engine/runner_encoder.h"
 
 #include "base/error.h"
-#include "base/half.h"
 #include "base/memory.h"
+#include "engine/export_rows.h"
 #include "ort/value.h"
 
 #include <stdlib.h>
@@ -115,16 +115,6 @@ static kvern_status make_input(const struct runner_encoder *self, const char *na
     return status;
 }
 
-static void copy_values(enum export_type type, const void *from, size_t at, float *to, size_t n)
-{
-    if (type == EXPORT_F32) {
-        memcpy(to, (const float *)from + at, n * sizeof *to);
-        return;
-    }
-    for (size_t i = 0; i < n; i++)
-        to[i] = half_to_float(((const uint16_t *)from)[at + i]);
-}
-
 /* Copies the rows the batch wants of the text [begin, end), from *row of its output rows on. */
 static kvern_status copy_wanted(struct runner_encoder *self, const struct batch *batch,
                                 size_t begin, size_t end, const struct OrtValue *value, size_t *row,
@@ -150,8 +140,8 @@ static kvern_status copy_wanted(struct runner_encoder *self, const struct batch 
          ++*row) {
         size_t token = is_pooled ? 0 : (size_t)batch->output_rows[*row] - begin;
 
-        copy_values(self->graph.hidden_type, data, token * row_size, self->rows + *row * row_size,
-                    row_size);
+        export_values_copy(self->graph.hidden_type, data, token * row_size,
+                           self->rows + *row * row_size, row_size);
     }
     return status;
 }

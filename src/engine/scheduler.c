@@ -174,8 +174,11 @@ static size_t slide(struct scheduler *scheduler, struct sequence *sequence)
     if (window->n_blocks == 0)
         return SIZE_MAX;
     table->n_sinks = window->n_sinks;
-    if (n_started == window->n_blocks && sequence->n_computed % KV_BLOCK_TOKENS == 0)
+    if (n_started == window->n_blocks && sequence->n_computed % KV_BLOCK_TOKENS == 0) {
+        /* KV taken over with fewer blocks than it fills has them promised */
+        kv_blocks_extend(&scheduler->blocks, table, n_started * KV_BLOCK_TOKENS);
         kv_blocks_slide(&scheduler->blocks, table);
+    }
     return (window->n_blocks + table->n_dropped) * KV_BLOCK_TOKENS - sequence->n_computed;
 }
 

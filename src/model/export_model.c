@@ -31,9 +31,7 @@ static char *directory_of(const char *path)
 
     if (n_bytes == 0)
         return copy_string_or_abort(".");
-    while (n_bytes > 1 && path[n_bytes - 1] == '/')
-        n_bytes--;
-    return copy_bytes_or_abort(path, n_bytes);
+    return copy_bytes_or_abort(path, n_bytes > 1 ? n_bytes - 1 : 1);
 }
 
 static bool has_config(const char *directory)

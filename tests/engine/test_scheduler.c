@@ -237,12 +237,179 @@ static void test_scoring_rows(void **state)
     scheduler_clear(&scheduler);
 }
 
+/* Where has_fixed_chunks cuts a prompt depends on nothing but the prompt: a step may pass its
+ * budget by a chunk, but no decoding sequence waits for it. */
+static void test_fixed_chunks(void **state)
+{
+    static const struct {
+        size_t step_tokens, prefill_chunk, n_decoding;
+    } cases[] = {{8, 32, 0}, {8, 32, 6}, {64, 32, 3}, {2, 7, 1}, {16, 100, 10}};
+    (void)state;
+
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct scheduler scheduler =
+            make_scheduler((struct scheduler_limits){.step_tokens = cases[c].step_tokens,
+                                                     .prefill_chunk = cases[c].prefill_chunk,
+                                                     .has_fixed_chunks = true,
+                                                     .max_running = 32,
+                                                     .max_context = 4000},
+                           2000);
+        struct sequence decoding[10];
+        struct sequence prompts[3];
+        struct plan plan;
+
+        plan_init(&plan, 32, NULL);
+        for (size_t i = 0; i < cases[c].n_decoding; i++)
+            add(&scheduler, &decoding[i], 1, 500);
+        for (size_t step = 0; step < cases[c].n_decoding; step++) {
+            scheduler_plan(&scheduler, &plan);
+            for (size_t i = 0; i < plan.n_items; i++)
+                commit(&scheduler, &plan.items[i]);
+        }
+        for (size_t i = 0; i < 3; i++)
+            add(&scheduler, &prompts[i], 90 + i, 400);
+        for (size_t step = 0; step < 60; step++) {
+            size_t n_tokens = 0;
+
+            scheduler_plan(&scheduler, &plan);
+            for (size_t i = 0; i < plan.n_items; i++) {
+                const struct plan_item *item = &plan.items[i];
+                const struct sequence *sequence = item->sequence;
+                size_t n_pending = sequence->n_tokens - sequence->n_computed;
+
+                n_tokens += item->n_tokens;
+                if (!sequence_is_decoding(sequence)) {
+                    assert_int_equal(sequence->n_computed % cases[c].prefill_chunk, 0);
+                    assert_true(item->n_tokens == n_pending ||
+                                item->n_tokens == cases[c].prefill_chunk);
+                }
+            }
+            assert_true(n_tokens <= scheduler_max_step_tokens(&scheduler));
+            for (size_t i = 0; i < plan.n_items; i++)
+                commit(&scheduler, &plan.items[i]);
+        }
+        for (size_t i = 0; i < cases[c].n_decoding; i++) {
+            assert_true(decoding[i].n_tokens > 5);
+            scheduler_remove(&scheduler, &decoding[i]);
+            sequence_clear(&decoding[i]);
+        }
+        for (size_t i = 0; i < 3; i++) {
+            assert_true(prompts[i].n_computed >= prompts[i].n_prompt);
+            scheduler_remove(&scheduler, &prompts[i]);
+            sequence_clear(&prompts[i]);
+        }
+        plan_clear(&plan);
+        scheduler_clear(&scheduler);
+    }
+}
+
+/* Encoders: no blocks, whole texts, and no limit of blocks on their length. */
+static void test_no_kv(void **state)
+{
+    struct scheduler scheduler = make_scheduler((struct scheduler_limits){.step_tokens = 50,
+                                                                          .prefill_chunk = 300,
+                                                                          .has_fixed_chunks = true,
+                                                                          .has_no_kv = true,
+                                                                          .max_running = 8,
+                                                                          .max_context = 300},
+                                                1);
+    static const size_t lengths[] = {20, 20, 20, 300, 1};
+    static const size_t steps[] = {3, 1, 1}; /* texts of each step: the one past 50 is the last */
+    struct sequence texts[5];
+    struct plan plan;
+    size_t next = 0;
+    (void)state;
+
+    plan_init(&plan, 8, NULL);
+    for (size_t i = 0; i < 5; i++) {
+        add(&scheduler, &texts[i], lengths[i], 1);
+        texts[i].conversation = 3;
+    }
+    for (size_t step = 0; step < 3; step++) {
+        scheduler_plan(&scheduler, &plan);
+        assert_int_equal(plan.n_items, steps[step]);
+        for (size_t i = 0; i < plan.n_items; i++, next++) {
+            assert_ptr_equal(plan.items[i].sequence, &texts[next]);
+            assert_int_equal(plan.items[i].n_tokens, lengths[next]);
+            texts[next].n_computed = lengths[next];
+            scheduler_retire(&scheduler, &texts[next]);
+            sequence_clear(&texts[next]);
+        }
+        assert_int_equal(kv_blocks_available(&scheduler.blocks), 1);
+        assert_int_equal(scheduler.kept.n, 0);
+    }
+    assert_int_equal(next, 5);
+    plan_clear(&plan);
+    scheduler_clear(&scheduler);
+}
+
+/* A window takes no more blocks than it has, whatever runs through it, and each chunk ends where it
+ * slides. */
+static void test_windows(void **state)
+{
+    static const struct {
+        struct sequence_window window;
+        size_t n_prompt, max_tokens, n_blocks;
+    } cases[] = {
+        {{2, 0}, 500, 20, 2}, {{4, 1}, 500, 100, 4}, {{5, 3}, 33, 400, 5}, {{30, 2}, 100, 20, 8}};
+    (void)state;
+
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct scheduler scheduler = make_scheduler(
+            (struct scheduler_limits){.step_tokens = 512, .max_running = 2, .max_context = 100000},
+            cases[c].n_blocks < 30 && cases[c].window.n_blocks < 30 ? cases[c].n_blocks : 30);
+        struct sequence sequence;
+        struct plan plan;
+        kvern_error err = {0};
+        static const int32_t prompt[500];
+
+        plan_init(&plan, 2, NULL);
+        assert_int_equal(scheduler_accepts(&scheduler, cases[c].n_prompt, cases[c].max_tokens,
+                                           &cases[c].window, NULL),
+                         KVERN_OK);
+        assert_int_equal(
+            sequence_init(&sequence, prompt, cases[c].n_prompt, cases[c].max_tokens, NULL),
+            KVERN_OK);
+        sequence.window = cases[c].window;
+        scheduler_add(&scheduler, &sequence);
+        for (bool is_over = false; !is_over;) {
+            scheduler_plan(&scheduler, &plan);
+            assert_int_equal(plan.n_items, 1);
+            size_t n_end = sequence.n_computed + plan.items[0].n_tokens;
+            assert_int_equal(sequence.table.n_dropped,
+                             sequence_window_dropped(&cases[c].window, n_end));
+            assert_true(sequence.table.n_blocks <= cases[c].n_blocks);
+            assert_int_equal(kv_blocks_for_tokens(sequence_n_held(&sequence, n_end)),
+                             sequence.table.n_blocks);
+            if (scheduler_check(&scheduler, &err) != KVERN_OK)
+                fail_msg("%s", err.message);
+            is_over = commit(&scheduler, &plan.items[0]);
+        }
+        assert_int_equal(sequence.n_tokens, sequence.capacity);
+        sequence_clear(&sequence);
+        plan_clear(&plan);
+        scheduler_clear(&scheduler);
+    }
+    struct scheduler scheduler = make_scheduler(
+        (struct scheduler_limits){.step_tokens = 8, .max_running = 2, .max_context = 100}, 4);
+    assert_int_equal(
+        scheduler_accepts(&scheduler, 5000, 5000, &(struct sequence_window){4, 1}, NULL), KVERN_OK);
+    assert_int_equal(scheduler_accepts(&scheduler, 1, 1, &(struct sequence_window){5, 1}, NULL),
+                     KVERN_LIMIT);
+    scheduler_clear(&scheduler);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_everything_ends),    cmocka_unit_test(test_shares),
-        cmocka_unit_test(test_admission_in_order), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_everything_ends),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_admission_in_order),
+        cmocka_unit_test(test_limits),
         cmocka_unit_test(test_scoring_rows),
+        cmocka_unit_test(test_fixed_chunks),
+        cmocka_unit_test(test_no_kv),
+        cmocka_unit_test(test_windows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
