@@ -123,6 +123,11 @@ KVERN_API void kvern_model_close(kvern_model *model);
 /* The strings in `info` live as long as the model. */
 KVERN_API void kvern_model_get_info(const kvern_model *model, kvern_model_info *info);
 
+/* The model's i-th prompt prefix for texts to embed, such as "query"; the strings are the model's.
+ * false: there are not that many. */
+KVERN_API bool kvern_model_get_prompt(const kvern_model *model, size_t i, const char **name,
+                                      const char **text);
+
 /* The models in the cache directory: malloc'ed array of malloc'ed directory paths, sorted; freed
  * with kvern_strings_free. */
 KVERN_API kvern_status kvern_models_list(char ***directories, size_t *n_directories,
@@ -257,7 +262,8 @@ typedef struct kvern_request_options {
     size_t n_stop;
     uint64_t conversation; /* not 0: the KV of the last request with this number is taken over
                               for the tokens both begin with, and this one's is kept in turn
-                              (4,096 conversations at most, the longest idle go first) */
+                              (4,096 conversations at most, the longest idle go first).
+                              Numbers from 2^63 on are the sessions' */
     int32_t window;        /* not 0: only this many tokens stay in the KV cache, and the sink_tokens
                               first ones; positions go on. At least 32. What a token sees is settled by
                               its position alone: older tokens leave in blocks of 16. */

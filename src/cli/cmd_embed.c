@@ -74,6 +74,18 @@ static kvern_status keep(const struct text *text, const kvern_embedding *embeddi
     return similarity_add(&embed->similarity, text, embedding, err);
 }
 
+/* A prefix that the model has under the name "query" is meant for queries; NULL: it has none. */
+static const char *own_query_prompt(const kvern_model *model)
+{
+    const char *name, *text;
+
+    for (size_t i = 0; kvern_model_get_prompt(model, i, &name, &text); i++) {
+        if (strcmp(name, "query") == 0)
+            return name;
+    }
+    return NULL;
+}
+
 static kvern_status embed_ranked(struct embed *embed, kvern_engine *engine,
                                  const kvern_model *model, kvern_error *err)
 {
@@ -81,7 +93,7 @@ static kvern_status embed_ranked(struct embed *embed, kvern_engine *engine,
     kvern_embedding query = {0};
     kvern_status status;
 
-    options.prompt = embed->query_prompt;
+    options.prompt = embed->query_prompt ? embed->query_prompt : own_query_prompt(model);
     status = kvern_embed(engine, model, &embed->query, NULL, 1, &options, &query, err);
     if (status == KVERN_OK && query.error.status != KVERN_OK)
         status = fail(err, query.error.status, "--query: %s", query.error.message);
@@ -227,7 +239,8 @@ int cmd_embed(int argc, char **argv)
         {"truncate", 0, OPTION_FLAG, &embed.run.options.truncate, NULL,
          "cut texts over the limit, and say so"},
         {"query", 0, OPTION_STRING, &embed.query, "TEXT", "rank the texts by their cosine to TEXT"},
-        {"query-prompt", 0, OPTION_STRING, &embed.query_prompt, "NAME", "the query's own prefix"},
+        {"query-prompt", 0, OPTION_STRING, &embed.query_prompt, "NAME",
+         "the query's own prefix (the model's \"query\")"},
         {"top", 0, OPTION_INT, &embed.top, "K", "with --query: the K best (10)", 1, MAX_TOP},
         {"similarity", 0, OPTION_FLAG, &embed.has_similarity, NULL, "the cosines of all with all"},
         {"session", 0, OPTION_STRING, &embed.session, "NAME",

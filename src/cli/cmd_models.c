@@ -137,6 +137,14 @@ static void print_sizes(const kvern_model_info *info)
     print_number("context", info->max_context, " tokens");
 }
 
+static void print_prompts(const kvern_model *model)
+{
+    const char *name, *text;
+
+    for (size_t i = 0; kvern_model_get_prompt(model, i, &name, &text); i++)
+        printf("%-16s %s: \"%s\"\n", i == 0 ? "prompts" : "", name, text);
+}
+
 static void print_embedding(const kvern_model_info *info)
 {
     if (info->embedding_size > 0)
@@ -204,10 +212,12 @@ int cmd_inspect(int argc, char **argv)
     if (open_model(&flags, &model, &err) != KVERN_OK)
         return report(&err);
     kvern_model_get_info(model, &info);
-    if (is_json)
+    if (is_json) {
         output_json(info_json(&info));
-    else
+    } else {
         print_info(&info);
+        print_prompts(model);
+    }
     kvern_model_close(model);
     return EXIT_OK;
 }

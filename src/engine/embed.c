@@ -11,6 +11,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+enum { BUSY_WAIT_NS = 5000000 };
 
 void kvern_embed_options_init(kvern_embed_options *options)
 {
@@ -190,6 +193,10 @@ static void submit(const struct embed *embed, const char *const *texts, const si
             request.n_prompt = tokens.n;
             request.embed = true;
             request.pooling = embed->options->pooling;
+            status = kvern_submit(embed->engine, &request, &requests[*next], &refusal);
+        }
+        while (status == KVERN_BUSY && *next == oldest) { /* others fill the queue */
+            nanosleep(&(struct timespec){.tv_nsec = BUSY_WAIT_NS}, NULL);
             status = kvern_submit(embed->engine, &request, &requests[*next], &refusal);
         }
         kvern_tokens_clear(&tokens);

@@ -177,6 +177,15 @@ void kept_kv_drop(struct kept_kv *kept, struct kv_blocks *blocks, uint64_t conve
         drop(kept, blocks, i);
 }
 
+size_t kept_kv_count_blocks(const struct kept_kv *kept)
+{
+    size_t n_blocks = 0;
+
+    for (size_t i = 0; i < kept->n; i++)
+        n_blocks += kept->items[i].table.n_blocks;
+    return n_blocks;
+}
+
 bool kept_kv_drop_oldest(struct kept_kv *kept, struct kv_blocks *blocks)
 {
     if (kept->n == 0)

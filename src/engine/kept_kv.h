@@ -45,6 +45,8 @@ kvern_status kept_kv_fork(struct kept_kv *kept, struct kv_blocks *blocks, uint64
 struct kept *kept_kv_find(const struct kept_kv *kept, uint64_t conversation);
 /* Releases the conversation's blocks, if it has any. */
 void kept_kv_drop(struct kept_kv *kept, struct kv_blocks *blocks, uint64_t conversation);
+/* Blocks of all entries; one that several share counts for each. */
+size_t kept_kv_count_blocks(const struct kept_kv *kept);
 /* Releases the oldest entry's blocks; false: there is none. */
 bool kept_kv_drop_oldest(struct kept_kv *kept, struct kv_blocks *blocks);
 

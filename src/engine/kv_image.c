@@ -80,12 +80,8 @@ static bool take_blocks(struct scheduler *scheduler, struct kv_table *table, siz
 {
     size_t n_blocks = kv_blocks_for_tokens(n_tokens);
 
-    if (n_blocks > scheduler->blocks.n_blocks)
+    if (!scheduler_promise(scheduler, table, n_blocks))
         return false;
-    while (!kv_blocks_promise(&scheduler->blocks, table, n_blocks)) {
-        if (!kept_kv_drop_oldest(&scheduler->kept, &scheduler->blocks))
-            return false;
-    }
     kv_blocks_extend(&scheduler->blocks, table, n_tokens);
     return true;
 }

@@ -96,14 +96,29 @@ void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence)
 
 void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence)
 {
-    if (sequence->conversation != 0 && sequence->state == SEQUENCE_RUNNING &&
-        !scheduler->limits.has_no_kv) {
-        sequence_list_remove(&scheduler->running, sequence);
+    bool has_kv = sequence->state == SEQUENCE_RUNNING || sequence->n_computed > 0;
+
+    if (sequence->conversation != 0 && has_kv && !scheduler->limits.has_no_kv) {
+        sequence_list_remove(sequence->state == SEQUENCE_RUNNING ? &scheduler->running
+                                                                 : &scheduler->waiting,
+                             sequence);
         sequence->state = SEQUENCE_NEW;
         kept_kv_put(&scheduler->kept, &scheduler->blocks, sequence);
     } else {
         scheduler_remove(scheduler, sequence);
     }
+}
+
+bool scheduler_promise(struct scheduler *scheduler, struct kv_table *table, size_t n_blocks)
+{
+    /* where even all of theirs would not do, idle conversations keep them */
+    if (n_blocks > kv_blocks_available(&scheduler->blocks) + kept_kv_count_blocks(&scheduler->kept))
+        return false;
+    while (!kv_blocks_promise(&scheduler->blocks, table, n_blocks)) {
+        if (!kept_kv_drop_oldest(&scheduler->kept, &scheduler->blocks))
+            return false;
+    }
+    return true;
 }
 
 /* Blocks a sequence still has to take. Those that slide out of a window come back to it, unless
@@ -127,12 +142,7 @@ static bool promise(struct scheduler *scheduler, struct sequence *sequence)
 {
     if (scheduler->limits.has_no_kv)
         return true;
-    while (!kv_blocks_promise(&scheduler->blocks, &sequence->table,
-                              count_needed(scheduler, sequence))) {
-        if (!kept_kv_drop_oldest(&scheduler->kept, &scheduler->blocks))
-            return false;
-    }
-    return true;
+    return scheduler_promise(scheduler, &sequence->table, count_needed(scheduler, sequence));
 }
 
 /* The worst case is promised, not taken: blocks go to a sequence as it grows into them. A scheduler

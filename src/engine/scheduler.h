@@ -63,6 +63,9 @@ void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence);
  * request of it. */
 void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence);
 
+/* Promises free blocks to a table; idle conversations give up theirs for it, the oldest first, if
+ * that can help. false: there are not that many. */
+bool scheduler_promise(struct scheduler *scheduler, struct kv_table *table, size_t n_blocks);
 /* The most tokens a step may have. */
 size_t scheduler_max_step_tokens(const struct scheduler *scheduler);
 /* Admits what fits, then shares the step's tokens: decoding sequences first, one token each, but

@@ -21,7 +21,12 @@
 static const char TOKENIZER_FILE[] = "tokenizer.json";
 static const char TEMPLATE_FILE[] = "chat_template.jinja";
 
-enum { MAX_TOKENIZER_BYTES = 256 << 20, MAX_TEMPLATE_BYTES = 1 << 20 };
+enum {
+    MAX_TOKENIZER_BYTES = 256 << 20,
+    MAX_TEMPLATE_BYTES = 1 << 20,
+    MAX_LOGITS_VALUES = 512, /* of pooling logits512 */
+    MIN_BYTES_VOCABULARY = 256,
+};
 
 static bool has_manifest(const char *directory)
 {
@@ -169,6 +174,21 @@ static kvern_status check_vocabulary(const kvern_model *model, kvern_error *err)
     return KVERN_OK;
 }
 
+/* Without a tokenizer's files a model takes bytes for tokens, if it has that many ids; else it
+ * takes ids only. */
+static kvern_status fall_back_to_bytes(kvern_model *model, kvern_error *err)
+{
+    size_t vocab_size = model->manifest.config.vocab_size;
+
+    if (vocab_size < MIN_BYTES_VOCABULARY)
+        return KVERN_OK;
+    log_warning(
+        "%s has no tokenizer.json: bytes stand for tokens, which no trained model takes for "
+        "text",
+        model->directory);
+    return tokenizer_open_bytes(&model->tokenizer, vocab_size, err);
+}
+
 static kvern_status open_converted(kvern_model *model, kvern_error *err)
 {
     kvern_status status = manifest_read(&model->manifest, model->directory, err);
@@ -209,13 +229,6 @@ static kvern_status open_export(kvern_model *model, const char *preset, kvern_er
         if (status != KVERN_OK)
             fail_in(err, status, "%s/%s", model->directory, TOKENIZER_FILE);
     }
-    if (status == KVERN_OK && !tokenizer) {
-        log_warning(
-            "%s has no tokenizer.json: bytes stand for tokens, which no trained model takes "
-            "for text",
-            model->directory);
-        status = tokenizer_open_bytes(&model->tokenizer, model->manifest.config.vocab_size, err);
-    }
     if (status == KVERN_OK && template) {
         status = jinja_template_parse(&model->chat_template, template, strlen(template), err);
         if (status != KVERN_OK)
@@ -248,6 +261,8 @@ kvern_status kvern_model_open_as(kvern_model **out, const char *name_or_director
     } else if (status == KVERN_OK) {
         status = open_export(model, preset, err);
     }
+    if (status == KVERN_OK && !model->tokenizer)
+        status = fall_back_to_bytes(model, err);
     if (status == KVERN_OK)
         status = check_vocabulary(model, err);
     if (status != KVERN_OK) {
@@ -281,6 +296,17 @@ bool model_is_encoder(const kvern_model *model)
     return strcmp(model->manifest.contract, "encoder") == 0;
 }
 
+/* Values of a vector as the model's own pooling makes it. */
+static size_t embedding_size(const kvern_model *model)
+{
+    const struct model_config *config = &model->manifest.config;
+    bool has_logits_only = model->is_export && model->export.hidden[0] == '\0';
+
+    if (!has_logits_only)
+        return config->hidden_size;
+    return config->vocab_size < MAX_LOGITS_VALUES ? config->vocab_size : MAX_LOGITS_VALUES;
+}
+
 void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
 {
     const struct manifest *manifest = &model->manifest;
@@ -312,7 +338,7 @@ void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
         .is_encoder = model_is_encoder(model),
         .pooling = embedding->pooling,
         .is_normalized = embedding->is_normalized,
-        .embedding_size = (int32_t)config->hidden_size,
+        .embedding_size = (int32_t)embedding_size(model),
         .max_tokens =
             (int32_t)(embedding->max_tokens > 0 ? embedding->max_tokens : config->max_positions),
     };
@@ -320,6 +346,18 @@ void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
         if (model->is_export || strstr(manifest->files[i].name, ".data"))
             info->n_bytes += manifest->files[i].n_bytes;
     }
+}
+
+bool kvern_model_get_prompt(const kvern_model *model, size_t i, const char **name,
+                            const char **text)
+{
+    const struct manifest_embedding *embedding = &model->manifest.embedding;
+
+    if (i >= embedding->n_prompts)
+        return false;
+    *name = embedding->prompts[i].name;
+    *text = embedding->prompts[i].text;
+    return true;
 }
 
 static int compare_strings(const void *a, const void *b)
