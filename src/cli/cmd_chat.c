@@ -92,7 +92,8 @@ static kvern_status answer(struct chat *chat, kvern_error *err)
         status = fail(err, KVERN_MEMORY, "out of memory keeping the answer");
     if (status == KVERN_OK) {
         if (chat->is_json) {
-            output_json(result_json(NULL, text.data ? text.data : "", text.n_bytes, &event));
+            output_json(
+                result_json(chat->model, NULL, text.data ? text.data : "", text.n_bytes, &event));
         } else {
             output_text("\n", 1);
             output_flush();

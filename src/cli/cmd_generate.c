@@ -34,6 +34,7 @@ struct generate {
     struct option_list files;
     const char *jsonl;
     bool is_json, is_stream, is_quiet, has_stats;
+    kvern_model *model; /* owned */
     struct prompts prompts;
     struct job *jobs; /* [prompts.n] */
     size_t n_submitted;
@@ -143,7 +144,7 @@ static void print_result(struct generate *run, const struct prompt *prompt,
         fprintf(stderr, "%s\n", event->error.message);
     }
     if (run->is_json) {
-        output_json(result_json(prompt->id, bytes, text->n_bytes, event));
+        output_json(result_json(run->model, prompt->id, bytes, text->n_bytes, event));
         return;
     }
     if (event->finish == KVERN_FINISH_ERROR && run->prompts.n == 1 && text->n_bytes == 0)
@@ -304,22 +305,21 @@ static kvern_status run_prompts(struct generate *run, kvern_engine *engine, kver
 
 static int generate(struct generate *run, const struct positionals *arguments)
 {
-    kvern_model *model = NULL;
     kvern_engine *engine = NULL;
     kvern_error err = {0};
-    kvern_status status = open_model(&run->engine_flags, &model, &err);
+    kvern_status status = open_model(&run->engine_flags, &run->model, &err);
 
     if (status == KVERN_OK)
-        status = read_prompts(run, model, arguments, &err);
+        status = read_prompts(run, run->model, arguments, &err);
     if (status == KVERN_OK)
-        status = open_engine(&run->engine_flags, model, &engine, &err);
+        status = open_engine(&run->engine_flags, run->model, &engine, &err);
     run->is_stream = run->is_stream && run->prompts.n == 1 && !run->is_json;
     if (status == KVERN_OK)
         status = run_prompts(run, engine, &err);
     free(run->jobs);
     kvern_engine_close(engine);
     prompts_clear(&run->prompts);
-    kvern_model_close(model);
+    kvern_model_close(run->model);
     if (status != KVERN_OK)
         return report(&err);
     if (was_interrupted())

@@ -234,7 +234,7 @@ static void print_generated(const struct session_run *run, const struct text_com
     tell_left_out(answer);
     if (command->is_json) {
         json_t *id = json_string(run->record.name);
-        json_t *json = result_json(id, bytes, text->n_bytes, event);
+        json_t *json = result_json(run->model, id, bytes, text->n_bytes, event);
         json_t *more = answer_json(run, answer);
 
         if (json && more)

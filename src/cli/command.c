@@ -151,7 +151,17 @@ kvern_status make_prompt(const kvern_model *model, const char *system, const cha
     return kvern_chat_tokenize(model, messages, n, true, tokens, err);
 }
 
-json_t *result_json(json_t *id, const char *text, size_t n_bytes, const kvern_event *event)
+void note_tokenizer(json_t *result, const kvern_model *model)
+{
+    kvern_model_info info;
+
+    kvern_model_get_info(model, &info);
+    if (result && info.has_byte_fallback)
+        json_object_set_new(result, "tokenizer", json_string("bytes"));
+}
+
+json_t *result_json(const kvern_model *model, json_t *id, const char *text, size_t n_bytes,
+                    const kvern_event *event)
 {
     json_t *result =
         json_pack("{s:O* s:s% s:s s:{s:I s:I s:I} s:{s:f s:f s:f}}", "id", id, "text", text,
@@ -163,6 +173,7 @@ json_t *result_json(json_t *id, const char *text, size_t n_bytes, const kvern_ev
 
     if (result && event->finish == KVERN_FINISH_ERROR)
         json_object_set_new(result, "error", json_string(event->error.message));
+    note_tokenizer(result, model);
     return result;
 }
 

@@ -141,8 +141,11 @@ kvern_status read_text(const char *path, char **text, kvern_error *err);
 kvern_status make_prompt(const kvern_model *model, const char *system, const char *text,
                          bool is_raw, kvern_tokens *tokens, kvern_error *err);
 
-/* {"id", "text", "finish_reason", "usage", "timings"} and "error" if it failed; `id` is borrowed,
- * NULL leaves it out. NULL if memory ran out. */
-json_t *result_json(json_t *id, const char *text, size_t n_bytes, const kvern_event *event);
+/* {"id", "text", "finish_reason", "usage", "timings"}, "error" if it failed, and what
+ * note_tokenizer notes; `id` is borrowed, NULL leaves it out. NULL if memory ran out. */
+json_t *result_json(const kvern_model *model, json_t *id, const char *text, size_t n_bytes,
+                    const kvern_event *event);
+/* Sets "tokenizer": "bytes" where bytes stand in for a model's missing tokenizer. NULL is fine. */
+void note_tokenizer(json_t *result, const kvern_model *model);
 
 #endif

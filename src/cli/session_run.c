@@ -103,13 +103,10 @@ json_t *answer_json(const struct session_run *run, const kvern_session_answer *a
     json_t *json = json_pack(
         "{s:I s:I s:I s:o}", "context_length", (json_int_t)answer->context_length, "tokens_run",
         (json_int_t)answer->n_run, "tokens_reused", (json_int_t)answer->n_reused, "drift", drift);
-    kvern_model_info info;
 
-    kvern_model_get_info(run->model, &info);
     if (json && answer->n_left_out > 0)
         json_object_set_new(json, "left_out", json_integer((json_int_t)answer->n_left_out));
-    if (json && info.has_byte_fallback)
-        json_object_set_new(json, "tokenizer", json_string("bytes"));
+    note_tokenizer(json, run->model);
     return json;
 }
 
