@@ -497,6 +497,13 @@ static void bytes_for_tokens_are_told(void **state)
     assert_true(strlen(run.err) > 0);
     json_decref(result);
     command_clear(&run);
+    snprintf(command, sizeof command, "generate -m %s abc --raw --max-tokens 1 --json", model);
+    command_run(&run, command);
+    assert_int_equal(run.status, 0);
+    result = json_line(run.out, 0);
+    assert_string_equal(json_string_value(json_object_get(result, "tokenizer")), "bytes");
+    json_decref(result);
+    command_clear(&run);
     assert_int_equal(directory_remove(model, &err), KVERN_OK);
 }
 
