@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "engine/export_rows.h"
 #include "engine/kv_blocks.h"
+#include "engine/output_rows.h"
 #include "ort/value.h"
 
 #include <assert.h>
@@ -41,10 +42,8 @@ struct runner_cached {
     struct value_output *outputs;    /* [N_FIXED_OUTPUTS + 2 * n_layers] */
     struct cached_kv **pending;      /* [pending_capacity]: new KV of the batch's sequences */
     size_t pending_capacity;
-    float *logits; /* [logit_capacity, vocab_size] */
-    size_t logit_capacity;
-    float *hidden; /* [hidden_capacity, hidden_size] */
-    size_t hidden_capacity;
+    struct output_rows logits;
+    struct output_rows hidden;
 };
 
 /* ---- KV ---- */
@@ -273,13 +272,13 @@ static kvern_status copy_rows_out(struct runner_cached *self, const struct batch
 
             status = export_row_read(&self->session, &outputs[0], self->graph.logits_type,
                                      end - begin, row, vocab_size,
-                                     self->logits + cursor->logit_row++ * vocab_size, err);
+                                     self->logits.values + cursor->logit_row++ * vocab_size, err);
         } else if (batch->wants_hidden) {
             size_t hidden_size = self->base.hidden_size;
 
             status =
                 export_row_read(&self->session, &outputs[1], self->graph.hidden_type, end - begin,
-                                row, hidden_size, self->hidden + out * hidden_size, err);
+                                row, hidden_size, self->hidden.values + out * hidden_size, err);
         }
     }
     return status;
@@ -391,35 +390,12 @@ static kvern_status kv_write(struct runner *runner, struct kv_table *table, size
 
 /* ---- the runner ---- */
 
-static kvern_status reserve_rows(float **rows, size_t *capacity, size_t n_rows, size_t row_size,
-                                 kvern_error *err)
-{
-    size_t n_values;
-    float *grown = NULL;
-
-    if (n_rows == 0)
-        n_rows = 1; /* so that there is something to point to */
-    if (n_rows <= *capacity || row_size == 0)
-        return KVERN_OK;
-    if (multiply_sizes(n_rows, row_size, &n_values))
-        grown = try_new_aligned(n_values, sizeof *grown);
-    if (!grown)
-        return fail(err, KVERN_MEMORY, "out of memory for %zu rows of %zu values", n_rows,
-                    row_size);
-    free(*rows);
-    *rows = grown;
-    *capacity = n_rows;
-    return KVERN_OK;
-}
-
 static kvern_status reserve(struct runner_cached *self, const struct batch *batch, kvern_error *err)
 {
-    kvern_status status = reserve_rows(&self->logits, &self->logit_capacity, batch->n_logit_rows,
-                                       self->base.vocab_size, err);
+    kvern_status status = output_rows_reserve(&self->logits, batch->n_logit_rows, "logits", err);
 
     if (status == KVERN_OK)
-        status = reserve_rows(&self->hidden, &self->hidden_capacity, batch->n_output_rows,
-                              self->base.hidden_size, err);
+        status = output_rows_reserve(&self->hidden, batch->n_output_rows, "hidden states", err);
     if (batch->n_sequences > self->pending_capacity) {
         self->pending =
             resize_or_abort(self->pending, batch->n_sequences * sizeof(struct cached_kv *));
@@ -450,7 +426,7 @@ static kvern_status run(struct runner *runner, const struct batch *batch,
             kv_values_release(&self->pending[s]->base);
         }
     }
-    *output = (struct runner_output){.logits = self->logits, .hidden = self->hidden};
+    *output = (struct runner_output){.logits = self->logits.values, .hidden = self->hidden.values};
     return status;
 }
 
@@ -466,8 +442,8 @@ static void free_runner(struct runner *runner)
     free(self->inputs);
     free(self->outputs);
     free(self->pending);
-    free(self->logits);
-    free(self->hidden);
+    output_rows_clear(&self->logits);
+    output_rows_clear(&self->hidden);
     free(self);
 }
 
@@ -565,6 +541,8 @@ kvern_status runner_cached_open(struct runner **out, const char *path,
         self->base.hidden_size = config->hidden_size;
     self->graph = *graph;
     self->layout = *layout;
+    self->logits.row_size = self->base.vocab_size;
+    self->hidden.row_size = self->base.hidden_size;
     make_names(self);
     status = session_open(&self->session, path, &options, err);
     if (status == KVERN_OK && self->session.device == self->session.cpu) {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "engine/export_rows.h"
+#include "engine/output_rows.h"
 #include "ort/value.h"
 
 #include <stdlib.h>
@@ -19,31 +20,9 @@ struct runner_encoder {
     struct runner base; /* first */
     struct session session;
     struct export_graph graph; /* of an export */
-    float *rows; /* [capacity, hidden_size]: what the graph writes, or what is wanted */
-    size_t capacity;
-    float *wanted; /* [wanted_capacity, hidden_size]: the batch's output rows of the packed graph */
-    size_t wanted_capacity;
+    struct output_rows rows;   /* what the packed graph writes; of an export, what is wanted */
+    struct output_rows wanted; /* the batch's output rows of the packed graph */
 };
-
-static kvern_status reserve(float **rows, size_t *capacity, size_t n_rows, size_t row_size,
-                            kvern_error *err)
-{
-    size_t n_values;
-    float *grown = NULL;
-
-    if (n_rows == 0)
-        n_rows = 1; /* so that there is something to point to */
-    if (n_rows <= *capacity)
-        return KVERN_OK;
-    if (multiply_sizes(n_rows, row_size, &n_values))
-        grown = try_new_aligned(n_values, sizeof *grown);
-    if (!grown)
-        return fail(err, KVERN_MEMORY, "out of memory for hidden states of %zu tokens", n_rows);
-    free(*rows);
-    *rows = grown;
-    *capacity = n_rows;
-    return KVERN_OK;
-}
 
 /* ---- the packed graph ---- */
 
@@ -78,20 +57,21 @@ static kvern_status run_packed(struct runner *runner, const struct batch *batch,
                                     .n_bytes = batch->n_tokens * row_size * sizeof(float),
                                     .dims = {n_tokens, (int64_t)row_size},
                                     .n_dims = 2};
-    kvern_status status = reserve(&self->rows, &self->capacity, batch->n_tokens, row_size, err);
+    kvern_status status = output_rows_reserve(&self->rows, batch->n_tokens, "hidden states", err);
 
-    hidden.data = self->rows;
+    hidden.data = self->rows.values;
     if (status == KVERN_OK)
         status =
             session_run(&self->session, inputs, sizeof inputs / sizeof inputs[0], &hidden, 1, err);
-    output->hidden = self->rows;
+    output->hidden = self->rows.values;
     if (status != KVERN_OK || batch->n_output_rows == batch->n_tokens)
         return status;
-    status = reserve(&self->wanted, &self->wanted_capacity, batch->n_output_rows, row_size, err);
+    status = output_rows_reserve(&self->wanted, batch->n_output_rows, "hidden states", err);
     for (size_t i = 0; status == KVERN_OK && i < batch->n_output_rows; i++)
-        memcpy(self->wanted + i * row_size, self->rows + (size_t)batch->output_rows[i] * row_size,
+        memcpy(self->wanted.values + i * row_size,
+               self->rows.values + (size_t)batch->output_rows[i] * row_size,
                row_size * sizeof(float));
-    output->hidden = self->wanted;
+    output->hidden = self->wanted.values;
     return status;
 }
 
@@ -141,7 +121,7 @@ static kvern_status copy_wanted(struct runner_encoder *self, const struct batch 
         size_t token = is_pooled ? 0 : (size_t)batch->output_rows[*row] - begin;
 
         export_values_copy(self->graph.hidden_type, data, token * row_size,
-                           self->rows + *row * row_size, row_size);
+                           self->rows.values + *row * row_size, row_size);
     }
     return status;
 }
@@ -182,11 +162,11 @@ static kvern_status run_export(struct runner *runner, const struct batch *batch,
     struct runner_encoder *self = (struct runner_encoder *)runner;
     size_t row = 0;
     kvern_status status =
-        reserve(&self->rows, &self->capacity, batch->n_output_rows, runner->hidden_size, err);
+        output_rows_reserve(&self->rows, batch->n_output_rows, "hidden states", err);
 
     for (size_t s = 0; status == KVERN_OK && s < batch->n_sequences; s++)
         status = run_text(self, batch, s, &row, err);
-    output->hidden = self->rows;
+    output->hidden = self->rows.values;
     return status;
 }
 
@@ -197,8 +177,8 @@ static void free_runner(struct runner *runner)
     struct runner_encoder *self = (struct runner_encoder *)runner;
 
     session_close(&self->session);
-    free(self->rows);
-    free(self->wanted);
+    output_rows_clear(&self->rows);
+    output_rows_clear(&self->wanted);
     free(self);
 }
 
@@ -206,6 +186,8 @@ static kvern_status open_runner(struct runner **out, struct runner_encoder *self
                                 const struct session_options *options, kvern_error *err)
 {
     kvern_status status = session_open(&self->session, path, options, err);
+
+    self->rows.row_size = self->wanted.row_size = self->base.hidden_size;
 
     if (status == KVERN_OK)
         *out = &self->base;

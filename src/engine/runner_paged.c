@@ -8,46 +8,22 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "engine/kv_blocks.h"
+#include "engine/output_rows.h"
 #include "ort/session.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows the graph writes. */
-struct rows {
-    float *values; /* [capacity, row_size] */
-    size_t capacity;
-    size_t row_size;
-};
-
 struct runner_paged {
     struct runner base; /* first */
     struct session session;
     struct kv_store store;
-    struct rows logits;
-    struct rows hidden;
+    struct output_rows logits;
+    struct output_rows hidden;
 };
 
-static kvern_status reserve(struct rows *rows, size_t n_rows, const char *what, kvern_error *err)
-{
-    size_t n_values;
-    float *values = NULL;
-
-    if (n_rows == 0)
-        n_rows = 1; /* so that there is something to point to */
-    if (n_rows <= rows->capacity)
-        return KVERN_OK;
-    if (multiply_sizes(n_rows, rows->row_size, &n_values))
-        values = try_new_aligned(n_values, sizeof *values);
-    if (!values)
-        return fail(err, KVERN_MEMORY, "out of memory for %zu rows of %s", n_rows, what);
-    free(rows->values);
-    rows->values = values;
-    rows->capacity = n_rows;
-    return KVERN_OK;
-}
-
-static struct session_tensor rows_tensor(const char *name, const struct rows *rows, size_t n_rows)
+static struct session_tensor rows_tensor(const char *name, const struct output_rows *rows,
+                                         size_t n_rows)
 {
     return (struct session_tensor){.name = name,
                                    .type = SESSION_F32,
@@ -67,10 +43,10 @@ static kvern_status run(struct runner *runner, const struct batch *batch,
     int64_t n_rows = (int64_t)batch->n_output_rows;
     int64_t n_logits = (int64_t)batch->n_logit_rows;
     int64_t n_table = (int64_t)batch->blocks_per_row;
-    kvern_status status = reserve(&self->logits, batch->n_logit_rows, "logits", err);
+    kvern_status status = output_rows_reserve(&self->logits, batch->n_logit_rows, "logits", err);
 
     if (status == KVERN_OK)
-        status = reserve(&self->hidden, batch->n_output_rows, "hidden states", err);
+        status = output_rows_reserve(&self->hidden, batch->n_output_rows, "hidden states", err);
     if (status != KVERN_OK)
         return status;
 
@@ -208,8 +184,8 @@ static void free_runner(struct runner *runner)
         return;
     session_close(&self->session);
     kv_store_clear(&self->store);
-    free(self->logits.values);
-    free(self->hidden.values);
+    output_rows_clear(&self->logits);
+    output_rows_clear(&self->hidden);
     free(self);
 }
 

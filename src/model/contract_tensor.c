@@ -139,7 +139,7 @@ static kvern_status read_tensor(struct tensor_entry *tensor, struct protobuf mes
     return KVERN_OK;
 }
 
-static bool read_decimal(struct text text, uint64_t *value)
+bool text_read_decimal(struct text text, uint64_t *value)
 {
     *value = 0;
     if (text.n_bytes == 0 || text.n_bytes > 18)
@@ -167,8 +167,8 @@ static kvern_status check_place(const struct manifest *manifest, const struct te
         return fail(err, KVERN_FORMAT,
                     "the tensor \"%.*s\" lies in \"%.*s\", which is no file of " MANIFEST_FILE,
                     TEXT_ARGUMENTS(tensor->name), TEXT_ARGUMENTS(tensor->location));
-    if (!read_decimal(tensor->offset, &offset) || !read_decimal(tensor->length, &length) ||
-        offset % EXTERNAL_ALIGNMENT != 0)
+    if (!text_read_decimal(tensor->offset, &offset) ||
+        !text_read_decimal(tensor->length, &length) || offset % EXTERNAL_ALIGNMENT != 0)
         return fail(err, KVERN_FORMAT,
                     "the tensor \"%.*s\" has offset \"%.*s\" and length \"%.*s\"; the offset must "
                     "be a multiple of %d",

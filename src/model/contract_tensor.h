@@ -25,6 +25,8 @@ struct text {
 
 struct text text_of(const struct protobuf_field *field);
 bool text_is(struct text text, const char *string);
+/* 1 to 18 decimal digits and nothing else. */
+bool text_read_decimal(struct text text, uint64_t *value);
 
 /* `name` gets the tensor's name. */
 kvern_status contract_check_tensor(const struct manifest *manifest, struct protobuf message,

@@ -39,19 +39,6 @@ struct scan {
 
 /* ---- external data ---- */
 
-static bool read_number(struct text text, uint64_t *value)
-{
-    *value = 0;
-    if (text.n_bytes == 0 || text.n_bytes > 18)
-        return false;
-    for (size_t i = 0; i < text.n_bytes; i++) {
-        if (text.at[i] < '0' || text.at[i] > '9')
-            return false;
-        *value = *value * 10 + (uint64_t)(text.at[i] - '0');
-    }
-    return true;
-}
-
 /* Makes scan->file the file `name`, if that is a regular file of the directory, no link. */
 static kvern_status look_at_file(struct scan *scan, struct text name)
 {
@@ -93,8 +80,8 @@ static kvern_status check_place(struct scan *scan, struct text tensor, struct te
 
     if (status != KVERN_OK)
         return status;
-    if ((offset_text.n_bytes > 0 && !read_number(offset_text, &offset)) ||
-        (length_text.n_bytes > 0 && !read_number(length_text, &length)) ||
+    if ((offset_text.n_bytes > 0 && !text_read_decimal(offset_text, &offset)) ||
+        (length_text.n_bytes > 0 && !text_read_decimal(length_text, &length)) ||
         offset + length > scan->file_bytes)
         return fail(scan->err, KVERN_FORMAT,
                     "the tensor \"%.*s\" lies at offset \"%.*s\" with \"%.*s\" bytes in %s, which "
