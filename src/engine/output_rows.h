@@ -17,8 +17,8 @@ struct output_rows {
     size_t row_size;
 };
 
-/* Room for n_rows, of at least one so that there is something to point to; what was in it is lost if
- * it grows. `what` names them in the error. */
+/* Room for n_rows, of at least one so that there is something to point to; what was in it is lost
+ * if it grows. `what` names them in the error. */
 kvern_status output_rows_reserve(struct output_rows *rows, size_t n_rows, const char *what,
                                  kvern_error *err);
 void output_rows_clear(struct output_rows *rows);
