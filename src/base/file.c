@@ -196,9 +196,7 @@ void file_writer_clear(struct file_writer *writer)
 
 void file_remove_leftovers(const char *path)
 {
-    size_t n_directory = (size_t)(path_base(path) - path);
-    char *directory =
-        n_directory > 0 ? copy_bytes_or_abort(path, n_directory) : copy_string_or_abort(".");
+    char *directory = path_directory(path);
     size_t n_base = strlen(path_base(path));
     DIR *stream = opendir(directory);
     struct dirent *entry;
@@ -329,6 +327,15 @@ const char *path_base(const char *path)
     const char *slash = strrchr(path, '/');
 
     return slash ? slash + 1 : path;
+}
+
+char *path_directory(const char *path)
+{
+    size_t n_bytes = (size_t)(path_base(path) - path);
+
+    if (n_bytes == 0)
+        return copy_string_or_abort(".");
+    return copy_bytes_or_abort(path, n_bytes > 1 ? n_bytes - 1 : 1);
 }
 
 char *cache_directory(void)

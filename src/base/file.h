@@ -61,6 +61,8 @@ kvern_status directory_remove(const char *path, kvern_error *err);
 char *path_join(const char *directory, const char *name);
 /* The part after the last '/': a pointer into `path`. */
 const char *path_base(const char *path);
+/* What stands before it, without the slash: "a" of "a/b", "." of "b", "/" of "/b". malloc'ed. */
+char *path_directory(const char *path);
 /* kvern's cache directory: $KVERN_HOME, else $XDG_CACHE_HOME/kvern, else $HOME/.cache/kvern. */
 char *cache_directory(void);
 

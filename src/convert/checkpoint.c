@@ -258,15 +258,6 @@ static kvern_status read_config(struct checkpoint *checkpoint, const char *direc
 
 /* ---- ONNX exports ---- */
 
-/* "a/b" for "a/b/model.onnx"; malloc'ed. */
-static char *directory_of(const char *path)
-{
-    const char *base = path_base(path);
-
-    return base == path ? copy_string_or_abort(".")
-                        : copy_bytes_or_abort(path, (size_t)(base - path));
-}
-
 static bool holds(const char *directory, const char *name)
 {
     char *path = path_join(directory, name);
@@ -279,7 +270,7 @@ static bool holds(const char *directory, const char *name)
 /* Where the export's config and tokenizer lie: beside the file or one directory up; malloc'ed. */
 static char *find_export_directory(const char *path)
 {
-    char *beside = directory_of(path);
+    char *beside = path_directory(path);
     char *above = path_join(beside, "..");
     bool is_above = !holds(beside, "config.json") && !holds(beside, "genai_config.json") &&
                     holds(above, "config.json");
@@ -394,7 +385,7 @@ done:
 
 static kvern_status open_single(struct checkpoint *checkpoint, const char *path, kvern_error *err)
 {
-    char *directory = directory_of(path);
+    char *directory = path_directory(path);
     kvern_status status;
 
     checkpoint->format = "safetensors";

@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "engine/embedding.h"
+#include "engine/engine.h"
+#include "engine/request.h"
 #include "model/model.h"
 
 #include <stdlib.h>
@@ -155,18 +157,10 @@ static kvern_status tokenize(const struct embed *embed, const char *text, size_t
 /* Waits for the request's end and takes its vector. */
 static void collect(const struct embed *embed, kvern_request *request, kvern_embedding *embedding)
 {
-    kvern_event event = {0};
+    kvern_event event;
     kvern_error *err = &embedding->error;
 
-    while (event.finish == KVERN_FINISH_NONE) {
-        if (kvern_request_next(request, -1, &event, err) != KVERN_OK)
-            break;
-    }
-    if (event.finish == KVERN_FINISH_ERROR)
-        *err = event.error;
-    else if (event.finish == KVERN_FINISH_CANCELLED)
-        fail(err, KVERN_CANCELLED, "the engine was closed");
-    else if (event.finish != KVERN_FINISH_NONE)
+    if (request_wait(request, &event, err) == KVERN_OK)
         embedding_finish(&embed->shape, event.embedding, event.n_embedding, &embedding->values,
                          &embedding->n_values, err);
     kvern_request_free(request);
@@ -236,8 +230,10 @@ kvern_status kvern_embed(kvern_engine *engine, const kvern_model *model, const c
         return fail(err, KVERN_MEMORY, "no memory for %zu texts", n);
     kvern_engine_get_stats(engine, &stats);
     embed.limit = (size_t)stats.max_context;
-    embedding_shape_of(&embed.shape, model, options->pooling, options->normalize,
-                       options->dimensions);
+    embedding_shape_of(&embed.shape, model,
+                       options->pooling == KVERN_POOLING_MODEL ? engine_pooling(engine)
+                                                               : options->pooling,
+                       options->normalize, options->dimensions);
     for (size_t i = 0; i < n; i++) {
         submit(&embed, texts, n_text_bytes, n, &next, i, requests, embeddings);
         if (requests[i])

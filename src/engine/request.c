@@ -396,6 +396,22 @@ kvern_status kvern_request_next(kvern_request *request, int timeout_ms, kvern_ev
     return KVERN_OK;
 }
 
+kvern_status request_wait(kvern_request *request, kvern_event *event, kvern_error *err)
+{
+    *event = (kvern_event){0};
+    while (event->finish == KVERN_FINISH_NONE) {
+        kvern_status status = kvern_request_next(request, -1, event, err);
+
+        if (status != KVERN_OK)
+            return status;
+    }
+    if (event->finish == KVERN_FINISH_ERROR)
+        return fail(err, event->error.status, "%s", event->error.message);
+    if (event->finish == KVERN_FINISH_CANCELLED)
+        return fail(err, KVERN_CANCELLED, "the engine was closed");
+    return KVERN_OK;
+}
+
 void kvern_request_cancel(kvern_request *request)
 {
     atomic_store(&request->is_cancelled, true);

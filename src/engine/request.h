@@ -67,6 +67,9 @@ void request_free(kvern_request *request);
 /* The request a sequence belongs to. */
 kvern_request *request_of(struct sequence *sequence);
 
+/* Reads the request to its last event. One that failed or was cancelled gives that as an error. */
+kvern_status request_wait(kvern_request *request, kvern_event *event, kvern_error *err);
+
 /* The rest is called on the engine's thread. */
 
 /* Before a step that it takes part in. */

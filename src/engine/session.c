@@ -259,23 +259,6 @@ static void set_lengths(const kvern_session *session, size_t n_run, kvern_sessio
     answer->n_reused = answer->context_length > n_run ? answer->context_length - n_run : 0;
 }
 
-/* Waits for the request's last event. */
-static kvern_status finish(kvern_request *request, kvern_event *event, kvern_error *err)
-{
-    *event = (kvern_event){0};
-    while (event->finish == KVERN_FINISH_NONE) {
-        kvern_status status = kvern_request_next(request, -1, event, err);
-
-        if (status != KVERN_OK)
-            return status;
-    }
-    if (event->finish == KVERN_FINISH_ERROR)
-        return fail(err, event->error.status, "%s", event->error.message);
-    if (event->finish == KVERN_FINISH_CANCELLED)
-        return fail(err, KVERN_CANCELLED, "the engine was closed");
-    return KVERN_OK;
-}
-
 kvern_status kvern_session_append(kvern_session *session, const int32_t *tokens, size_t n_tokens,
                                   kvern_session_answer *answer, kvern_error *err)
 {
@@ -296,7 +279,7 @@ kvern_status kvern_session_append(kvern_session *session, const int32_t *tokens,
     options.pooling = session->options.pooling;
     status = kvern_submit(session->engine, &options, &request, err);
     if (status == KVERN_OK)
-        status = finish(request, &event, err);
+        status = request_wait(request, &event, err);
     if (status == KVERN_OK)
         status = embedding_finish(&session->shape, event.embedding, event.n_embedding, &mark.values,
                                   &mark.n_values, err);
@@ -348,7 +331,7 @@ kvern_status kvern_session_finish(kvern_session *session, kvern_request *request
                                   kvern_session_answer *answer, kvern_error *err)
 {
     kvern_event event = {0};
-    kvern_status status = finish(request, &event, err);
+    kvern_status status = request_wait(request, &event, err);
     size_t n_prompt = session->n_tokens;
     size_t n_generated = request->n_generated;
 

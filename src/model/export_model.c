@@ -24,16 +24,6 @@ static bool ends_in_onnx(const char *path)
     return n_bytes > 5 && strcmp(path + n_bytes - 5, ".onnx") == 0;
 }
 
-/* "a/b.onnx" -> "a"; "b.onnx" -> "." */
-static char *directory_of(const char *path)
-{
-    size_t n_bytes = (size_t)(path_base(path) - path);
-
-    if (n_bytes == 0)
-        return copy_string_or_abort(".");
-    return copy_bytes_or_abort(path, n_bytes > 1 ? n_bytes - 1 : 1);
-}
-
 static bool has_config(const char *directory)
 {
     static const char *const names[] = {"config.json", "genai_config.json", "tokenizer.json"};
@@ -51,12 +41,12 @@ static bool has_config(const char *directory)
 /* onnx-community keeps the graphs in a folder onnx/ beside config.json. */
 static char *config_directory(const char *graph)
 {
-    char *directory = directory_of(graph);
+    char *directory = path_directory(graph);
     char *above;
 
     if (has_config(directory) || strcmp(path_base(directory), "onnx") != 0)
         return directory;
-    above = directory_of(directory);
+    above = path_directory(directory);
     if (has_config(above)) {
         free(directory);
         return above;
@@ -135,7 +125,7 @@ static int compare_files(const void *a, const void *b)
  * are no hashes to keep to. */
 static void add_files(struct manifest *manifest, const char *graph)
 {
-    char *directory = directory_of(graph);
+    char *directory = path_directory(graph);
     DIR *stream = opendir(directory);
     struct dirent *entry;
 
@@ -168,7 +158,7 @@ kvern_status export_model_read(const struct export_place *place, const char *pre
                                kvern_error *err)
 {
     struct file_map map = {0};
-    char *directory = directory_of(place->graph);
+    char *directory = path_directory(place->graph);
     bool is_stated = true;
     kvern_status status = file_map_open(&map, place->graph, err);
 

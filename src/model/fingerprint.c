@@ -43,9 +43,7 @@ static kvern_status add_file(XXH3_state_t *state, const char *path, kvern_error 
 static kvern_status add_export(XXH3_state_t *state, const kvern_model *model, kvern_error *err)
 {
     const struct manifest *manifest = &model->manifest;
-    size_t n_directory = (size_t)(path_base(model->graph) - model->graph);
-    char *directory = n_directory > 0 ? copy_bytes_or_abort(model->graph, n_directory)
-                                      : copy_string_or_abort(".");
+    char *directory = path_directory(model->graph);
     kvern_status status = KVERN_OK;
 
     for (size_t i = 0; status == KVERN_OK && i < manifest->n_files; i++) {
