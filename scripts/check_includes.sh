@@ -23,7 +23,7 @@ deny engine 'cli/|server/|summarize/|convert/|onnxruntime'
 deny cli 'text/|ops/|ort/|convert/|model/|engine/|server/|summarize/|onnxruntime|pthread'
 
 # pure files of the engine see no runtime, thread or I/O header
-for file in scheduler kv_blocks sampler sequence batch; do
+for file in scheduler kv_blocks prefix_cache kept_kv sampler sequence batch; do
     for source in "src/engine/$file.c" "src/engine/$file.h"; do
         [ -f "$source" ] || continue
         if found=$(grep -nE '^#include [<"](pthread|unistd|fcntl|ort/|ops/|base/queue|base/file)' "$source"); then

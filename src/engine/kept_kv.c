@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * struct kept_kv: forks share blocks. A block that somebody else holds too is never written to: of
- * a shared block that is not full, nothing is taken over.
+ * struct kept_kv: forks share blocks, also one that is not full: who writes to it first is given a
+ * copy (the scheduler's own_tail()).
  */
 #include "engine/kept_kv.h"
 
@@ -71,10 +71,9 @@ static size_t count_common(const struct kept *item, const struct sequence *seque
 
 /* How much of the first n_tokens of the item's KV another table can go on from; 0: none. */
 static size_t count_usable(const struct kept *item, const struct sequence_window *window,
-                           const struct kv_blocks *blocks, size_t n_tokens)
+                           size_t n_tokens)
 {
     const struct kv_table *table = &item->table;
-    size_t n_held;
 
     if (window->n_blocks != item->window.n_blocks || window->n_sinks != item->window.n_sinks)
         return 0;
@@ -85,10 +84,6 @@ static size_t count_usable(const struct kept *item, const struct sequence_window
                    : 0;
     if (table->n_dropped * KV_BLOCK_TOKENS > n_tokens)
         return 0;
-    n_held = n_tokens - table->n_dropped * KV_BLOCK_TOKENS;
-    if (n_held % KV_BLOCK_TOKENS != 0 &&
-        blocks->blocks[table->blocks[n_held / KV_BLOCK_TOKENS]].n_references > 1)
-        n_tokens -= n_held % KV_BLOCK_TOKENS;
     return sequence_window_dropped(window, n_tokens) == table->n_dropped ? n_tokens : 0;
 }
 
@@ -102,7 +97,7 @@ static void share(struct kv_blocks *blocks, const struct kv_table *from, struct 
 
     for (size_t b = 0; b < n_blocks && b < from->n_blocks; b++) {
         if (!is_run || !from->values || blocks->blocks[from->blocks[b]].n_references == 1)
-            kv_blocks_share(blocks, to, from->blocks[b]);
+            kv_blocks_share(blocks, to, from->blocks[b]); /* in use: it cannot fail */
     }
     to->values = kv_values_share(from->values);
     to->n_sinks = from->n_sinks;
@@ -117,11 +112,10 @@ void kept_kv_take(struct kept_kv *kept, struct kv_blocks *blocks, struct sequenc
         return;
 
     const struct kept *item = &kept->items[i];
-    size_t n = count_usable(item, &sequence->window, blocks, count_common(item, sequence));
+    size_t n = count_usable(item, &sequence->window, count_common(item, sequence));
     if (n > 0)
         share(blocks, &item->table, &sequence->table, n, true);
     sequence->n_computed = n;
-    sequence->n_cached = n;
     drop(kept, blocks, i);
 }
 

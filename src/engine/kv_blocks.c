@@ -16,13 +16,19 @@ enum { NO_BLOCK = -1 };
 
 kvern_status kv_blocks_init(struct kv_blocks *kv, size_t n_blocks, kvern_error *err)
 {
-    *kv = (struct kv_blocks){.first_free = NO_BLOCK};
+    *kv = (struct kv_blocks){
+        .first_free = NO_BLOCK, .first_remembered = NO_BLOCK, .last_remembered = NO_BLOCK};
     if (n_blocks == 0 || n_blocks > INT32_MAX)
         return fail(err, KVERN_INVALID, "the KV cache has %zu blocks; it needs 1 to %d", n_blocks,
                     INT32_MAX);
     kv->blocks = try_new(n_blocks, sizeof *kv->blocks);
     if (!kv->blocks)
         return fail(err, KVERN_MEMORY, "no memory for the counts of %zu KV blocks", n_blocks);
+    kvern_status status = prefix_cache_init(&kv->prefixes, n_blocks, err);
+    if (status != KVERN_OK) {
+        kv_blocks_clear(kv);
+        return status;
+    }
     kv->n_blocks = n_blocks;
     kv->n_free = n_blocks;
     kv->first_free = 0;
@@ -34,6 +40,7 @@ kvern_status kv_blocks_init(struct kv_blocks *kv, size_t n_blocks, kvern_error *
 void kv_blocks_clear(struct kv_blocks *kv)
 {
     free(kv->blocks);
+    prefix_cache_clear(&kv->prefixes);
     *kv = (struct kv_blocks){0};
 }
 
@@ -86,15 +93,68 @@ bool kv_blocks_promise(struct kv_blocks *kv, struct kv_table *table, size_t n_bl
     return true;
 }
 
-static int32_t take_first(struct kv_blocks *kv)
+/* Takes a remembered block out of the queue of those that are free. */
+static void unlink_remembered(struct kv_blocks *kv, int32_t index)
+{
+    struct kv_block *block = &kv->blocks[index];
+
+    if (block->previous_free == NO_BLOCK)
+        kv->first_remembered = block->next_free;
+    else
+        kv->blocks[block->previous_free].next_free = block->next_free;
+    if (block->next_free == NO_BLOCK)
+        kv->last_remembered = block->previous_free;
+    else
+        kv->blocks[block->next_free].previous_free = block->previous_free;
+    kv->n_free--;
+    block->next_free = NO_BLOCK;
+}
+
+static void push_remembered(struct kv_blocks *kv, int32_t index)
+{
+    struct kv_block *block = &kv->blocks[index];
+
+    block->previous_free = kv->last_remembered;
+    block->next_free = NO_BLOCK;
+    if (kv->last_remembered == NO_BLOCK)
+        kv->first_remembered = index;
+    else
+        kv->blocks[kv->last_remembered].next_free = index;
+    kv->last_remembered = index;
+    kv->n_free++;
+}
+
+static int32_t pop_empty(struct kv_blocks *kv)
 {
     int32_t index = kv->first_free;
     struct kv_block *block = &kv->blocks[index];
 
     kv->first_free = block->next_free;
     block->next_free = NO_BLOCK;
-    block->n_references = 1;
     kv->n_free--;
+    return index;
+}
+
+static void push_empty(struct kv_blocks *kv, int32_t index)
+{
+    kv->blocks[index].next_free = kv->first_free;
+    kv->first_free = index;
+    kv->n_free++;
+}
+
+static int32_t take_first(struct kv_blocks *kv)
+{
+    int32_t index = kv->first_free;
+
+    if (index != NO_BLOCK) {
+        pop_empty(kv);
+    } else {
+        index = kv->first_remembered;
+        unlink_remembered(kv, index);
+        prefix_cache_remove(&kv->prefixes, index);
+        kv->n_evicted++;
+    }
+    kv->blocks[index].n_references = 1;
     return index;
 }
 
@@ -105,9 +165,18 @@ static void drop_reference(struct kv_blocks *kv, int32_t index)
     assert(block->n_references > 0);
     if (--block->n_references > 0)
         return;
-    block->next_free = kv->first_free;
-    kv->first_free = index;
-    kv->n_free++;
+    if (prefix_cache_holds(&kv->prefixes, index))
+        push_remembered(kv, index);
+    else
+        push_empty(kv, index);
+}
+
+static int32_t take_promised(struct kv_blocks *kv, struct kv_table *table)
+{
+    assert(table->n_promised > 0);
+    table->n_promised--;
+    kv->n_promised--;
+    return take_first(kv);
 }
 
 void kv_blocks_extend(struct kv_blocks *kv, struct kv_table *table, size_t n_tokens)
@@ -115,18 +184,50 @@ void kv_blocks_extend(struct kv_blocks *kv, struct kv_table *table, size_t n_tok
     size_t n_blocks = kv_blocks_for_tokens(n_tokens);
 
     while (table->n_blocks < n_blocks) {
-        assert(table->n_promised > 0 && table->n_blocks < table->capacity);
-        table->n_promised--;
-        kv->n_promised--;
-        table->blocks[table->n_blocks++] = take_first(kv);
+        assert(table->n_blocks < table->capacity);
+        table->blocks[table->n_blocks++] = take_promised(kv, table);
     }
 }
 
-void kv_blocks_share(struct kv_blocks *kv, struct kv_table *table, int32_t block)
+bool kv_blocks_share(struct kv_blocks *kv, struct kv_table *table, int32_t block)
 {
-    assert(kv->blocks[block].n_references > 0 && table->n_blocks < table->capacity);
+    bool is_free = kv->blocks[block].n_references == 0;
+
+    assert(table->n_blocks < table->capacity);
+    if (is_free && kv_blocks_available(kv) == 0)
+        return false;
+    if (is_free)
+        unlink_remembered(kv, block);
     kv->blocks[block].n_references++;
     table->blocks[table->n_blocks++] = block;
+    return true;
+}
+
+void kv_blocks_remember(struct kv_blocks *kv, const struct kv_table *table, size_t i,
+                        struct prefix_key key, const int32_t *tokens)
+{
+    prefix_cache_add(&kv->prefixes, table->blocks[i], key, tokens);
+}
+
+bool kv_blocks_is_settled(const struct kv_blocks *kv, const struct kv_table *table, size_t i)
+{
+    return kv->blocks[table->blocks[i]].n_references > 1 ||
+           prefix_cache_holds(&kv->prefixes, table->blocks[i]);
+}
+
+int32_t kv_blocks_replace(struct kv_blocks *kv, struct kv_table *table, size_t i)
+{
+    int32_t old = table->blocks[i];
+
+    table->blocks[i] = take_promised(kv, table);
+    drop_reference(kv, old);
+    return old;
+}
+
+void kv_blocks_forget(struct kv_blocks *kv, const struct kv_table *table, size_t i)
+{
+    assert(kv->blocks[table->blocks[i]].n_references == 1);
+    prefix_cache_remove(&kv->prefixes, table->blocks[i]);
 }
 
 void kv_blocks_slide(struct kv_blocks *kv, struct kv_table *table)
@@ -171,24 +272,38 @@ void kv_blocks_release(struct kv_blocks *kv, struct kv_table *table)
     kv_blocks_forgo(kv, table);
 }
 
-/* Walks the free list; every block met must be unreferenced, and the walk must end after n_free. */
-static kvern_status check_free_list(const struct kv_blocks *kv, kvern_error *err)
+/* Walks one list of free blocks, all of which must be unreferenced and remembered or not; the walk
+ * must end after n_most. */
+static kvern_status check_free_list(const struct kv_blocks *kv, int32_t first, bool is_remembered,
+                                    size_t n_most, size_t *n_seen, kvern_error *err)
 {
-    size_t n_seen = 0;
-
-    for (int32_t i = kv->first_free; i != NO_BLOCK; i = kv->blocks[i].next_free) {
+    for (int32_t i = first; i != NO_BLOCK; i = kv->blocks[i].next_free) {
         if (i < 0 || (size_t)i >= kv->n_blocks)
-            return fail(err, KVERN_RUNTIME, "the free list holds block %d of %zu", i, kv->n_blocks);
+            return fail(err, KVERN_RUNTIME, "a free list holds block %d of %zu", i, kv->n_blocks);
         if (kv->blocks[i].n_references != 0)
             return fail(err, KVERN_RUNTIME, "free KV block %d has %d references", i,
                         kv->blocks[i].n_references);
-        if (++n_seen > kv->n_free)
+        if (prefix_cache_holds(&kv->prefixes, i) != is_remembered)
+            return fail(err, KVERN_RUNTIME, "free KV block %d is in the list of those that %s", i,
+                        is_remembered ? "are remembered" : "hold nothing");
+        if (++*n_seen > n_most)
             break;
     }
-    if (n_seen != kv->n_free)
-        return fail(err, KVERN_RUNTIME, "the free list has %zu KV blocks or more, counted are %zu",
-                    n_seen, kv->n_free);
     return KVERN_OK;
+}
+
+static kvern_status check_free_lists(const struct kv_blocks *kv, kvern_error *err)
+{
+    size_t n_seen = 0;
+    kvern_status status = check_free_list(kv, kv->first_free, false, kv->n_free, &n_seen, err);
+
+    if (status == KVERN_OK)
+        status = check_free_list(kv, kv->first_remembered, true, kv->n_free, &n_seen, err);
+    if (status == KVERN_OK && n_seen != kv->n_free)
+        status =
+            fail(err, KVERN_RUNTIME, "the free lists have %zu KV blocks or more, counted are %zu",
+                 n_seen, kv->n_free);
+    return status;
 }
 
 /* Adds up what the tables hold and compares it with the counts. */
@@ -233,7 +348,7 @@ kvern_status kv_blocks_check(const struct kv_blocks *kv, const struct kv_table *
         return fail(err, KVERN_MEMORY, "no memory to check %zu KV blocks", kv->n_blocks);
     status = check_references(kv, tables, n_tables, found, err);
     if (status == KVERN_OK)
-        status = check_free_list(kv, err);
+        status = check_free_lists(kv, err);
     free(found);
     return status;
 }

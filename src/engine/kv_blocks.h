@@ -2,33 +2,37 @@
  *
  * Which KV block belongs to whom: reference counts, block tables and promises. Pure: it never sees
  * the memory behind a block. The invariant, which kv_blocks_check() verifies: a block's references
- * are the tables it stands in; a block without one is in the free list; what is promised is free.
+ * are the tables it stands in; a block without one is free; what is promised is free.
+ *
+ * A full block may be remembered in the prefix cache. When its last table is gone, it is free, but
+ * another table can still be given it, until it is the one that has been free longest of its kind
+ * and a block is needed. What is remembered, or stands in two tables, is never written to.
  */
 #ifndef KVERN_ENGINE_KV_BLOCKS_H
 #define KVERN_ENGINE_KV_BLOCKS_H
 
-#include "kvern.h"
-
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-enum { KV_BLOCK_TOKENS = 16 };
+#include "engine/prefix_cache.h"
 
 struct kv_block {
     int32_t n_references;
-    int32_t next_free; /* -1: the last one, or not free */
+    int32_t next_free;     /* -1: the last one, or not free */
+    int32_t previous_free; /* of remembered ones */
 };
 
-/* Free blocks are a stack: the one given back last is taken first, because its memory is there
- * already. In the order of their age, every request would touch new pages until the whole pool is
- * resident, which costs a prefill of 512 tokens 1 to 2 % of its time. */
+/* Free blocks that hold nothing are a stack: the one given back last is taken first, because its
+ * memory is there already. In the order of their age, every request would touch new pages until the
+ * whole pool is resident, which costs a prefill of 512 tokens 1 to 2 % of its time. Remembered ones
+ * are a queue in the order they became free; they are taken when the stack is empty. */
 struct kv_blocks {
     struct kv_block *blocks; /* [n_blocks], owned */
     size_t n_blocks;
-    size_t n_free;
-    size_t n_promised;  /* free blocks that tables may still take */
-    int32_t first_free; /* -1: none */
+    size_t n_free;            /* of both kinds */
+    size_t n_promised;        /* free blocks that tables may still take */
+    int32_t first_free;       /* top of the stack; -1: none */
+    int32_t first_remembered; /* free longest; -1: none */
+    int32_t last_remembered;
+    struct prefix_cache prefixes;
+    size_t n_evicted; /* remembered blocks taken, so far */
 };
 
 /* KV that a runner keeps beside the blocks, which then only count (the cached contract). Immutable:
@@ -75,9 +79,19 @@ void kv_table_clear(struct kv_table *table);
 bool kv_blocks_promise(struct kv_blocks *kv, struct kv_table *table, size_t n_blocks);
 /* Takes blocks, out of the table's promise, until the table holds n_tokens positions. */
 void kv_blocks_extend(struct kv_blocks *kv, struct kv_table *table, size_t n_tokens);
-/* Appends a block of another table: one more reference. The block must be in use and the table have
- * room. */
-void kv_blocks_share(struct kv_blocks *kv, struct kv_table *table, int32_t block);
+/* Appends a block that is in another table or remembered: one more reference. The table must have
+ * room. false (nothing changed): the block is free, and all free blocks are promised. */
+bool kv_blocks_share(struct kv_blocks *kv, struct kv_table *table, int32_t block);
+/* Remembers the table's block i, which is full of `tokens`, unless another one holds the same. */
+void kv_blocks_remember(struct kv_blocks *kv, const struct kv_table *table, size_t i,
+                        struct prefix_key key, const int32_t *tokens);
+/* Whether the table's block i may be written to by nobody. */
+bool kv_blocks_is_settled(const struct kv_blocks *kv, const struct kv_table *table, size_t i);
+/* Puts a block of the table's promise in the place of its block i, whose number is returned: the
+ * caller copies what is in it before anything is written. */
+int32_t kv_blocks_replace(struct kv_blocks *kv, struct kv_table *table, size_t i);
+/* Forgets the table's block i, which no other table holds: it may be written to. */
+void kv_blocks_forget(struct kv_blocks *kv, const struct kv_table *table, size_t i);
 /* Drops the oldest block that is no sink. If nobody else holds it, the table is promised another
  * one for it. */
 void kv_blocks_slide(struct kv_blocks *kv, struct kv_table *table);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Admission and the sharing of a step's tokens. State changes here are three: waiting -> running,
- * blocks taken for planned tokens, and the order of decoding sequences. n_computed is the engine's
- * to move, after the step has run.
+ * Admission, pre-emption and the sharing of a step's tokens. State changes here are four: waiting
+ * -> running and back, blocks taken for planned tokens, and the order of decoding sequences. What
+ * was computed moves on in scheduler_advance(), after the step has run.
  */
 #include "engine/scheduler.h"
 
@@ -12,8 +12,11 @@
 #include <assert.h>
 #include <stdlib.h>
 
-/* The part of a step's tokens kept for prefill while a prompt is unfinished. */
-enum { PREFILL_SHARE = 4 };
+enum {
+    PREFILL_SHARE = 4,    /* the part of a step's tokens kept for prefill while one is unfinished */
+    MOST_OVERTAKEN = 256, /* later arrivals of a higher priority that may go before a sequence */
+    MOST_PREEMPTED = 16,  /* times a sequence gives way to a higher priority that is not running */
+};
 
 static size_t min_size(size_t a, size_t b)
 {
@@ -77,20 +80,62 @@ kvern_status scheduler_accepts(const struct scheduler *scheduler, size_t n_promp
     return KVERN_OK;
 }
 
-void scheduler_add(struct scheduler *scheduler, struct sequence *sequence)
+static bool can_preempt(const struct scheduler *scheduler)
 {
-    assert(sequence->state == SEQUENCE_NEW);
-    sequence->state = SEQUENCE_WAITING;
-    sequence_list_append(&scheduler->waiting, sequence);
+    return !scheduler->limits.has_fixed_chunks && !scheduler->limits.has_no_kv;
 }
 
-void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence)
+static bool goes_before(const struct sequence *a, const struct sequence *b)
 {
+    return a->priority != b->priority ? a->priority > b->priority : a->arrival < b->arrival;
+}
+
+void scheduler_add(struct scheduler *scheduler, struct sequence *sequence)
+{
+    struct sequence *next = NULL;
+
+    assert(sequence->state == SEQUENCE_NEW);
+    sequence->arrival = scheduler->n_arrived++;
+    sequence->state = SEQUENCE_WAITING;
+    sequence->key = sequence->root;
+    if (sequence->leader && can_preempt(scheduler))
+        sequence->leader->n_followers++;
+    else
+        sequence->leader = NULL;
+    for (struct sequence *s = scheduler->waiting.last;
+         s && goes_before(sequence, s) && s->n_overtaken < MOST_OVERTAKEN; s = s->previous) {
+        s->n_overtaken++;
+        next = s;
+    }
+    sequence_list_insert(&scheduler->waiting, sequence, next);
+}
+
+static void leave_leader(struct sequence *sequence)
+{
+    if (sequence->leader)
+        sequence->leader->n_followers--;
+    sequence->leader = NULL;
+}
+
+/* Takes it out of its list. Those who wait for its prompt run their own. */
+static void take_out(struct scheduler *scheduler, struct sequence *sequence)
+{
+    leave_leader(sequence);
+    for (struct sequence *s = scheduler->waiting.first; s && sequence->n_followers > 0;
+         s = s->next) {
+        if (s->leader == sequence)
+            leave_leader(s);
+    }
     if (sequence->state == SEQUENCE_WAITING)
         sequence_list_remove(&scheduler->waiting, sequence);
     else if (sequence->state == SEQUENCE_RUNNING)
         sequence_list_remove(&scheduler->running, sequence);
     sequence->state = SEQUENCE_NEW;
+}
+
+void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence)
+{
+    take_out(scheduler, sequence);
     kv_blocks_release(&scheduler->blocks, &sequence->table);
 }
 
@@ -98,14 +143,33 @@ void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence)
 {
     bool has_kv = sequence->state == SEQUENCE_RUNNING || sequence->n_computed > 0;
 
-    if (sequence->conversation != 0 && has_kv && !scheduler->limits.has_no_kv) {
-        sequence_list_remove(sequence->state == SEQUENCE_RUNNING ? &scheduler->running
-                                                                 : &scheduler->waiting,
-                             sequence);
-        sequence->state = SEQUENCE_NEW;
+    take_out(scheduler, sequence);
+    if (sequence->conversation != 0 && has_kv && !scheduler->limits.has_no_kv)
         kept_kv_put(&scheduler->kept, &scheduler->blocks, sequence);
-    } else {
-        scheduler_remove(scheduler, sequence);
+    else
+        kv_blocks_release(&scheduler->blocks, &sequence->table);
+}
+
+static bool uses_prefix_cache(const struct scheduler *scheduler, const struct sequence *sequence)
+{
+    return can_preempt(scheduler) && !scheduler->limits.has_no_prefix_cache &&
+           sequence->window.n_blocks == 0;
+}
+
+void scheduler_advance(struct scheduler *scheduler, struct sequence *sequence, size_t n_tokens)
+{
+    sequence->n_computed += n_tokens;
+    if (sequence->n_shown < sequence->n_computed)
+        sequence->n_shown = sequence->n_computed;
+    if (!uses_prefix_cache(scheduler, sequence))
+        return;
+    while ((sequence->n_remembered + 1) * KV_BLOCK_TOKENS <= sequence->n_computed) {
+        const int32_t *tokens = sequence->tokens + sequence->n_remembered * KV_BLOCK_TOKENS;
+
+        sequence->key = prefix_key_next(sequence->key, tokens);
+        kv_blocks_remember(&scheduler->blocks, &sequence->table, sequence->n_remembered,
+                           sequence->key, tokens);
+        sequence->n_remembered++;
     }
 }
 
@@ -121,44 +185,243 @@ bool scheduler_promise(struct scheduler *scheduler, struct kv_table *table, size
     return true;
 }
 
-/* Blocks a sequence still has to take. Those that slide out of a window come back to it, unless
- * another one holds them too. */
-static size_t count_needed(const struct scheduler *scheduler, const struct sequence *sequence)
+/* Whether its next token is written into the middle of a block that another table holds too. */
+static bool needs_copy(const struct scheduler *scheduler, const struct sequence *sequence)
+{
+    const struct kv_table *table = &sequence->table;
+    size_t n_held = sequence_n_held(sequence, sequence->n_computed);
+    size_t i = n_held / KV_BLOCK_TOKENS;
+
+    return can_preempt(scheduler) && n_held % KV_BLOCK_TOKENS != 0 &&
+           scheduler->blocks.blocks[table->blocks[i]].n_references > 1;
+}
+
+/* Blocks a sequence needs beside those it has or is promised: for its tokens, or (worst case) for
+ * all it may ever have. Those that slide out of a window come back to it, unless another one holds
+ * them too. */
+static size_t count_missing(const struct scheduler *scheduler, const struct sequence *sequence,
+                            bool of_worst_case)
 {
     const struct kv_table *table = &sequence->table;
     size_t max_tokens = sequence->capacity - sequence->n_prompt;
-    size_t n_positions = sequence_max_positions(sequence->n_prompt, max_tokens);
-    size_t n_needed = kv_blocks_for_tokens(n_positions) - table->n_dropped - table->n_blocks;
+    size_t n_positions =
+        of_worst_case ? sequence_max_positions(sequence->n_prompt, max_tokens) : sequence->n_tokens;
+    size_t n_needed =
+        kv_blocks_for_tokens(n_positions) - table->n_dropped + needs_copy(scheduler, sequence);
+    size_t n_has = table->n_blocks;
 
-    if (sequence->window.n_blocks > 0)
-        n_needed = min_size(n_needed, sequence->window.n_blocks -
-                                          kv_blocks_count_own(&scheduler->blocks, table));
-    return n_needed;
+    if (sequence->window.n_blocks > 0) {
+        size_t n_own = kv_blocks_count_own(&scheduler->blocks, table);
+
+        if (n_needed - n_has > sequence->window.n_blocks - n_own) {
+            n_needed = sequence->window.n_blocks;
+            n_has = n_own;
+        }
+    }
+    n_has += table->n_promised;
+    return n_needed > n_has ? n_needed - n_has : 0;
 }
 
-/* Sets the blocks aside that a sequence needs beside those it took over; idle conversations give up
- * theirs for it. */
-static bool promise(struct scheduler *scheduler, struct sequence *sequence)
+/* A window bounds what its sequence needs, so that much is promised at once. */
+static bool needs_worst_case(const struct scheduler *scheduler, const struct sequence *sequence)
 {
+    return !can_preempt(scheduler) || sequence->window.n_blocks > 0;
+}
+
+static void forget_computed(struct scheduler *scheduler, struct sequence *sequence)
+{
+    kv_blocks_release(&scheduler->blocks, &sequence->table);
+    sequence->n_computed = 0;
+    sequence->n_remembered = 0;
+    sequence->key = sequence->root;
+}
+
+/* Back among the waiting ones, before whoever came later. */
+static void preempt(struct scheduler *scheduler, struct sequence *sequence)
+{
+    struct sequence *next = scheduler->waiting.first;
+
+    forget_computed(scheduler, sequence);
+    sequence_list_remove(&scheduler->running, sequence);
+    while (next && goes_before(next, sequence))
+        next = next->next;
+    sequence_list_insert(&scheduler->waiting, sequence, next);
+    sequence->state = SEQUENCE_WAITING;
+    sequence->n_preempted++;
+    scheduler->counts.n_preempted++;
+}
+
+/* The last of the running ones by priority and arrival. */
+static struct sequence *find_lowest(const struct scheduler *scheduler)
+{
+    struct sequence *lowest = scheduler->running.first;
+
+    for (struct sequence *s = lowest; s; s = s->next) {
+        if (goes_before(lowest, s))
+            lowest = s;
+    }
+    return lowest;
+}
+
+static bool promise_growth(struct scheduler *scheduler)
+{
+    for (struct sequence *s = scheduler->running.first; s; s = s->next) {
+        size_t n_missing = count_missing(scheduler, s, needs_worst_case(scheduler, s));
+
+        if (n_missing > 0 && !scheduler_promise(scheduler, &s->table, n_missing))
+            return false;
+    }
+    return true;
+}
+
+/* ---- admission ---- */
+
+/* Takes over the blocks of its leader, whose prompt is its own, but for the last token. */
+static void take_of_leader(struct scheduler *scheduler, struct sequence *sequence)
+{
+    const struct sequence *leader = sequence->leader;
+    size_t n_tokens = sequence->n_prompt - 1;
+
+    if (!sequence->wants_all_rows && leader->window.n_blocks == 0 &&
+        sequence->window.n_blocks == 0) {
+        for (size_t i = 0; i < kv_blocks_for_tokens(n_tokens); i++)
+            kv_blocks_share(&scheduler->blocks, &sequence->table, leader->table.blocks[i]);
+        sequence->n_computed = n_tokens;
+    }
+    leave_leader(sequence);
+}
+
+/* Takes over remembered blocks of its first tokens. One token is left to run. */
+static void take_remembered(struct scheduler *scheduler, struct sequence *sequence)
+{
+    size_t limit = sequence->wants_all_rows ? sequence->n_shown : sequence->n_tokens - 1;
+    struct prefix_key key = sequence->root;
+    struct prefix_key last = key;
+    size_t n = 0;
+
+    if (!uses_prefix_cache(scheduler, sequence))
+        return;
+    while (n * KV_BLOCK_TOKENS < limit && (n + 1) * KV_BLOCK_TOKENS <= sequence->n_tokens) {
+        const int32_t *tokens = sequence->tokens + n * KV_BLOCK_TOKENS;
+        struct prefix_key next = prefix_key_next(key, tokens);
+        int32_t block = prefix_cache_find(&scheduler->blocks.prefixes, next, tokens);
+
+        if (block < 0 || !kv_blocks_share(&scheduler->blocks, &sequence->table, block))
+            break;
+        last = key;
+        key = next;
+        n++;
+    }
+    sequence->n_computed = min_size(n * KV_BLOCK_TOKENS, limit);
+    sequence->n_remembered = n;
+    sequence->key = key;
+    if (sequence->n_computed < n * KV_BLOCK_TOKENS) { /* the last one is not its own to fill */
+        sequence->n_remembered = n - 1;
+        sequence->key = last;
+    }
+}
+
+/* Finds what is computed of it already and promises it the blocks it needs beside. Those that run
+ * are left a block each to grow into. */
+static bool promise_first(struct scheduler *scheduler, struct sequence *sequence)
+{
+    bool has_hit = false;
+
     if (scheduler->limits.has_no_kv)
         return true;
-    return scheduler_promise(scheduler, &sequence->table, count_needed(scheduler, sequence));
+    if (sequence->conversation != 0 && !sequence->wants_all_rows && sequence->n_computed == 0 &&
+        !sequence->has_started)
+        kept_kv_take(&scheduler->kept, &scheduler->blocks, sequence);
+    if (sequence->leader)
+        take_of_leader(scheduler, sequence);
+    if (sequence->n_computed == 0 && sequence->table.n_blocks == 0) {
+        take_remembered(scheduler, sequence);
+        has_hit = sequence->n_computed > 0;
+    }
+    if (!can_preempt(scheduler))
+        return scheduler_promise(scheduler, &sequence->table,
+                                 count_missing(scheduler, sequence, true));
+
+    size_t n_missing = count_missing(scheduler, sequence, needs_worst_case(scheduler, sequence));
+    if (n_missing + scheduler->running.n >
+            kv_blocks_available(&scheduler->blocks) + kept_kv_count_blocks(&scheduler->kept) ||
+        !scheduler_promise(scheduler, &sequence->table, n_missing)) {
+        forget_computed(scheduler, sequence);
+        return false;
+    }
+    scheduler->counts.n_hits += has_hit;
+    scheduler->counts.n_saved_tokens += has_hit ? sequence->n_computed : 0;
+    return true;
 }
 
-/* The worst case is promised, not taken: blocks go to a sequence as it grows into them. A scheduler
- * that can pre-empt would promise less here and take back there. */
+/* The first of the waiting ones that does not wait for its leader's prompt. */
+static struct sequence *first_ready(const struct scheduler *scheduler)
+{
+    struct sequence *s = scheduler->waiting.first;
+
+    while (s && s->leader && s->leader->n_computed < s->n_prompt)
+        s = s->next;
+    return s;
+}
+
+/* Pre-empts the lowest of the running ones for a waiting one of a higher priority. */
+static bool make_way(struct scheduler *scheduler, const struct sequence *sequence)
+{
+    struct sequence *lowest = find_lowest(scheduler);
+
+    if (!can_preempt(scheduler) || !lowest || lowest->priority >= sequence->priority ||
+        lowest->n_preempted >= MOST_PREEMPTED)
+        return false;
+    preempt(scheduler, lowest);
+    return true;
+}
+
+/* Among the running ones, before the first unfinished prompt of a lower priority. */
+static void start(struct scheduler *scheduler, struct sequence *sequence)
+{
+    struct sequence *next = scheduler->running.first;
+
+    while (next && (sequence_is_decoding(next) || next->priority >= sequence->priority))
+        next = next->next;
+    sequence_list_remove(&scheduler->waiting, sequence);
+    sequence_list_insert(&scheduler->running, sequence, next);
+    sequence->state = SEQUENCE_RUNNING;
+    if (!sequence->has_started)
+        sequence->n_cached = sequence->n_computed;
+    sequence->has_started = true;
+}
+
 static void admit(struct scheduler *scheduler)
 {
-    while (scheduler->waiting.first && scheduler->running.n < scheduler->limits.max_running) {
-        struct sequence *sequence = scheduler->waiting.first;
+    struct sequence *sequence;
 
-        if (sequence->conversation != 0 && !sequence->wants_all_rows && sequence->n_cached == 0)
-            kept_kv_take(&scheduler->kept, &scheduler->blocks, sequence);
-        if (!promise(scheduler, sequence))
+    while ((sequence = first_ready(scheduler))) {
+        if (scheduler->running.n < scheduler->limits.max_running &&
+            promise_first(scheduler, sequence))
+            start(scheduler, sequence);
+        else if (!make_way(scheduler, sequence))
             break;
-        sequence_list_remove(&scheduler->waiting, sequence);
-        sequence_list_append(&scheduler->running, sequence);
-        sequence->state = SEQUENCE_RUNNING;
+    }
+}
+
+/* ---- the plan ---- */
+
+/* Sees that the sequence may write after its n_computed tokens. */
+static void own_tail(struct scheduler *scheduler, struct plan *plan, struct sequence *sequence)
+{
+    struct kv_table *table = &sequence->table;
+    size_t n_held = sequence_n_held(sequence, sequence->n_computed);
+    size_t i = n_held / KV_BLOCK_TOKENS;
+
+    if (!can_preempt(scheduler) || n_held % KV_BLOCK_TOKENS == 0 ||
+        !kv_blocks_is_settled(&scheduler->blocks, table, i))
+        return;
+    if (needs_copy(scheduler, sequence)) {
+        int32_t from = kv_blocks_replace(&scheduler->blocks, table, i);
+
+        plan->copies[plan->n_copies++] = (struct plan_copy){from, table->blocks[i]};
+    } else {
+        kv_blocks_forget(&scheduler->blocks, table, i);
     }
 }
 
@@ -166,9 +429,11 @@ static void plan_add(struct scheduler *scheduler, struct plan *plan, struct sequ
                      size_t n_tokens, size_t n_rows)
 {
     assert(plan->n_items < plan->capacity);
-    if (!scheduler->limits.has_no_kv)
+    if (!scheduler->limits.has_no_kv) {
+        own_tail(scheduler, plan, sequence);
         kv_blocks_extend(&scheduler->blocks, &sequence->table,
                          sequence_n_held(sequence, sequence->n_computed + n_tokens));
+    }
     plan->items[plan->n_items++] =
         (struct plan_item){.sequence = sequence, .n_tokens = n_tokens, .n_rows = n_rows};
 }
@@ -214,6 +479,18 @@ static size_t plan_decodes(struct scheduler *scheduler, struct plan *plan, size_
     return n_used;
 }
 
+/* Of the next n tokens: how many have rows that somebody reads. */
+static size_t count_rows(const struct sequence *sequence, size_t n)
+{
+    size_t end = sequence->n_computed + n;
+    size_t begin =
+        sequence->n_computed > sequence->n_shown ? sequence->n_computed : sequence->n_shown;
+
+    if (!sequence->wants_all_rows)
+        return end == sequence->n_tokens ? 1 : 0;
+    return end > begin ? end - begin : 0;
+}
+
 static void plan_prefills(struct scheduler *scheduler, struct plan *plan, size_t n_tokens)
 {
     const struct scheduler_limits *limits = &scheduler->limits;
@@ -230,15 +507,15 @@ static void plan_prefills(struct scheduler *scheduler, struct plan *plan, size_t
         if (!limits->has_fixed_chunks)
             n = min_size(n, n_tokens);
         if (sequence->wants_all_rows && !sequence->wants_hidden) {
-            n = min_size(n, limits->has_fixed_chunks ? limits->scoring_rows : n_scoring_rows);
-            if (n == 0 || n > n_scoring_rows)
+            size_t n_free = n - count_rows(sequence, n); /* of rows: they were shown before */
+
+            n = min_size(n, n_free +
+                                (limits->has_fixed_chunks ? limits->scoring_rows : n_scoring_rows));
+            if (n == 0 || count_rows(sequence, n) > n_scoring_rows)
                 continue;
-            n_scoring_rows -= n;
+            n_scoring_rows -= count_rows(sequence, n);
         }
-        plan_add(scheduler, plan, sequence, n,
-                 sequence->wants_all_rows ? n
-                 : n == n_pending         ? 1
-                                          : 0);
+        plan_add(scheduler, plan, sequence, n, count_rows(sequence, n));
         n_tokens -= min_size(n, n_tokens);
     }
 }
@@ -265,10 +542,15 @@ void scheduler_plan(struct scheduler *scheduler, struct plan *plan)
     size_t n_for_decode = n_tokens;
 
     plan->n_items = 0;
+    plan->n_copies = 0;
+    while (can_preempt(scheduler) && !promise_growth(scheduler))
+        preempt(scheduler, find_lowest(scheduler));
     admit(scheduler);
     if (has_prefill(scheduler))
         n_for_decode -= n_tokens < PREFILL_SHARE ? 1 : n_tokens / PREFILL_SHARE;
     n_tokens -= plan_decodes(scheduler, plan, n_for_decode);
+    if (plan->n_items > 0 && scheduler->prefill_beside_decode > 0)
+        n_tokens = min_size(n_tokens, scheduler->prefill_beside_decode);
     plan_prefills(scheduler, plan, n_tokens);
 }
 
@@ -297,8 +579,11 @@ kvern_status plan_init(struct plan *plan, size_t capacity, kvern_error *err)
 {
     *plan = (struct plan){0};
     plan->items = try_new(capacity, sizeof *plan->items);
-    if (!plan->items)
+    plan->copies = try_new(capacity, sizeof *plan->copies);
+    if (!plan->items || !plan->copies) {
+        plan_clear(plan);
         return fail(err, KVERN_MEMORY, "no memory for a plan of %zu sequences", capacity);
+    }
     plan->capacity = capacity;
     return KVERN_OK;
 }
@@ -306,5 +591,6 @@ kvern_status plan_init(struct plan *plan, size_t capacity, kvern_error *err)
 void plan_clear(struct plan *plan)
 {
     free(plan->items);
+    free(plan->copies);
     *plan = (struct plan){0};
 }

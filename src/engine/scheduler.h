@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Who runs in the next step, and how many tokens of each. Pure: it never sees a tensor, a thread or
- * a clock. First come, first served: a sequence is admitted when the blocks of its worst case can
- * be promised to it, so what was admitted always ends. No other sequence overtakes the first of the
- * waiting ones, so a large request does not starve behind small ones.
+ * a clock. First come, first served within a priority; a waiting sequence is overtaken by a bounded
+ * number of later ones. No other sequence overtakes the first of the waiting ones, so a large
+ * request does not starve behind small ones.
+ *
+ * A sequence is admitted when there are blocks for the tokens it has. When a running one needs
+ * another block and there is none, the lowest of the running ones (by priority, then the newest)
+ * gives up its blocks and waits to be computed again: so the highest always ends. Where a prompt's
+ * chunks are fixed, recomputing would change bytes: there, admission waits for the worst case.
  */
 #ifndef KVERN_ENGINE_SCHEDULER_H
 #define KVERN_ENGINE_SCHEDULER_H
@@ -21,14 +26,26 @@ struct scheduler_limits {
     bool has_fixed_chunks; /* a prompt is cut every prefill_chunk tokens, whatever runs beside it: a
                               step may pass its budget by one chunk */
     bool has_no_kv;        /* encoders: no blocks are taken */
+    bool has_no_prefix_cache;
+};
+
+/* So far. */
+struct scheduler_counts {
+    size_t n_hits;         /* admissions that found tokens in the prefix cache */
+    size_t n_saved_tokens; /* which they did not run */
+    size_t n_preempted;
 };
 
 struct scheduler {
     struct scheduler_limits limits;
     struct kv_blocks blocks;
     struct kept_kv kept;
-    struct sequence_list waiting; /* in order of arrival */
-    struct sequence_list running; /* prefilling ones in order of arrival; decoding ones in turn */
+    struct sequence_list waiting; /* in order of priority, then arrival */
+    struct sequence_list running; /* prefilling ones likewise; decoding ones in turn */
+    struct scheduler_counts counts;
+    uint64_t n_arrived;
+    size_t prefill_beside_decode; /* most prompt tokens of a step that decodes too; the engine sets
+                                     it; 0: what the budget leaves */
 };
 
 /* What one sequence does in a step: runs tokens n_computed .. n_computed + n_tokens - 1. */
@@ -38,9 +55,18 @@ struct plan_item {
     size_t n_rows; /* of the last of these tokens: rows of logits, or of hidden states */
 };
 
+/* What a runner copies before the step, in order: a block that a sequence shares up to its middle
+ * and goes on from. */
+struct plan_copy {
+    int32_t from;
+    int32_t to;
+};
+
 struct plan {
     struct plan_item *items; /* [n_items], owned */
     size_t n_items;
+    struct plan_copy *copies; /* [n_copies], at most one an item; owned */
+    size_t n_copies;
     size_t capacity;
 };
 
@@ -55,7 +81,8 @@ void scheduler_clear(struct scheduler *scheduler);
 kvern_status scheduler_accepts(const struct scheduler *scheduler, size_t n_prompt,
                                size_t max_tokens, const struct sequence_window *window,
                                kvern_error *err);
-/* Appends an accepted sequence to the waiting ones. */
+/* Puts an accepted sequence among the waiting ones. Its leader, if it has one, is in the scheduler
+ * and has the same prompt. */
 void scheduler_add(struct scheduler *scheduler, struct sequence *sequence);
 /* Takes it out of whichever list it is in and releases its blocks. */
 void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence);
@@ -63,14 +90,18 @@ void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence);
  * request of it. */
 void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence);
 
+/* After a step: n_tokens more of it are computed. Full blocks are remembered. */
+void scheduler_advance(struct scheduler *scheduler, struct sequence *sequence, size_t n_tokens);
+
 /* Promises free blocks to a table; idle conversations give up theirs for it, the oldest first, if
  * that can help. false: there are not that many. */
 bool scheduler_promise(struct scheduler *scheduler, struct kv_table *table, size_t n_blocks);
 /* The most tokens a step may have. */
 size_t scheduler_max_step_tokens(const struct scheduler *scheduler);
-/* Admits what fits, then shares the step's tokens: decoding sequences first, one token each, but
- * never out of the quarter that is kept for prefill while a prompt is unfinished; then prompts, in
- * order. Every sequence in the plan has its blocks. Not empty as long as there is any sequence. */
+/* Sees to the blocks of what runs, admits what fits, then shares the step's tokens: decoding
+ * sequences first, one token each, but never out of the quarter that is kept for prefill while a
+ * prompt is unfinished; then prompts, in order. Every sequence in the plan has its blocks. Not
+ * empty as long as there is any sequence. */
 void scheduler_plan(struct scheduler *scheduler, struct plan *plan);
 /* kv_blocks_check() over the tables of all sequences. */
 kvern_status scheduler_check(const struct scheduler *scheduler, kvern_error *err);

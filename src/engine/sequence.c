@@ -75,13 +75,24 @@ bool sequence_is_decoding(const struct sequence *sequence)
 
 void sequence_list_append(struct sequence_list *list, struct sequence *sequence)
 {
-    sequence->previous = list->last;
-    sequence->next = NULL;
-    if (list->last)
-        list->last->next = sequence;
+    sequence_list_insert(list, sequence, NULL);
+}
+
+void sequence_list_insert(struct sequence_list *list, struct sequence *sequence,
+                          struct sequence *next)
+{
+    struct sequence *previous = next ? next->previous : list->last;
+
+    sequence->previous = previous;
+    sequence->next = next;
+    if (previous)
+        previous->next = sequence;
     else
         list->first = sequence;
-    list->last = sequence;
+    if (next)
+        next->previous = sequence;
+    else
+        list->last = sequence;
     list->n++;
 }
 

@@ -34,10 +34,22 @@ struct sequence {
     size_t n_computed;
     struct kv_table table;
     struct sequence_window window;
-    uint64_t conversation; /* 0: none; see kept_kv.h */
-    size_t n_cached;       /* tokens whose KV was there already */
-    bool wants_all_rows;   /* what it reads, it reads of every prompt position */
-    bool wants_hidden;     /* it reads hidden states, not logits, and generates nothing */
+    uint64_t conversation;   /* 0: none; see kept_kv.h */
+    size_t n_cached;         /* tokens whose KV was there already when it was first admitted */
+    size_t n_shown;          /* tokens whose rows were read: not again after pre-emption */
+    struct prefix_key root;  /* where its chain in the prefix cache begins */
+    struct prefix_key key;   /* after its first n_remembered blocks */
+    size_t n_remembered;     /* blocks the prefix cache was told of, or gave */
+    struct sequence *leader; /* its prompt is this one's, and is to be taken over when it is
+                                computed; NULL: none */
+    size_t n_followers;      /* sequences whose leader it is */
+    int32_t priority;        /* larger goes first */
+    uint64_t arrival;        /* counts sequences */
+    uint32_t n_overtaken;    /* by later arrivals of a higher priority */
+    uint32_t n_preempted;
+    bool has_started;    /* was admitted before */
+    bool wants_all_rows; /* what it reads, it reads of every prompt position */
+    bool wants_hidden;   /* it reads hidden states, not logits, and generates nothing */
     enum sequence_state state;
     struct sequence *previous; /* in the scheduler's list */
     struct sequence *next;
@@ -65,6 +77,9 @@ struct sequence_list {
 };
 
 void sequence_list_append(struct sequence_list *list, struct sequence *sequence);
+/* Puts it before `next`, which is in the list; NULL: at the end. */
+void sequence_list_insert(struct sequence_list *list, struct sequence *sequence,
+                          struct sequence *next);
 void sequence_list_remove(struct sequence_list *list, struct sequence *sequence);
 
 #endif
