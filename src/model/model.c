@@ -218,7 +218,8 @@ static kvern_status open_export(kvern_model *model, const char *preset, kvern_er
     model->directory = copy_string_or_abort(place.directory);
     model->graph = copy_string_or_abort(place.graph);
     model->is_export = true;
-    status = export_model_read(&place, preset, &model->export, &model->manifest, err);
+    status =
+        export_model_read(&place, preset, &model->export, &model->files, &model->manifest, err);
     if (status == KVERN_OK)
         status = embedding_config_read(&model->manifest.embedding, model->directory,
                                        model->manifest.config.max_positions, err);
@@ -286,6 +287,7 @@ void kvern_model_close(kvern_model *model)
     free(model->bos);
     free(model->eos);
     free(model->pad);
+    export_files_clear(&model->files);
     free(model->graph);
     free(model->directory);
     free(model);
@@ -342,8 +344,9 @@ void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
         .max_tokens =
             (int32_t)(embedding->max_tokens > 0 ? embedding->max_tokens : config->max_positions),
     };
+    info->n_bytes = (int64_t)model->files.n_bytes;
     for (size_t i = 0; i < manifest->n_files; i++) {
-        if (model->is_export || strstr(manifest->files[i].name, ".data"))
+        if (strstr(manifest->files[i].name, ".data"))
             info->n_bytes += manifest->files[i].n_bytes;
     }
 }

@@ -17,6 +17,7 @@ struct kvern_model {
     char *graph;     /* path of the .onnx file; owned */
     struct manifest manifest;
     struct export_graph export;  /* contracts "cached" and, where is_export, "encoder" */
+    struct export_files files;   /* of an export, beside its graph */
     bool is_export;              /* somebody else's graph: no kvern.json, no operator of ours */
     struct tokenizer *tokenizer; /* owned; NULL: the directory has none */
     struct jinja_template *chat_template; /* owned; NULL: the directory has none */
