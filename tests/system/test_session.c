@@ -458,6 +458,67 @@ static void generating_continues_the_session(void **state)
     }
 }
 
+/* Ends a call when the engine has run some of its prompt. */
+struct stopper {
+    kvern_engine *engine;
+    int64_t n_prefilled; /* before it */
+    bool has_begun;
+};
+
+static bool stop_in_the_middle(void *user_data)
+{
+    struct stopper *stopper = user_data;
+    kvern_engine_stats stats;
+
+    if (!stopper->has_begun) {
+        stopper->has_begun = true;
+        return false;
+    }
+    do
+        kvern_engine_get_stats(stopper->engine, &stats);
+    while (stats.n_prefill_tokens < stopper->n_prefilled + 10);
+    return true;
+}
+
+/* The twin's call was never there. What comes next begins like the cancelled text, so that KV of
+ * that would be taken for it, and of an export be other bits, cut elsewhere. */
+static void a_cancelled_append_leaves_no_trace(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(subjects); i++) {
+        struct subject subject = subjects[i];
+        kvern_session_answer answer = {0};
+        kvern_engine_stats stats;
+        kvern_error err = {0};
+
+        if (subject.is_large || !subject.model)
+            continue;
+        subject.engine = open_test_engine(subject.model, 1, 4, NULL);
+        kvern_session *session = open_session(&subject, NULL);
+        kvern_session *twin = open_session(&subject, NULL);
+        append(session, 0, 45);
+        append(twin, 0, 45);
+        kvern_engine_get_stats(subject.engine, &stats);
+        struct stopper stopper = {.engine = subject.engine, .n_prefilled = stats.n_prefill_tokens};
+        kvern_session_set_stop(session, stop_in_the_middle, &stopper);
+        kvern_status status = kvern_session_append(session, text + 45, 155, &answer, &err);
+        if (status != KVERN_CANCELLED)
+            fail_msg("%s: %s", subject.name, kvern_status_name(status));
+        kvern_session_set_stop(session, NULL, NULL);
+        answer = append(session, 45, 51);
+        assert_int_equal(answer.n_run, 6);
+        kvern_session_answer expected = append(twin, 45, 51);
+        assert_same(&subject, "after a cancelled append", expected.embedding, &answer, 0);
+        assert_true(answer.drift == expected.drift);
+        answer = append(session, 60, 90);
+        expected = append(twin, 60, 90);
+        assert_same(&subject, "later", expected.embedding, &answer, 0);
+        kvern_session_free(session);
+        kvern_session_free(twin);
+        kvern_engine_close(subject.engine);
+    }
+}
+
 static void what_a_session_cannot_do_is_refused(void **state)
 {
     const struct subject *subject = &subjects[0];
@@ -504,6 +565,7 @@ int main(void)
         cmocka_unit_test(windows_slide_by_position),
         cmocka_unit_test(policies_at_the_limit),
         cmocka_unit_test(generating_continues_the_session),
+        cmocka_unit_test(a_cancelled_append_leaves_no_trace),
         cmocka_unit_test(what_a_session_cannot_do_is_refused),
     };
 
