@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { N_TEXT = 200 };
 
@@ -461,8 +462,7 @@ static void generating_continues_the_session(void **state)
 /* Ends a call when the engine has run some of its prompt. */
 struct stopper {
     kvern_engine *engine;
-    int64_t n_prefilled; /* before it */
-    bool has_begun;
+    int64_t n_prefilled; /* then */
 };
 
 static bool stop_in_the_middle(void *user_data)
@@ -470,14 +470,35 @@ static bool stop_in_the_middle(void *user_data)
     struct stopper *stopper = user_data;
     kvern_engine_stats stats;
 
-    if (!stopper->has_begun) {
-        stopper->has_begun = true;
-        return false;
-    }
-    do
-        kvern_engine_get_stats(stopper->engine, &stats);
-    while (stats.n_prefill_tokens < stopper->n_prefilled + 10);
-    return true;
+    kvern_engine_get_stats(stopper->engine, &stats);
+    return stats.n_prefill_tokens >= stopper->n_prefilled;
+}
+
+static void sleep_a_little(const float *logits, size_t vocab_size, size_t position, void *user_data)
+{
+    (void)logits;
+    (void)vocab_size;
+    (void)position;
+    (void)user_data;
+    nanosleep(&(struct timespec){.tv_nsec = 8000000}, NULL);
+}
+
+/* A request that makes every step of the engine slow. */
+static kvern_request *submit_brake(kvern_engine *engine)
+{
+    kvern_request_options options;
+    kvern_request *request = NULL;
+    kvern_error err = {0};
+
+    kvern_request_options_init(&options);
+    options.prompt = text;
+    options.n_prompt = 3;
+    options.max_tokens = 200;
+    options.ignore_eos = true;
+    options.on_logits = sleep_a_little;
+    if (kvern_submit(engine, &options, &request, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    return request;
 }
 
 /* The twin's call was never there. What comes next begins like the cancelled text, so that KV of
@@ -498,10 +519,13 @@ static void a_cancelled_append_leaves_no_trace(void **state)
         kvern_session *twin = open_session(&subject, NULL);
         append(session, 0, 45);
         append(twin, 0, 45);
+        kvern_request *brake = submit_brake(subject.engine);
         kvern_engine_get_stats(subject.engine, &stats);
-        struct stopper stopper = {.engine = subject.engine, .n_prefilled = stats.n_prefill_tokens};
+        struct stopper stopper = {.engine = subject.engine,
+                                  .n_prefilled = stats.n_prefill_tokens + 10};
         kvern_session_set_stop(session, stop_in_the_middle, &stopper);
         kvern_status status = kvern_session_append(session, text + 45, 155, &answer, &err);
+        kvern_request_free(brake);
         if (status != KVERN_CANCELLED)
             fail_msg("%s: %s", subject.name, kvern_status_name(status));
         kvern_session_set_stop(session, NULL, NULL);
