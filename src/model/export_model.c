@@ -36,8 +36,7 @@ static bool has_config(const char *directory)
     return is_there;
 }
 
-/* onnx-community keeps the graphs in a folder onnx/ beside config.json. */
-static char *config_directory(const char *graph)
+char *export_config_directory(const char *graph)
 {
     char *directory = path_directory(graph);
     char *above;
@@ -78,7 +77,7 @@ bool export_place_find(struct export_place *place, const char *path)
         place->graph = copy_string_or_abort(path);
     if (!place->graph)
         return false;
-    place->directory = config_directory(place->graph);
+    place->directory = export_config_directory(place->graph);
     return true;
 }
 

@@ -21,6 +21,9 @@ struct export_place {
  * folder onnx/. false: it is neither. */
 bool export_place_find(struct export_place *place, const char *path);
 void export_place_clear(struct export_place *place);
+/* Where the config and tokenizer of a graph lie: beside it or, as onnx-community has them, above
+ * the folder onnx/ that it is in. malloc'ed. */
+char *export_config_directory(const char *graph);
 
 /* Reads the graph and the config (preset may be NULL), checks one against the other, and writes
  * what they say into *manifest: contract "cached" or "encoder", and no files. An error names both

@@ -24,7 +24,6 @@ static const char TEMPLATE_FILE[] = "chat_template.jinja";
 enum {
     MAX_TOKENIZER_BYTES = 256 << 20,
     MAX_TEMPLATE_BYTES = 1 << 20,
-    MAX_LOGITS_VALUES = 512, /* of pooling logits512 */
     MIN_BYTES_VOCABULARY = 256,
 };
 
@@ -298,15 +297,23 @@ bool model_is_encoder(const kvern_model *model)
     return strcmp(model->manifest.contract, "encoder") == 0;
 }
 
+bool model_pools_logits(const kvern_model *model)
+{
+    const char *stated = model->manifest.embedding.pooling;
+
+    if (*stated)
+        return strcmp(stated, "logits512") == 0;
+    return model->is_export && model->export.hidden[0] == '\0';
+}
+
 /* Values of a vector as the model's own pooling makes it. */
 static size_t embedding_size(const kvern_model *model)
 {
     const struct model_config *config = &model->manifest.config;
-    bool has_logits_only = model->is_export && model->export.hidden[0] == '\0';
 
-    if (!has_logits_only)
+    if (!model_pools_logits(model))
         return config->hidden_size;
-    return config->vocab_size < MAX_LOGITS_VALUES ? config->vocab_size : MAX_LOGITS_VALUES;
+    return config->vocab_size < EMBEDDING_LOGITS ? config->vocab_size : EMBEDDING_LOGITS;
 }
 
 void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)

@@ -28,6 +28,8 @@ struct kvern_model {
 
 /* It embeds whole texts and generates nothing. */
 bool model_is_encoder(const kvern_model *model);
+/* Its own pooling is logits512: that is stated, or nothing is and logits are all that it gives. */
+bool model_pools_logits(const kvern_model *model);
 
 /* The directory a name stands for: itself if it holds a manifest, else a model of that name in the
  * cache. An export's .onnx file or folder stands for itself, too. malloc'ed; KVERN_NOT_FOUND says
