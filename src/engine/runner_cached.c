@@ -70,7 +70,7 @@ static struct cached_kv *kv_new(const struct runner_cached *self, size_t n_token
 
     kv->base = (struct kv_values){.n_references = 1,
                                   .n_tokens = n_tokens,
-                                  .is_rigid = self->session.device != self->session.cpu,
+                                  .is_rigid = self->base.has_rigid_kv,
                                   .free = kv_free};
     kv->runner = self;
     kv->n_dropped = n_dropped;
@@ -560,7 +560,8 @@ kvern_status runner_cached_open(struct runner **out, const char *path,
     self->hidden.row_size = self->base.hidden_size;
     make_names(self);
     status = session_open(&self->session, path, &options, err);
-    if (status == KVERN_OK && self->session.device == self->session.cpu) {
+    self->base.has_rigid_kv = self->session.device != self->session.cpu;
+    if (status == KVERN_OK && !self->base.has_rigid_kv) {
         self->base.kv_bytes = kv_bytes;
         self->base.kv_read = kv_read;
         self->base.kv_write = kv_write;

@@ -65,6 +65,8 @@ static kvern_status set_window(kvern_session *session, kvern_error *err)
     if (options->window < 0 || options->sink_tokens < 0)
         return fail(err, KVERN_INVALID, "window is %d and sink_tokens %d; they must be 0 or more",
                     options->window, options->sink_tokens);
+    if (engine_check_sliding(session->engine, err) != KVERN_OK)
+        return KVERN_UNSUPPORTED;
     n_sinks = kv_blocks_for_tokens((size_t)options->sink_tokens);
     if (options->window == 0) {
         options->window = DEFAULT_WINDOW;
