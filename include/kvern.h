@@ -424,7 +424,7 @@ KVERN_API kvern_status kvern_session_new(kvern_session **out, kvern_engine *engi
                                          const kvern_session_options *options, kvern_error *err);
 KVERN_API void kvern_session_free(kvern_session *session);
 KVERN_API void kvern_session_get_info(const kvern_session *session, kvern_session_info *info);
-/* The tokens of the session so far, [position]; the session's. */
+/* The tokens of the session so far, [position]; the session's, until its next call. */
 KVERN_API const int32_t *kvern_session_tokens(const kvern_session *session, size_t *n_tokens);
 
 /* Asked by every later call of the session that waits for the engine: append and finish, whose

@@ -404,9 +404,9 @@ bool stop_is_asked(struct stop *stop)
     return stop->was_asked;
 }
 
-bool request_was_cancelled(const kvern_request *request)
+bool request_saw_engine_end(const kvern_request *request)
 {
-    return request->last.finish == KVERN_FINISH_CANCELLED && atomic_load(&request->is_cancelled);
+    return request->last.finish == KVERN_FINISH_CANCELLED && !atomic_load(&request->is_cancelled);
 }
 
 kvern_status request_wait(kvern_request *request, struct stop *stop, kvern_event *event,
@@ -428,7 +428,7 @@ kvern_status request_wait(kvern_request *request, struct stop *stop, kvern_event
         return fail(err, event->error.status, "%s", event->error.message);
     if (event->finish == KVERN_FINISH_CANCELLED)
         return fail(err, KVERN_CANCELLED, "%s",
-                    request_was_cancelled(request) ? "it was cancelled" : "the engine was closed");
+                    request_saw_engine_end(request) ? "the engine was closed" : "it was cancelled");
     return KVERN_OK;
 }
 

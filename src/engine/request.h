@@ -80,8 +80,8 @@ bool stop_is_asked(struct stop *stop);
  * cancelled gives that as an error. */
 kvern_status request_wait(kvern_request *request, struct stop *stop, kvern_event *event,
                           kvern_error *err);
-/* It was cancelled, and not by the engine's end. */
-bool request_was_cancelled(const kvern_request *request);
+/* The engine was closed before it ended: nothing may be asked of that any more. */
+bool request_saw_engine_end(const kvern_request *request);
 
 /* The rest is called on the engine's thread. */
 

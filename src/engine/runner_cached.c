@@ -293,6 +293,31 @@ static kvern_status copy_rows_out(struct runner_cached *self, const struct batch
     return status;
 }
 
+/* A run made KV of as many tokens as there are and of the sizes that the config says: what is cut
+ * or copied out of it later goes by these. */
+static kvern_status check_present(const struct runner_cached *self, const struct cached_kv *kv,
+                                  kvern_error *err)
+{
+    kvern_status status = KVERN_OK;
+
+    for (size_t i = 0; status == KVERN_OK && i < n_kv_tensors(self); i++) {
+        int64_t dims[SESSION_MAX_DIMS] = {0};
+        size_t n_dims = 0;
+
+        status = value_dims(&self->session, kv->values[i], dims, &n_dims, err);
+        if (status == KVERN_OK &&
+            (n_dims != 4 || dims[0] != 1 || dims[1] != (int64_t)self->layout.n_kv_heads ||
+             dims[2] != (int64_t)kv->base.n_tokens || dims[3] != (int64_t)self->layout.head_size))
+            status = fail(err, KVERN_FORMAT,
+                          "the graph gives %s of %zu tokens as [%lld, %lld, %lld, %lld]; by the "
+                          "model's config it should be [1, %zu, %zu, %zu]",
+                          self->present_names[i], kv->base.n_tokens, (long long)dims[0],
+                          (long long)dims[1], (long long)dims[2], (long long)dims[3],
+                          self->layout.n_kv_heads, kv->base.n_tokens, self->layout.head_size);
+    }
+    return status;
+}
+
 static kvern_status run_sequence(struct runner_cached *self, const struct batch *batch, size_t s,
                                  struct cursor *cursor, kvern_error *err)
 {
@@ -325,9 +350,11 @@ static kvern_status run_sequence(struct runner_cached *self, const struct batch 
         present = kv_new(self, n_context, table->n_dropped);
         for (size_t i = 0; i < n_kv; i++)
             present->values[i] = kv_outputs[i].value;
+        status = check_present(self, present, err);
         if (rows) {
             self->n_row_outputs++;
-            status = copy_rows_out(self, batch, s, &self->outputs[0], cursor, err);
+            if (status == KVERN_OK)
+                status = copy_rows_out(self, batch, s, &self->outputs[0], cursor, err);
             value_release(&self->session, self->outputs[0].value);
         }
     }
@@ -479,30 +506,6 @@ static void make_names(struct runner_cached *self)
     self->outputs = new_or_abort((N_FIXED_OUTPUTS + n) * sizeof *self->outputs);
 }
 
-/* The KV that one token made has the shape that the config says. */
-static kvern_status check_present(const struct runner_cached *self, const struct cached_kv *kv,
-                                  kvern_error *err)
-{
-    kvern_status status = KVERN_OK;
-
-    for (size_t i = 0; status == KVERN_OK && i < n_kv_tensors(self); i++) {
-        int64_t dims[SESSION_MAX_DIMS] = {0};
-        size_t n_dims = 0;
-
-        status = value_dims(&self->session, kv->values[i], dims, &n_dims, err);
-        if (status == KVERN_OK &&
-            (n_dims != 4 || dims[0] != 1 || dims[1] != (int64_t)self->layout.n_kv_heads ||
-             dims[2] != 1 || dims[3] != (int64_t)self->layout.head_size))
-            status = fail(err, KVERN_FORMAT,
-                          "%s of one token is [%lld, %lld, %lld, %lld]; by the model's config it "
-                          "should be [1, %zu, 1, %zu]",
-                          self->present_names[i], (long long)dims[0], (long long)dims[1],
-                          (long long)dims[2], (long long)dims[3], self->layout.n_kv_heads,
-                          self->layout.head_size);
-    }
-    return status;
-}
-
 /* Runs one token: sizes that a graph leaves open show as wrong here, not in a user's first step. */
 static kvern_status try_one_token(struct runner_cached *self, kvern_error *err)
 {
@@ -525,8 +528,6 @@ static kvern_status try_one_token(struct runner_cached *self, kvern_error *err)
     struct runner_output output;
     kvern_status status = run(&self->base, &batch, &output, err);
 
-    if (status == KVERN_OK)
-        status = check_present(self, (const struct cached_kv *)table.values, err);
     if (status == KVERN_RUNTIME)
         status = fail_in(err, KVERN_FORMAT,
                          "one token cannot be run with %zu kv heads of %zu values, as the model's "

@@ -68,6 +68,11 @@ static kvern_status set_window(kvern_session *session, kvern_error *err)
     if (engine_check_sliding(session->engine, err) != KVERN_OK)
         return KVERN_UNSUPPORTED;
     n_sinks = kv_blocks_for_tokens((size_t)options->sink_tokens);
+    if ((n_sinks + 2) * KV_BLOCK_TOKENS > session->max_context)
+        return fail(err, KVERN_LIMIT,
+                    "%d sink tokens leave no room for a window under the context limit of %zu "
+                    "tokens",
+                    options->sink_tokens, session->max_context);
     if (options->window == 0) {
         options->window = DEFAULT_WINDOW;
         if (session->max_context < DEFAULT_WINDOW + n_sinks * KV_BLOCK_TOKENS)
@@ -222,14 +227,6 @@ void kvern_session_set_stop(kvern_session *session, kvern_stop_fn fn, void *user
     session->stop = (struct stop){.fn = fn, .data = user_data};
 }
 
-/* Takes back what a cancelled request computed, so that the KV kept is that of the session's own
- * tokens, cut where it was: what comes next has the same bytes as if it had not been. */
-static void forget_request(kvern_session *session, const kvern_request *request)
-{
-    if (request_was_cancelled(request))
-        kv_image_cut(session->engine, session->conversation, session->n_tokens);
-}
-
 /* Puts tokens behind the session's, as many as the policy lets: *n_taken. n_spare: tokens that must
  * still fit after them. */
 static kvern_status put_tokens(kvern_session *session, const int32_t *tokens, size_t n_tokens,
@@ -265,6 +262,15 @@ static void fill_request(const kvern_session *session, size_t n_tokens,
     request->sink_tokens = session->options.sink_tokens;
 }
 
+/* Takes back what a request has computed that failed or was cancelled: the KV kept is that of the
+ * session's own tokens, cut where it was, and what comes next has the same bytes as if the request
+ * had never been. */
+static void forget_computed(kvern_session *session, const kvern_request *request)
+{
+    if (!request_saw_engine_end(request))
+        kv_image_cut(session->engine, session->conversation, session->n_tokens);
+}
+
 static void set_lengths(const kvern_session *session, size_t n_run, kvern_session_answer *answer)
 {
     answer->context_length = context_length(session);
@@ -297,8 +303,6 @@ kvern_status kvern_session_append(kvern_session *session, const int32_t *tokens,
     status = kvern_submit(session->engine, &options, &request, err);
     if (status == KVERN_OK)
         status = request_wait(request, &stop, &event, err);
-    if (request)
-        forget_request(session, request);
     if (status == KVERN_OK)
         status = embedding_finish(&session->shape, event.embedding, event.n_embedding, &mark.values,
                                   &mark.n_values, err);
@@ -318,6 +322,8 @@ kvern_status kvern_session_append(kvern_session *session, const int32_t *tokens,
         mark.position = session->n_tokens;
         session_add_mark(session, mark);
     }
+    if (request && status != KVERN_OK)
+        forget_computed(session, request);
     kvern_request_free(request);
     return status;
 }
@@ -359,7 +365,7 @@ kvern_status kvern_session_finish(kvern_session *session, kvern_request *request
         status = session_reserve(session, n_prompt + n_generated, err);
     if (status != KVERN_OK) {
         session->n_tokens = session->n_before;
-        forget_request(session, request);
+        forget_computed(session, request);
         return status;
     }
     if (n_generated > 0)

@@ -270,6 +270,28 @@ static void what_is_stopped_before_is_not_begun(void **state)
     rig_close(&rig, 0);
 }
 
+/* What was computed for a vector that cannot be had is not kept either. */
+static void a_failed_append_keeps_nothing(void **state)
+{
+    struct rig rig = open_rig(&subjects[0]);
+    kvern_session_options options;
+    kvern_session_answer answer;
+    kvern_engine_stats stats;
+    int32_t own[N_OWN];
+    kvern_error err = {0};
+
+    (void)state;
+    fill(own, N_OWN, 0);
+    kvern_session_options_init(&options);
+    options.dimensions = FAKE_HIDDEN + 1;
+    kvern_session *session = open_session(&rig, &options);
+    assert_int_equal(kvern_session_append(session, own, N_OWN, &answer, &err), KVERN_INVALID);
+    kvern_engine_get_stats(rig.engine, &stats);
+    assert_int_equal(stats.n_kv_blocks_used, 0);
+    kvern_session_free(session);
+    rig_close(&rig, 0);
+}
+
 enum { N_TEXTS = 12 };
 
 static void embedding_ends_with_what_is_finished(void **state)
@@ -405,6 +427,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_is_as_before_a_cancelled_call),
         cmocka_unit_test(what_is_stopped_before_is_not_begun),
+        cmocka_unit_test(a_failed_append_keeps_nothing),
         cmocka_unit_test(embedding_ends_with_what_is_finished),
         cmocka_unit_test(a_text_is_tokenized_once_though_the_queue_is_full),
     };

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Batches for an export that gives logits and hidden states, made by hand: each sequence's run asks
- * for the one output that rows are wanted of, or for none.
+ * for the one output that rows are wanted of, or for none, and KV that is not as long as it should
+ * be is refused.
  */
 #include "test.h"
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "engine/batch.h"
 #include "engine/kv_blocks.h"
 #include "engine/runner_cached.h"
+#include "onnx/onnx.pb-c.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +21,8 @@ enum { N_IDS = 33, VOCAB = 288, HIDDEN = 32, N_LAYERS = 2, N_KV_HEADS = 1, HEAD 
 
 static const char folder[] = KVERN_SOURCE_DIR "/tests/golden/exports/llama-gqa-int4-hidden";
 
-static struct runner *open_runner(void)
+/* The graph that lies in `where`, beside its weights. */
+static struct runner *open_runner(const char *where)
 {
     const struct model_config config = {.vocab_size = VOCAB,
                                         .hidden_size = HIDDEN,
@@ -26,7 +31,7 @@ static struct runner *open_runner(void)
                                         .head_size = HEAD};
     const struct kv_layout layout = {
         .n_layers = N_LAYERS, .n_kv_heads = N_KV_HEADS, .head_size = HEAD, .value_bytes = 4};
-    char *path = path_join(folder, "model.onnx");
+    char *path = path_join(where, "model.onnx");
     struct runner *runner = NULL;
     struct export_graph graph;
     struct export_files files;
@@ -34,7 +39,7 @@ static struct runner *open_runner(void)
     kvern_error err = {0};
 
     if (file_map_open(&map, path, &err) != KVERN_OK ||
-        export_graph_read(&graph, &files, map.data, map.n_bytes, folder, &err) != KVERN_OK ||
+        export_graph_read(&graph, &files, map.data, map.n_bytes, where, &err) != KVERN_OK ||
         runner_cached_open(&runner, path, &graph, &config, &layout, 8, 1, "cpu", &err) != KVERN_OK)
         fail_msg("%s", err.message);
     export_files_clear(&files);
@@ -59,6 +64,24 @@ static const struct {
     {"all logits before a chunk", {5, 0}, {false, false}, 1},
     {"a chunk before a vector", {0, 1}, {false, true}, 1},
 };
+
+/* Runs the first of a prompt's tokens. */
+static kvern_status run_tokens(struct runner *runner, size_t n, struct kv_table *table,
+                               kvern_error *err)
+{
+    int64_t input_ids[9] = {0}, positions[9] = {0};
+    int32_t query_start[] = {0, (int32_t)n}, context_len[] = {(int32_t)n};
+    const struct batch batch = {.n_tokens = n,
+                                .n_sequences = 1,
+                                .input_ids = input_ids,
+                                .positions = positions,
+                                .query_start = query_start,
+                                .context_len = context_len,
+                                .tables = &table};
+    struct runner_output output;
+
+    return runner->run(runner, &batch, &output, err);
+}
 
 /* Runs a case; logits and hidden [9, ...] get the rows of the tokens they are wanted of. */
 static void run_case(struct runner *runner, size_t c, const int32_t *ids, struct kv_table *tables,
@@ -110,7 +133,7 @@ static void run_case(struct runner *runner, size_t c, const int32_t *ids, struct
 
 static void only_outputs_whose_rows_are_wanted_are_asked_for(void **state)
 {
-    struct runner *runner = open_runner();
+    struct runner *runner = open_runner(folder);
     char *ids_path = path_join(folder, "ids.i32");
     char *ids = NULL;
     size_t n_bytes = 0;
@@ -149,10 +172,125 @@ static void only_outputs_whose_rows_are_wanted_are_asked_for(void **state)
     runner->free(runner);
 }
 
+/* ---- a graph that lies about its KV ---- */
+
+static void add_integer(Onnx__GraphProto *graph, const char *name, int64_t value)
+{
+    Onnx__TensorProto *tensor = new_or_abort(sizeof *tensor);
+
+    onnx__tensor_proto__init(tensor);
+    tensor->name = copy_string_or_abort(name);
+    tensor->has_data_type = 1;
+    tensor->data_type = 7;
+    tensor->n_dims = 1;
+    tensor->dims = new_or_abort(sizeof *tensor->dims);
+    tensor->dims[0] = 1;
+    tensor->n_int64_data = 1;
+    tensor->int64_data = new_or_abort(sizeof *tensor->int64_data);
+    tensor->int64_data[0] = value;
+    graph->initializer = resize_or_abort(graph->initializer,
+                                         (graph->n_initializer + 1) * sizeof *graph->initializer);
+    graph->initializer[graph->n_initializer++] = tensor;
+}
+
+/* Of present.0.value, however many tokens there are, only the first one's is given: right at open,
+ * where one token is tried. */
+static void cut_present(Onnx__GraphProto *graph)
+{
+    static const char *const inputs[] = {"made", "zero", "one", "two"};
+    Onnx__NodeProto *slice = new_or_abort(sizeof *slice);
+    bool is_found = false;
+
+    for (size_t i = 0; i < graph->n_node; i++) {
+        for (size_t j = 0; j < graph->node[i]->n_output; j++) {
+            char **output = &graph->node[i]->output[j];
+
+            if (strcmp(*output, "present.0.value") != 0)
+                continue;
+            free(*output);
+            *output = copy_string_or_abort("made");
+            is_found = true;
+        }
+    }
+    assert_true(is_found);
+    add_integer(graph, "zero", 0);
+    add_integer(graph, "one", 1);
+    add_integer(graph, "two", 2);
+    onnx__node_proto__init(slice);
+    slice->op_type = copy_string_or_abort("Slice");
+    slice->n_input = COUNT(inputs);
+    slice->input = new_or_abort(sizeof inputs);
+    for (size_t i = 0; i < COUNT(inputs); i++)
+        slice->input[i] = copy_string_or_abort(inputs[i]);
+    slice->n_output = 1;
+    slice->output = new_or_abort(sizeof *slice->output);
+    slice->output[0] = copy_string_or_abort("present.0.value");
+    graph->node = resize_or_abort(graph->node, (graph->n_node + 1) * sizeof *graph->node);
+    graph->node[graph->n_node++] = slice;
+}
+
+static void write_file(const char *where, const char *name, const void *bytes, size_t n_bytes)
+{
+    char *path = path_join(where, name);
+    FILE *file = fopen(path, "wb");
+
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, n_bytes, file), n_bytes);
+    assert_int_equal(fclose(file), 0);
+    free(path);
+}
+
+static void read_golden(const char *name, char **bytes, size_t *n_bytes)
+{
+    char *path = path_join(folder, name);
+
+    assert_int_equal(file_read(path, 1 << 24, bytes, n_bytes, NULL), KVERN_OK);
+    free(path);
+}
+
+/* Cutting or saving that KV would read past its end. */
+static void kv_of_another_length_is_refused(void **state)
+{
+    char where[] = "/tmp/kvern-test-XXXXXX";
+    struct kv_table table = {0};
+    char *bytes;
+    size_t n_bytes;
+    kvern_error err = {0};
+
+    (void)state;
+    assert_non_null(mkdtemp(where));
+    read_golden("model.onnx.data", &bytes, &n_bytes);
+    write_file(where, "model.onnx.data", bytes, n_bytes);
+    free(bytes);
+    read_golden("model.onnx", &bytes, &n_bytes);
+    Onnx__ModelProto *model = onnx__model_proto__unpack(NULL, n_bytes, (const uint8_t *)bytes);
+    assert_non_null(model);
+    free(bytes);
+    cut_present(model->graph);
+    n_bytes = onnx__model_proto__get_packed_size(model);
+    bytes = new_or_abort(n_bytes);
+    onnx__model_proto__pack(model, (uint8_t *)bytes);
+    write_file(where, "model.onnx", bytes, n_bytes);
+    free(bytes);
+    onnx__model_proto__free_unpacked(model, NULL);
+
+    struct runner *runner = open_runner(where);
+    assert_int_equal(run_tokens(runner, 1, &table, &err), KVERN_OK);
+    assert_int_equal(table.values->n_tokens, 1);
+    assert_int_equal(run_tokens(runner, 5, &table, &err), KVERN_FORMAT);
+    if (!strstr(err.message, "present.0.value of 5 tokens as [1, 1, 1, 16]"))
+        fail_msg("%s", err.message);
+    assert_int_equal(table.values->n_tokens, 1); /* as before the step */
+    kv_values_release(table.values);
+    runner->free(runner);
+    assert_int_equal(directory_remove(where, NULL), KVERN_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_outputs_whose_rows_are_wanted_are_asked_for),
+        cmocka_unit_test(kv_of_another_length_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

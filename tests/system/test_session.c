@@ -555,6 +555,8 @@ static void what_a_session_cannot_do_is_refused(void **state)
         {{.policy = KVERN_WINDOW_SLIDING, .window = 16}, KVERN_INVALID},
         {{.policy = KVERN_WINDOW_SLIDING, .window = -1}, KVERN_INVALID},
         {{.policy = KVERN_WINDOW_SLIDING, .window = 1 << 24}, KVERN_LIMIT},
+        {{.policy = KVERN_WINDOW_SLIDING, .sink_tokens = 240}, KVERN_LIMIT},
+        {{.policy = KVERN_WINDOW_SLIDING, .sink_tokens = INT32_MAX}, KVERN_LIMIT},
         {{.dimensions = -1}, KVERN_INVALID},
         {{.policy = (kvern_window)9}, KVERN_INVALID},
     };
