@@ -233,6 +233,10 @@ typedef struct kvern_sampling {
 typedef void (*kvern_logits_fn)(const float *logits, size_t vocab_size, size_t position,
                                 void *user_data);
 
+/* Asked on the calling thread before a call that waits for the engine begins and about 50 times a
+ * second while it waits; true: the call ends with KVERN_CANCELLED before the engine's next step. */
+typedef bool (*kvern_stop_fn)(void *user_data);
+
 /* How a text's hidden states become its vector. */
 typedef enum kvern_pooling {
     KVERN_POOLING_MODEL, /* the model's own: its 1_Pooling/config.json, else mean for encoders, last
@@ -335,6 +339,8 @@ typedef struct kvern_embed_options {
     int32_t dimensions; /* 0: all; else the first of them, normalised after the cut */
     const char *prompt; /* name of one of the model's prompt prefixes; NULL: its default, if any */
     bool truncate;      /* cut texts that are too long, instead of refusing them */
+    kvern_stop_fn should_stop; /* may be NULL */
+    void *should_stop_data;
 } kvern_embed_options;
 
 KVERN_API void kvern_embed_options_init(kvern_embed_options *options);
@@ -350,7 +356,8 @@ typedef struct kvern_embedding {
 
 /* Embeds n texts, as many at once as the engine's limits let; each fails alone. `embeddings` [n] is
  * the caller's array; each is cleared with kvern_embedding_clear. KVERN_OK also if single texts
- * failed. `n_text_bytes` NULL: the texts end with a NUL. Thread-safe. */
+ * failed. KVERN_CANCELLED: should_stop said so; texts that were finished before have their vectors,
+ * the others that error. `n_text_bytes` NULL: the texts end with a NUL. Thread-safe. */
 KVERN_API kvern_status kvern_embed(kvern_engine *engine, const kvern_model *model,
                                    const char *const *texts, const size_t *n_text_bytes, size_t n,
                                    const kvern_embed_options *options, kvern_embedding *embeddings,
@@ -417,11 +424,15 @@ KVERN_API kvern_status kvern_session_new(kvern_session **out, kvern_engine *engi
                                          const kvern_session_options *options, kvern_error *err);
 KVERN_API void kvern_session_free(kvern_session *session);
 KVERN_API void kvern_session_get_info(const kvern_session *session, kvern_session_info *info);
-/* The tokens of the session so far, [position]; the session's. */
+/* The tokens of the session so far, [position]; the session's, until its next call. */
 KVERN_API const int32_t *kvern_session_tokens(const kvern_session *session, size_t *n_tokens);
 
+/* Asked by every later call of the session that waits for the engine: append and finish, whose
+ * request it cancels. NULL, as in the beginning: nobody is. Neither saved nor forked. */
+KVERN_API void kvern_session_set_stop(kvern_session *session, kvern_stop_fn fn, void *user_data);
+
 /* Appends tokens, runs them, and gives the context's vector. With no tokens: the vector of the
- * context as it is. On failure the session is as before. */
+ * context as it is. On failure, KVERN_CANCELLED too, the session is as before. */
 KVERN_API kvern_status kvern_session_append(kvern_session *session, const int32_t *tokens,
                                             size_t n_tokens, kvern_session_answer *answer,
                                             kvern_error *err);

@@ -15,6 +15,7 @@
 #include "convert/safetensors.h"
 #include "convert/text_files.h"
 #include "convert/tokenizer_export.h"
+#include "model/export_model.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -258,30 +259,9 @@ static kvern_status read_config(struct checkpoint *checkpoint, const char *direc
 
 /* ---- ONNX exports ---- */
 
-static bool holds(const char *directory, const char *name)
-{
-    char *path = path_join(directory, name);
-    bool is_there = file_exists(path);
-
-    free(path);
-    return is_there;
-}
-
-/* Where the export's config and tokenizer lie: beside the file or one directory up; malloc'ed. */
-static char *find_export_directory(const char *path)
-{
-    char *beside = path_directory(path);
-    char *above = path_join(beside, "..");
-    bool is_above = !holds(beside, "config.json") && !holds(beside, "genai_config.json") &&
-                    holds(above, "config.json");
-
-    free(is_above ? beside : above);
-    return is_above ? above : beside;
-}
-
 static kvern_status open_onnx(struct checkpoint *checkpoint, const char *path, kvern_error *err)
 {
-    char *directory = find_export_directory(path);
+    char *directory = export_config_directory(path);
     char *config = NULL, *generation = NULL, *genai = NULL;
     kvern_status status;
 

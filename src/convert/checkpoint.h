@@ -33,7 +33,7 @@ struct checkpoint {
 /* `path` is a .gguf file, a .safetensors file with config.json beside it, an .onnx file of a
  * GroupQueryAttention export, or a directory that holds model.safetensors.index.json,
  * model.safetensors, exactly one .gguf, model.onnx or onnx/model.onnx. The files that go with an
- * export lie beside it or, as onnx-community has them, one directory up. On failure *checkpoint is
+ * export lie where export_config_directory() says. On failure *checkpoint is
  * zeroed. */
 kvern_status checkpoint_open(struct checkpoint *checkpoint, const char *path, kvern_error *err);
 /* Fine on a zeroed checkpoint; leaves a zeroed one. */

@@ -328,10 +328,8 @@ static kvern_status read_node(struct parser *parser, struct onnx_graph_node *nod
 /* ---- inputs and outputs ---- */
 
 /* A ValueInfoProto of a graph input (is_input) or output. */
-static kvern_status read_port(struct parser *parser, struct onnx_graph_port *port, bool is_input,
-                              struct protobuf fields)
+static kvern_status read_port(struct parser *parser, bool is_input, struct protobuf fields)
 {
-    struct protobuf again = fields;
     struct protobuf_field field;
     struct onnx_graph_value *value;
     char *name = NULL;
@@ -356,11 +354,6 @@ static kvern_status read_port(struct parser *parser, struct onnx_graph_port *por
         goto done;
     }
     *(is_input ? &value->is_input : &value->is_output) = true;
-    port->value = value;
-    while (status == KVERN_OK && protobuf_next(&again, &field)) {
-        if (field.number == 2)
-            status = onnx_port_read_type(port, field.bytes, field.n_bytes, parser->err);
-    }
 done:
     free(name);
     return status;
@@ -372,7 +365,7 @@ done:
 enum { NODE = 1, INITIALIZER = 5, INPUT = 11, OUTPUT = 12, SPARSE_INITIALIZER = 15 };
 
 struct counts {
-    size_t n_nodes, n_tensors, n_inputs, n_outputs, n_names;
+    size_t n_nodes, n_tensors, n_names;
 };
 
 static kvern_status count_graph(struct counts *counts, struct protobuf fields, kvern_error *err)
@@ -384,14 +377,13 @@ static kvern_status count_graph(struct counts *counts, struct protobuf fields, k
 
         counts->n_nodes += field.number == NODE;
         counts->n_tensors += field.number == INITIALIZER;
-        counts->n_inputs += field.number == INPUT;
-        counts->n_outputs += field.number == OUTPUT;
+        counts->n_names +=
+            field.number == INITIALIZER || field.number == INPUT || field.number == OUTPUT;
         while (field.number == NODE && protobuf_next(&node, &part))
             counts->n_names += part.number == 1 || part.number == 2;
         if (field.number == SPARSE_INITIALIZER)
             return fail(err, KVERN_UNSUPPORTED, "the graph has sparse initializers");
     }
-    counts->n_names += counts->n_tensors + counts->n_inputs + counts->n_outputs;
     if (fields.is_damaged)
         return fail(err, KVERN_FORMAT, "the graph is cut short or damaged");
     if (counts->n_nodes > MAX_NODES || counts->n_tensors > MAX_TENSORS ||
@@ -440,10 +432,8 @@ static kvern_status read_all(struct parser *parser, struct protobuf fields, unsi
             status = read_initializer(parser, &field);
         else if (number == NODE)
             status = read_node(parser, &graph->nodes[graph->n_nodes++], inner);
-        else if (number == INPUT)
-            status = read_port(parser, &graph->inputs[graph->n_inputs++], true, inner);
         else
-            status = read_port(parser, &graph->outputs[graph->n_outputs++], false, inner);
+            status = read_port(parser, number == INPUT, inner);
     }
     return status;
 }
@@ -461,10 +451,8 @@ static kvern_status parse_graph(struct onnx_graph *graph, struct protobuf fields
     parser.capacity = counts.n_names;
     graph->nodes = try_new(counts.n_nodes, sizeof *graph->nodes);
     graph->tensors = try_new(counts.n_tensors, sizeof *graph->tensors);
-    graph->inputs = try_new(counts.n_inputs, sizeof *graph->inputs);
-    graph->outputs = try_new(counts.n_outputs, sizeof *graph->outputs);
     graph->values = try_new(counts.n_names, sizeof *graph->values);
-    if (!graph->nodes || !graph->tensors || !graph->inputs || !graph->outputs || !graph->values)
+    if (!graph->nodes || !graph->tensors || !graph->values)
         return fail_memory(&parser, "nodes");
     for (size_t i = 0; i < sizeof order / sizeof *order && status == KVERN_OK; i++)
         status = read_all(&parser, fields, order[i]);
@@ -496,13 +484,6 @@ static void clear_node(struct onnx_graph_node *node)
     free(node->domain);
 }
 
-static void clear_ports(struct onnx_graph_port *ports, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        onnx_port_clear(&ports[i]);
-    free(ports);
-}
-
 void onnx_graph_clear(struct onnx_graph *graph)
 {
     for (size_t i = 0; i < graph->n_nodes; i++)
@@ -511,8 +492,6 @@ void onnx_graph_clear(struct onnx_graph *graph)
         onnx_tensor_clear(&graph->tensors[i]);
     for (size_t i = 0; i < graph->n_values; i++)
         free(graph->values[i].name);
-    clear_ports(graph->inputs, graph->n_inputs);
-    clear_ports(graph->outputs, graph->n_outputs);
     free(graph->nodes);
     free(graph->tensors);
     free(graph->values);

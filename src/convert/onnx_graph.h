@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A read-only view of an untrusted ONNX graph: nodes with attributes, values and who makes each,
- * tensors, inputs and outputs with types and shapes, subgraphs. What is here is well-formed (every
- * value made once and before it is read, every tensor as long as its dims say), but no operator was
- * looked at. Files are onnx_model.h's matter.
+ * tensors, subgraphs. Types and shapes of inputs and outputs are not looked at. What is here is
+ * well-formed (every value made once and before it is read, every tensor as long as its dims say),
+ * but no operator was looked at. Files are onnx_model.h's matter.
  */
 #ifndef KVERN_CONVERT_ONNX_GRAPH_H
 #define KVERN_CONVERT_ONNX_GRAPH_H
 
 #include "base/map.h"
-#include "convert/onnx_port.h"
 #include "convert/onnx_tensor.h"
 #include "kvern.h"
 
@@ -75,11 +74,7 @@ struct onnx_graph {
     size_t n_tensors;
     struct onnx_graph_value *values; /* [n_values], owned */
     size_t n_values;
-    struct map by_name;             /* name -> index into values */
-    struct onnx_graph_port *inputs; /* [n_inputs], owned; may hold initializers, in old files */
-    size_t n_inputs;
-    struct onnx_graph_port *outputs; /* [n_outputs], owned */
-    size_t n_outputs;
+    struct map by_name; /* name -> index into values */
 };
 
 /* `bytes` is a GraphProto and must outlive the graph; external tensors stay without data. On

@@ -114,9 +114,17 @@ struct embed {
     kvern_engine *engine;
     const kvern_model *model;
     const kvern_embed_options *options;
+    struct stop stop;
     const char *prefix;
     size_t limit; /* tokens of a text */
     struct embedding_shape shape;
+    const char *const *texts; /* [n] */
+    const size_t *n_text_bytes;
+    size_t n;
+    kvern_embedding *embeddings; /* [n] */
+    kvern_request **requests;    /* [n], owned; NULL: not submitted, refused, or read */
+    size_t next;                 /* the first text that is not submitted */
+    kvern_tokens ready;          /* of that text, if it has been refused a place in the queue */
 };
 
 static kvern_status tokenize(const struct embed *embed, const char *text, size_t n_bytes,
@@ -154,67 +162,120 @@ static kvern_status tokenize(const struct embed *embed, const char *text, size_t
     return status;
 }
 
-/* Waits for the request's end and takes its vector. */
-static void collect(const struct embed *embed, kvern_request *request, kvern_embedding *embedding)
+/* The tokens of text `next`, read and cut once. */
+static kvern_status make_ready(struct embed *embed, kvern_error *err)
 {
+    const char *text = embed->texts[embed->next];
+    size_t n_bytes = embed->n_text_bytes ? embed->n_text_bytes[embed->next] : strlen(text);
+
+    if (embed->ready.n > 0)
+        return KVERN_OK;
+    return tokenize(embed, text, n_bytes, &embed->ready, &embed->embeddings[embed->next], err);
+}
+
+/* Submits text `next` if there is room for it; the oldest one waits until there is. */
+static kvern_status submit_next(struct embed *embed, bool is_oldest, kvern_error *err)
+{
+    kvern_request_options request;
+    kvern_error refusal = {0};
+    kvern_status status = KVERN_BUSY;
+
+    kvern_request_options_init(&request);
+    request.prompt = embed->ready.ids;
+    request.n_prompt = embed->ready.n;
+    request.embed = true;
+    request.pooling = embed->options->pooling;
+    for (;;) {
+        status = kvern_submit(embed->engine, &request, &embed->requests[embed->next], &refusal);
+        if (status != KVERN_BUSY || !is_oldest)
+            break;
+        if (stop_is_asked(&embed->stop))
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = BUSY_WAIT_NS}, NULL); /* others fill the queue */
+    }
+    return status == KVERN_OK ? KVERN_OK : fail(err, status, "%s", refusal.message);
+}
+
+/* Submits texts until the queue is full or all are; a refused one has its error. */
+static void submit(struct embed *embed, size_t oldest)
+{
+    for (; embed->next < embed->n; embed->next++) {
+        kvern_error refusal = {0};
+        kvern_status status;
+
+        if (stop_is_asked(&embed->stop))
+            return;
+        status = make_ready(embed, &refusal);
+        if (status == KVERN_OK)
+            status = submit_next(embed, embed->next == oldest, &refusal);
+        if (status == KVERN_BUSY)
+            return;
+        kvern_tokens_clear(&embed->ready);
+        if (status != KVERN_OK)
+            embed->embeddings[embed->next].error = refusal;
+    }
+}
+
+/* Waits for the end of text i's request and takes its vector. */
+static void collect(struct embed *embed, size_t i)
+{
+    kvern_request *request = embed->requests[i];
+    kvern_embedding *embedding = &embed->embeddings[i];
     kvern_event event;
     kvern_error *err = &embedding->error;
 
-    if (request_wait(request, &event, err) == KVERN_OK)
+    if (!request)
+        return;
+    if (request_wait(request, &embed->stop, &event, err) == KVERN_OK)
         embedding_finish(&embed->shape, event.embedding, event.n_embedding, &embedding->values,
                          &embedding->n_values, err);
     kvern_request_free(request);
+    embed->requests[i] = NULL;
 }
 
-/* Submits texts from *next on until the queue is full or all are; a refused one has its error. */
-static void submit(const struct embed *embed, const char *const *texts, const size_t *n_text_bytes,
-                   size_t n, size_t *next, size_t oldest, kvern_request **requests,
-                   kvern_embedding *embeddings)
+/* Ends what is still under way. */
+static kvern_status give_up(struct embed *embed, kvern_error *err)
 {
-    for (; *next < n; ++*next) {
-        kvern_embedding *embedding = &embeddings[*next];
-        const char *text = texts[*next];
-        kvern_request_options request;
-        kvern_tokens tokens = {0};
-        kvern_error refusal = {0};
-        kvern_status status =
-            tokenize(embed, text, n_text_bytes ? n_text_bytes[*next] : strlen(text), &tokens,
-                     embedding, &refusal);
+    size_t n_left = 0;
 
-        if (status == KVERN_OK) {
-            kvern_request_options_init(&request);
-            request.prompt = tokens.ids;
-            request.n_prompt = tokens.n;
-            request.embed = true;
-            request.pooling = embed->options->pooling;
-            status = kvern_submit(embed->engine, &request, &requests[*next], &refusal);
-        }
-        while (status == KVERN_BUSY && *next == oldest) { /* others fill the queue */
-            nanosleep(&(struct timespec){.tv_nsec = BUSY_WAIT_NS}, NULL);
-            status = kvern_submit(embed->engine, &request, &requests[*next], &refusal);
-        }
-        kvern_tokens_clear(&tokens);
-        if (status == KVERN_BUSY && *next > oldest)
-            return;
-        if (status != KVERN_OK)
-            embedding->error = refusal;
+    for (size_t i = 0; i < embed->n; i++) {
+        if (embed->requests[i])
+            kvern_request_cancel(embed->requests[i]);
     }
+    for (size_t i = 0; i < embed->n; i++) {
+        kvern_embedding *embedding = &embed->embeddings[i];
+
+        kvern_request_free(embed->requests[i]);
+        if (!embedding->values && embedding->error.status == KVERN_OK)
+            fail(&embedding->error, KVERN_CANCELLED, "it was cancelled");
+        n_left += embedding->error.status == KVERN_CANCELLED;
+    }
+    if (n_left == 0) /* the last one had ended already */
+        return KVERN_OK;
+    return fail(err, KVERN_CANCELLED, "cancelled with %zu of %zu texts left", n_left, embed->n);
 }
 
 kvern_status kvern_embed(kvern_engine *engine, const kvern_model *model, const char *const *texts,
                          const size_t *n_text_bytes, size_t n, const kvern_embed_options *options,
                          kvern_embedding *embeddings, kvern_error *err)
 {
-    struct embed embed = {.engine = engine, .model = model, .options = options};
     kvern_embed_options defaults;
     kvern_engine_stats stats;
-    kvern_request **requests;
-    size_t next = 0;
     kvern_status status;
 
     kvern_embed_options_init(&defaults);
     if (!options)
-        embed.options = options = &defaults;
+        options = &defaults;
+    struct embed embed = {
+        .engine = engine,
+        .model = model,
+        .options = options,
+        .stop = {.fn = options->should_stop, .data = options->should_stop_data},
+        .texts = texts,
+        .n_text_bytes = n_text_bytes,
+        .n = n,
+        .embeddings = embeddings,
+    };
     for (size_t i = 0; i < n; i++)
         embeddings[i] = (kvern_embedding){0};
     if (options->dimensions < 0)
@@ -225,8 +286,8 @@ kvern_status kvern_embed(kvern_engine *engine, const kvern_model *model, const c
     status = find_prompt(model, options->prompt, &embed.prefix, err);
     if (status != KVERN_OK)
         return status;
-    requests = try_new(n > 0 ? n : 1, sizeof(void *));
-    if (!requests)
+    embed.requests = try_new(n, sizeof(void *));
+    if (!embed.requests)
         return fail(err, KVERN_MEMORY, "no memory for %zu texts", n);
     kvern_engine_get_stats(engine, &stats);
     embed.limit = (size_t)stats.max_context;
@@ -234,11 +295,14 @@ kvern_status kvern_embed(kvern_engine *engine, const kvern_model *model, const c
                        options->pooling == KVERN_POOLING_MODEL ? engine_pooling(engine)
                                                                : options->pooling,
                        options->normalize, options->dimensions);
-    for (size_t i = 0; i < n; i++) {
-        submit(&embed, texts, n_text_bytes, n, &next, i, requests, embeddings);
-        if (requests[i])
-            collect(&embed, requests[i], &embeddings[i]);
+    for (size_t i = 0; i < n && !embed.stop.was_asked; i++) {
+        submit(&embed, i);
+        if (!embed.stop.was_asked)
+            collect(&embed, i);
     }
-    free(requests);
-    return KVERN_OK;
+    if (embed.stop.was_asked)
+        status = give_up(&embed, err);
+    kvern_tokens_clear(&embed.ready);
+    free(embed.requests);
+    return status;
 }

@@ -423,6 +423,20 @@ static size_t tokens_to_generate(const kvern_engine *engine, const kvern_request
     return options->n_prompt < max_context ? max_context - options->n_prompt : 1;
 }
 
+kvern_status engine_check_sliding(const kvern_engine *engine, kvern_error *err)
+{
+    if (!engine->runner->keeps_positions)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "this model takes no position_ids, so its positions cannot go on past a window "
+                    "that slides");
+    if (engine->runner->has_rigid_kv)
+        return fail(
+            err, KVERN_UNSUPPORTED,
+            "the KV cache lies on a device, where no part of it can be cut out, so a window "
+            "cannot slide over it; provider cpu lets it");
+    return KVERN_OK;
+}
+
 static kvern_status set_window(const kvern_engine *engine, const kvern_request_options *options,
                                struct sequence_window *window, kvern_error *err)
 {
@@ -434,10 +448,8 @@ static kvern_status set_window(const kvern_engine *engine, const kvern_request_o
                     "a window of %d tokens with %d sink tokens cannot slide; a window is at least "
                     "%d tokens and sinks at least 0",
                     options->window, options->sink_tokens, 2 * KV_BLOCK_TOKENS);
-    if (!engine->runner->keeps_positions)
-        return fail(err, KVERN_UNSUPPORTED,
-                    "this model takes no position_ids, so its positions cannot go on past a window "
-                    "that slides");
+    if (engine_check_sliding(engine, err) != KVERN_OK)
+        return KVERN_UNSUPPORTED;
     window->n_sinks = kv_blocks_for_tokens((size_t)options->sink_tokens);
     window->n_blocks = window->n_sinks + (size_t)options->window / KV_BLOCK_TOKENS;
     return KVERN_OK;

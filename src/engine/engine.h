@@ -48,8 +48,10 @@ kvern_status engine_call(kvern_engine *engine,
 /* The kernels, the KV's type and shape: KV bytes of one engine mean the same to another with the
  * same text. Static for the engine's life. */
 const char *engine_kv_kind(const kvern_engine *engine);
-/* What KVERN_POOLING_MODEL stands for, and the model's positions go on past a window. */
+/* What KVERN_POOLING_MODEL stands for. */
 kvern_pooling engine_pooling(const kvern_engine *engine);
+/* KVERN_UNSUPPORTED: no window can slide over this model's KV; the message says why. */
+kvern_status engine_check_sliding(const kvern_engine *engine, kvern_error *err);
 
 /* Starts the engine's thread. `runner` is taken over on success only. `maker` is copied (NULL: no
  * text) and what its context points to must outlive the engine; `stop` is copied. */

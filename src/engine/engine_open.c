@@ -130,10 +130,10 @@ static kvern_pooling default_pooling(const kvern_model *model)
 
     if (model->is_export && model->export.is_pooled)
         return KVERN_POOLING_CLS;
+    if (model_pools_logits(model))
+        return KVERN_POOLING_LOGITS512;
     if (kvern_pooling_from_name(model->manifest.embedding.pooling, &stated))
         return stated;
-    if (model->is_export && model->export.hidden[0] == '\0')
-        return KVERN_POOLING_LOGITS512;
     return model_is_encoder(model) ? KVERN_POOLING_MEAN : KVERN_POOLING_LAST;
 }
 

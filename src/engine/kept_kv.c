@@ -69,6 +69,15 @@ static size_t count_common(const struct kept *item, const struct sequence *seque
     return n;
 }
 
+/* Nothing is missing of the KV of the item's first n_tokens tokens. */
+static bool can_end_at(const struct kept *item, size_t n_tokens)
+{
+    const struct kv_values *values = item->table.values;
+
+    return sequence_window_dropped(&item->window, n_tokens) == item->table.n_dropped &&
+           (!values || !values->is_rigid || values->n_tokens == n_tokens);
+}
+
 /* How much of the first n_tokens of the item's KV another table can go on from; 0: none. */
 static size_t count_usable(const struct kept *item, const struct sequence_window *window,
                            size_t n_tokens)
@@ -78,13 +87,10 @@ static size_t count_usable(const struct kept *item, const struct sequence_window
     if (window->n_blocks != item->window.n_blocks || window->n_sinks != item->window.n_sinks)
         return 0;
     if (table->values)
-        return sequence_window_dropped(window, n_tokens) == table->n_dropped &&
-                       (n_tokens == table->values->n_tokens || !table->values->is_rigid)
-                   ? n_tokens
-                   : 0;
+        return can_end_at(item, n_tokens) ? n_tokens : 0;
     if (table->n_dropped * KV_BLOCK_TOKENS > n_tokens)
         return 0;
-    return sequence_window_dropped(window, n_tokens) == table->n_dropped ? n_tokens : 0;
+    return can_end_at(item, n_tokens) ? n_tokens : 0;
 }
 
 /* Shares the KV of the first n_tokens of `from` with the table `to`, which is empty. Values are
@@ -134,9 +140,7 @@ kvern_status kept_kv_fork(struct kept_kv *kept, struct kv_blocks *blocks, uint64
     if (n_tokens > item->n_tokens)
         n_tokens = item->n_tokens;
     /* any part of a block can be shared for reading; who writes next looks again */
-    if (item->table.n_dropped != sequence_window_dropped(&item->window, n_tokens) ||
-        (item->table.values && item->table.values->is_rigid &&
-         n_tokens < item->table.values->n_tokens))
+    if (!can_end_at(item, n_tokens))
         return fail(err, KVERN_UNSUPPORTED,
                     "the KV of %zu tokens is not there any more, only that of %zu", n_tokens,
                     item->n_tokens);
@@ -154,6 +158,21 @@ kvern_status kept_kv_fork(struct kept_kv *kept, struct kv_blocks *blocks, uint64
     share(blocks, &item->table, &copy.table, n_tokens, false);
     kept_kv_add(kept, blocks, copy);
     return KVERN_OK;
+}
+
+void kept_kv_cut(struct kept_kv *kept, struct kv_blocks *blocks, uint64_t conversation,
+                 size_t n_tokens)
+{
+    size_t i = find(kept, conversation);
+    struct kept *item = i < kept->n ? &kept->items[i] : NULL;
+
+    if (!item || item->n_tokens <= n_tokens)
+        return;
+    item->n_tokens = n_tokens;
+    if (n_tokens == 0 || !can_end_at(item, n_tokens))
+        drop(kept, blocks, i);
+    else if (!item->table.values) /* those stay whole, and the blocks count them */
+        kv_blocks_cut(blocks, &item->table, n_tokens - item->table.n_dropped * KV_BLOCK_TOKENS);
 }
 
 struct kept *kept_kv_find(const struct kept_kv *kept, uint64_t conversation)

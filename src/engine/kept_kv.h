@@ -41,6 +41,10 @@ void kept_kv_take(struct kept_kv *kept, struct kv_blocks *blocks, struct sequenc
  * share its blocks. KVERN_NOT_FOUND: there is no `from`. */
 kvern_status kept_kv_fork(struct kept_kv *kept, struct kv_blocks *blocks, uint64_t from,
                           uint64_t to, size_t n_tokens, kvern_error *err);
+/* The entry of a conversation, if it has more, becomes its first n_tokens tokens; if nothing could
+ * go on from there, it is dropped. */
+void kept_kv_cut(struct kept_kv *kept, struct kv_blocks *blocks, uint64_t conversation,
+                 size_t n_tokens);
 /* The entry of a conversation, until the next change; NULL: there is none. */
 struct kept *kept_kv_find(const struct kept_kv *kept, uint64_t conversation);
 /* Releases the conversation's blocks, if it has any. */

@@ -255,6 +255,13 @@ size_t kv_blocks_count_own(const struct kv_blocks *kv, const struct kv_table *ta
     return n_own;
 }
 
+/* The last block first: the next table takes them in the same order as this one did. */
+void kv_blocks_cut(struct kv_blocks *kv, struct kv_table *table, size_t n_tokens)
+{
+    while (table->n_blocks > kv_blocks_for_tokens(n_tokens))
+        drop_reference(kv, table->blocks[--table->n_blocks]);
+}
+
 void kv_blocks_forgo(struct kv_blocks *kv, struct kv_table *table)
 {
     kv->n_promised -= table->n_promised;
@@ -263,9 +270,7 @@ void kv_blocks_forgo(struct kv_blocks *kv, struct kv_table *table)
 
 void kv_blocks_release(struct kv_blocks *kv, struct kv_table *table)
 {
-    /* The last block first: the next table takes them in the same order as this one did. */
-    while (table->n_blocks > 0)
-        drop_reference(kv, table->blocks[--table->n_blocks]);
+    kv_blocks_cut(kv, table, 0);
     kv_values_release(table->values);
     table->values = NULL;
     table->n_dropped = 0;

@@ -97,6 +97,8 @@ void kv_blocks_forget(struct kv_blocks *kv, const struct kv_table *table, size_t
 void kv_blocks_slide(struct kv_blocks *kv, struct kv_table *table);
 /* Blocks that no other table holds. */
 size_t kv_blocks_count_own(const struct kv_blocks *kv, const struct kv_table *table);
+/* Gives up the blocks after those that hold n_tokens positions. */
+void kv_blocks_cut(struct kv_blocks *kv, struct kv_table *table, size_t n_tokens);
 /* Gives up the promise; the blocks it has taken stay. */
 void kv_blocks_forgo(struct kv_blocks *kv, struct kv_table *table);
 /* Gives up all blocks and the promise; the table is empty afterwards. */

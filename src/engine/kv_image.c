@@ -161,15 +161,13 @@ struct cut {
     size_t n_tokens;
 };
 
-/* The blocks after it go when the conversation's next request takes what it needs. */
 static kvern_status cut(const struct engine_parts *parts, void *data, kvern_error *err)
 {
     const struct cut *cut = data;
-    struct kept *kept = kept_kv_find(&parts->scheduler->kept, cut->conversation);
 
     (void)err;
-    if (kept && kept->n_tokens > cut->n_tokens)
-        kept->n_tokens = cut->n_tokens;
+    kept_kv_cut(&parts->scheduler->kept, &parts->scheduler->blocks, cut->conversation,
+                cut->n_tokens);
     return KVERN_OK;
 }
 

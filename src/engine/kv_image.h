@@ -30,7 +30,8 @@ void kv_image_clear(struct kv_image *image);
 /* What the conversation `to` keeps becomes the first n_tokens of what `from` does, with the same
  * memory; if that cannot be, `to` keeps nothing. */
 void kv_image_fork(kvern_engine *engine, uint64_t from, uint64_t to, size_t n_tokens);
-/* The conversation keeps no more than its first n_tokens tokens. */
+/* The conversation keeps no more than its first n_tokens tokens, or nothing if it cannot go on from
+ * there. */
 void kv_image_cut(kvern_engine *engine, uint64_t conversation, size_t n_tokens);
 /* The conversation keeps nothing any more. */
 void kv_image_drop(kvern_engine *engine, uint64_t conversation);

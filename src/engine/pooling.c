@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "model/manifest_embedding.h"
 
 #include <assert.h>
 #include <math.h>
@@ -51,8 +52,8 @@ kvern_status pooling_init(struct pooling *pooling, kvern_pooling kind, size_t ro
 {
     assert(kind != KVERN_POOLING_MODEL);
     *pooling = (struct pooling){.kind = kind, .n_values = row_size};
-    if (pooling_reads_logits(kind) && row_size > POOLING_LOGITS)
-        pooling->n_values = POOLING_LOGITS;
+    if (pooling_reads_logits(kind) && row_size > EMBEDDING_LOGITS)
+        pooling->n_values = EMBEDDING_LOGITS;
     pooling->values = try_new(pooling->n_values, sizeof *pooling->values);
     if (kind == KVERN_POOLING_MEAN)
         pooling->sums = try_new(pooling->n_values, sizeof *pooling->sums);

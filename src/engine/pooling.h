@@ -8,8 +8,6 @@
 
 #include "kvern.h"
 
-enum { POOLING_LOGITS = 512 };
-
 struct pooling {
     kvern_pooling kind;
     size_t n_values;

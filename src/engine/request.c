@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { STOP_ASK_MS = 20 };
+
 /* What the engine hands to the reader: at most one token. */
 struct delivery {
     struct queue_item item;
@@ -396,19 +398,37 @@ kvern_status kvern_request_next(kvern_request *request, int timeout_ms, kvern_ev
     return KVERN_OK;
 }
 
-kvern_status request_wait(kvern_request *request, kvern_event *event, kvern_error *err)
+bool stop_is_asked(struct stop *stop)
+{
+    stop->was_asked = stop->was_asked || (stop->fn && stop->fn(stop->data));
+    return stop->was_asked;
+}
+
+bool request_saw_engine_end(const kvern_request *request)
+{
+    return request->last.finish == KVERN_FINISH_CANCELLED && !atomic_load(&request->is_cancelled);
+}
+
+kvern_status request_wait(kvern_request *request, struct stop *stop, kvern_event *event,
+                          kvern_error *err)
 {
     *event = (kvern_event){0};
     while (event->finish == KVERN_FINISH_NONE) {
-        kvern_status status = kvern_request_next(request, -1, event, err);
+        kvern_error why = {0};
+        kvern_status status;
 
-        if (status != KVERN_OK)
-            return status;
+        if (stop_is_asked(stop))
+            kvern_request_cancel(request);
+        status = kvern_request_next(request, stop->fn && !stop->was_asked ? STOP_ASK_MS : -1, event,
+                                    &why);
+        if (status != KVERN_OK && status != KVERN_TIMEOUT)
+            return fail(err, status, "%s", why.message);
     }
     if (event->finish == KVERN_FINISH_ERROR)
         return fail(err, event->error.status, "%s", event->error.message);
     if (event->finish == KVERN_FINISH_CANCELLED)
-        return fail(err, KVERN_CANCELLED, "the engine was closed");
+        return fail(err, KVERN_CANCELLED, "%s",
+                    request_saw_engine_end(request) ? "the engine was closed" : "it was cancelled");
     return KVERN_OK;
 }
 

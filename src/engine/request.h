@@ -67,8 +67,21 @@ void request_free(kvern_request *request);
 /* The request a sequence belongs to. */
 kvern_request *request_of(struct sequence *sequence);
 
-/* Reads the request to its last event. One that failed or was cancelled gives that as an error. */
-kvern_status request_wait(kvern_request *request, kvern_event *event, kvern_error *err);
+/* Whom a call that waits asks whether to end; zeroed: nobody. One for each call. */
+struct stop {
+    kvern_stop_fn fn;
+    void *data;
+    bool was_asked; /* fn said so; it is not called again */
+};
+
+bool stop_is_asked(struct stop *stop);
+
+/* Reads the request to its last event, and cancels it when that is asked. One that failed or was
+ * cancelled gives that as an error. */
+kvern_status request_wait(kvern_request *request, struct stop *stop, kvern_event *event,
+                          kvern_error *err);
+/* The engine was closed before it ended: nothing may be asked of that any more. */
+bool request_saw_engine_end(const kvern_request *request);
 
 /* The rest is called on the engine's thread. */
 

@@ -36,6 +36,7 @@ struct runner {
                               KV,    and a prompt must come whole */
     bool has_fixed_chunks; /* its bytes depend on how a prompt is cut */
     bool keeps_positions;  /* positions may go on past a window that slides */
+    bool has_rigid_kv;     /* its KV cannot be cut, so that no window slides over it */
 };
 
 #endif

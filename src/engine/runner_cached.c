@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_NAME = 48, N_FIXED_INPUTS = 5, N_FIXED_OUTPUTS = 2 };
+enum { MAX_NAME = 48, N_FIXED_INPUTS = 5, N_FIXED_OUTPUTS = 1 };
 
 struct runner_cached;
 
@@ -44,6 +44,7 @@ struct runner_cached {
     size_t pending_capacity;
     struct output_rows logits;
     struct output_rows hidden;
+    size_t n_row_outputs; /* see runner_cached_n_row_outputs() */
 };
 
 /* ---- KV ---- */
@@ -69,7 +70,7 @@ static struct cached_kv *kv_new(const struct runner_cached *self, size_t n_token
 
     kv->base = (struct kv_values){.n_references = 1,
                                   .n_tokens = n_tokens,
-                                  .is_rigid = self->session.device != self->session.cpu,
+                                  .is_rigid = self->base.has_rigid_kv,
                                   .free = kv_free};
     kv->runner = self;
     kv->n_dropped = n_dropped;
@@ -180,6 +181,8 @@ static kvern_status kv_past(const struct runner_cached *self, const struct kv_ta
 
 /* ---- one run ---- */
 
+static const char logits_name[] = "logits";
+
 /* Where the rows of the batch's tokens go. */
 struct cursor {
     size_t output_row; /* the next of batch->output_rows */
@@ -251,35 +254,66 @@ static kvern_status make_inputs(const struct runner_cached *self, const struct b
     return status;
 }
 
-/* Copies the rows that the batch wants of sequence s; outputs: logits, then hidden if it is there.
- */
+/* The output whose rows the batch wants of sequence s; NULL: none of them. A sequence's rows are
+ * all of one kind. An output that is not asked for is neither fetched from a device nor kept: of a
+ * whole prompt, the logits are a thousand times the hidden states. */
+static const char *name_rows(const struct runner_cached *self, const struct batch *batch, size_t s,
+                             const struct cursor *cursor)
+{
+    if (cursor->output_row == batch->n_output_rows ||
+        batch->output_rows[cursor->output_row] >= batch->query_start[s + 1])
+        return NULL;
+    if (cursor->logit_row < batch->n_logit_rows &&
+        (size_t)batch->logit_rows[cursor->logit_row] == cursor->output_row)
+        return logits_name;
+    return self->graph.hidden;
+}
+
+/* Copies the rows that the batch wants of sequence s out of the output that has them. */
 static kvern_status copy_rows_out(struct runner_cached *self, const struct batch *batch, size_t s,
-                                  const struct value_output *outputs, struct cursor *cursor,
+                                  const struct value_output *output, struct cursor *cursor,
                                   kvern_error *err)
 {
     size_t begin = (size_t)batch->query_start[s];
     size_t end = (size_t)batch->query_start[s + 1];
+    bool is_logits = output->name == logits_name;
+    enum export_type type = is_logits ? self->graph.logits_type : self->graph.hidden_type;
+    size_t row_size = is_logits ? self->base.vocab_size : self->base.hidden_size;
     kvern_status status = KVERN_OK;
 
     while (status == KVERN_OK && cursor->output_row < batch->n_output_rows &&
            (size_t)batch->output_rows[cursor->output_row] < end) {
         size_t out = cursor->output_row++;
         size_t row = (size_t)batch->output_rows[out] - begin;
+        float *to = is_logits ? self->logits.values + cursor->logit_row++ * row_size
+                              : self->hidden.values + out * row_size;
 
-        if (cursor->logit_row < batch->n_logit_rows &&
-            (size_t)batch->logit_rows[cursor->logit_row] == out) {
-            size_t vocab_size = self->base.vocab_size;
+        status = export_row_read(&self->session, output, type, end - begin, row, row_size, to, err);
+    }
+    return status;
+}
 
-            status = export_row_read(&self->session, &outputs[0], self->graph.logits_type,
-                                     end - begin, row, vocab_size,
-                                     self->logits.values + cursor->logit_row++ * vocab_size, err);
-        } else if (batch->wants_hidden) {
-            size_t hidden_size = self->base.hidden_size;
+/* A run made KV of as many tokens as there are and of the sizes that the config says: what is cut
+ * or copied out of it later goes by these. */
+static kvern_status check_present(const struct runner_cached *self, const struct cached_kv *kv,
+                                  kvern_error *err)
+{
+    kvern_status status = KVERN_OK;
 
-            status =
-                export_row_read(&self->session, &outputs[1], self->graph.hidden_type, end - begin,
-                                row, hidden_size, self->hidden.values + out * hidden_size, err);
-        }
+    for (size_t i = 0; status == KVERN_OK && i < n_kv_tensors(self); i++) {
+        int64_t dims[SESSION_MAX_DIMS] = {0};
+        size_t n_dims = 0;
+
+        status = value_dims(&self->session, kv->values[i], dims, &n_dims, err);
+        if (status == KVERN_OK &&
+            (n_dims != 4 || dims[0] != 1 || dims[1] != (int64_t)self->layout.n_kv_heads ||
+             dims[2] != (int64_t)kv->base.n_tokens || dims[3] != (int64_t)self->layout.head_size))
+            status = fail(err, KVERN_FORMAT,
+                          "the graph gives %s of %zu tokens as [%lld, %lld, %lld, %lld]; by the "
+                          "model's config it should be [1, %zu, %zu, %zu]",
+                          self->present_names[i], kv->base.n_tokens, (long long)dims[0],
+                          (long long)dims[1], (long long)dims[2], (long long)dims[3],
+                          self->layout.n_kv_heads, kv->base.n_tokens, self->layout.head_size);
     }
     return status;
 }
@@ -290,7 +324,8 @@ static kvern_status run_sequence(struct runner_cached *self, const struct batch 
     const struct kv_table *table = batch->tables[s];
     size_t n_context = (size_t)batch->context_len[s];
     size_t n_query = (size_t)(batch->query_start[s + 1] - batch->query_start[s]);
-    size_t n_rows_outputs = batch->wants_hidden ? 2 : 1;
+    const char *rows = name_rows(self, batch, s, cursor);
+    struct value_output *kv_outputs = self->outputs + (rows ? 1 : 0);
     size_t n_kv = n_kv_tensors(self);
     size_t n_inputs = 0;
     size_t n_made;
@@ -304,22 +339,24 @@ static kvern_status run_sequence(struct runner_cached *self, const struct batch 
     for (size_t i = 0; status == KVERN_OK && i < n_kv; i++)
         self->inputs[n_inputs++] =
             (struct value_input){.name = self->past_names[i], .value = past->values[i]};
-    self->outputs[0] = (struct value_output){.name = "logits"};
-    if (batch->wants_hidden)
-        self->outputs[1] = (struct value_output){.name = self->graph.hidden};
+    self->outputs[0] = (struct value_output){.name = rows};
     for (size_t i = 0; i < n_kv; i++)
-        self->outputs[n_rows_outputs + i] =
+        kv_outputs[i] =
             (struct value_output){.name = self->present_names[i], .stays_on_device = true};
     if (status == KVERN_OK)
         status = value_run(&self->session, self->inputs, n_inputs, self->outputs,
-                           n_rows_outputs + n_kv, err);
+                           (rows ? 1 : 0) + n_kv, err);
     if (status == KVERN_OK) {
         present = kv_new(self, n_context, table->n_dropped);
         for (size_t i = 0; i < n_kv; i++)
-            present->values[i] = self->outputs[n_rows_outputs + i].value;
-        status = copy_rows_out(self, batch, s, self->outputs, cursor, err);
-        for (size_t i = 0; i < n_rows_outputs; i++)
-            value_release(&self->session, self->outputs[i].value);
+            present->values[i] = kv_outputs[i].value;
+        status = check_present(self, present, err);
+        if (rows) {
+            self->n_row_outputs++;
+            if (status == KVERN_OK)
+                status = copy_rows_out(self, batch, s, &self->outputs[0], cursor, err);
+            value_release(&self->session, self->outputs[0].value);
+        }
     }
     for (size_t i = 0; i < n_made; i++)
         value_release(&self->session, (struct OrtValue *)self->inputs[i].value);
@@ -447,6 +484,11 @@ static void free_runner(struct runner *runner)
     free(self);
 }
 
+size_t runner_cached_n_row_outputs(const struct runner *runner)
+{
+    return ((const struct runner_cached *)runner)->n_row_outputs;
+}
+
 /* key and value of layer 0, key and value of layer 1, ... */
 static void make_names(struct runner_cached *self)
 {
@@ -462,30 +504,6 @@ static void make_names(struct runner_cached *self)
     }
     self->inputs = new_or_abort((N_FIXED_INPUTS + n) * sizeof *self->inputs);
     self->outputs = new_or_abort((N_FIXED_OUTPUTS + n) * sizeof *self->outputs);
-}
-
-/* The KV that one token made has the shape that the config says. */
-static kvern_status check_present(const struct runner_cached *self, const struct cached_kv *kv,
-                                  kvern_error *err)
-{
-    kvern_status status = KVERN_OK;
-
-    for (size_t i = 0; status == KVERN_OK && i < n_kv_tensors(self); i++) {
-        int64_t dims[SESSION_MAX_DIMS] = {0};
-        size_t n_dims = 0;
-
-        status = value_dims(&self->session, kv->values[i], dims, &n_dims, err);
-        if (status == KVERN_OK &&
-            (n_dims != 4 || dims[0] != 1 || dims[1] != (int64_t)self->layout.n_kv_heads ||
-             dims[2] != 1 || dims[3] != (int64_t)self->layout.head_size))
-            status = fail(err, KVERN_FORMAT,
-                          "%s of one token is [%lld, %lld, %lld, %lld]; by the model's config it "
-                          "should be [1, %zu, 1, %zu]",
-                          self->present_names[i], (long long)dims[0], (long long)dims[1],
-                          (long long)dims[2], (long long)dims[3], self->layout.n_kv_heads,
-                          self->layout.head_size);
-    }
-    return status;
 }
 
 /* Runs one token: sizes that a graph leaves open show as wrong here, not in a user's first step. */
@@ -510,8 +528,6 @@ static kvern_status try_one_token(struct runner_cached *self, kvern_error *err)
     struct runner_output output;
     kvern_status status = run(&self->base, &batch, &output, err);
 
-    if (status == KVERN_OK)
-        status = check_present(self, (const struct cached_kv *)table.values, err);
     if (status == KVERN_RUNTIME)
         status = fail_in(err, KVERN_FORMAT,
                          "one token cannot be run with %zu kv heads of %zu values, as the model's "
@@ -545,7 +561,8 @@ kvern_status runner_cached_open(struct runner **out, const char *path,
     self->hidden.row_size = self->base.hidden_size;
     make_names(self);
     status = session_open(&self->session, path, &options, err);
-    if (status == KVERN_OK && self->session.device == self->session.cpu) {
+    self->base.has_rigid_kv = self->session.device != self->session.cpu;
+    if (status == KVERN_OK && !self->base.has_rigid_kv) {
         self->base.kv_bytes = kv_bytes;
         self->base.kv_read = kv_read;
         self->base.kv_write = kv_write;

@@ -18,4 +18,8 @@ kvern_status runner_cached_open(struct runner **out, const char *path,
                                 const struct kv_layout *layout, size_t n_kv_blocks, int n_threads,
                                 const char *provider, kvern_error *err);
 
+/* Outputs of logits and of hidden states that its runs gave so far. One that a batch wants no rows
+ * of is not asked for. */
+size_t runner_cached_n_row_outputs(const struct runner *runner);
+
 #endif

@@ -10,7 +10,6 @@
 #include "base/memory.h"
 #include "engine/engine.h"
 #include "engine/kv_image.h"
-#include "engine/request.h"
 #include "model/model.h"
 
 #include <stdatomic.h>
@@ -66,7 +65,14 @@ static kvern_status set_window(kvern_session *session, kvern_error *err)
     if (options->window < 0 || options->sink_tokens < 0)
         return fail(err, KVERN_INVALID, "window is %d and sink_tokens %d; they must be 0 or more",
                     options->window, options->sink_tokens);
+    if (engine_check_sliding(session->engine, err) != KVERN_OK)
+        return KVERN_UNSUPPORTED;
     n_sinks = kv_blocks_for_tokens((size_t)options->sink_tokens);
+    if ((n_sinks + 2) * KV_BLOCK_TOKENS > session->max_context)
+        return fail(err, KVERN_LIMIT,
+                    "%d sink tokens leave no room for a window under the context limit of %zu "
+                    "tokens",
+                    options->sink_tokens, session->max_context);
     if (options->window == 0) {
         options->window = DEFAULT_WINDOW;
         if (session->max_context < DEFAULT_WINDOW + n_sinks * KV_BLOCK_TOKENS)
@@ -216,6 +222,11 @@ const int32_t *kvern_session_tokens(const kvern_session *session, size_t *n_toke
 
 /* ---- appending ---- */
 
+void kvern_session_set_stop(kvern_session *session, kvern_stop_fn fn, void *user_data)
+{
+    session->stop = (struct stop){.fn = fn, .data = user_data};
+}
+
 /* Puts tokens behind the session's, as many as the policy lets: *n_taken. n_spare: tokens that must
  * still fit after them. */
 static kvern_status put_tokens(kvern_session *session, const int32_t *tokens, size_t n_tokens,
@@ -251,6 +262,15 @@ static void fill_request(const kvern_session *session, size_t n_tokens,
     request->sink_tokens = session->options.sink_tokens;
 }
 
+/* Takes back what a request has computed that failed or was cancelled: the KV kept is that of the
+ * session's own tokens, cut where it was, and what comes next has the same bytes as if the request
+ * had never been. */
+static void forget_computed(kvern_session *session, const kvern_request *request)
+{
+    if (!request_saw_engine_end(request))
+        kv_image_cut(session->engine, session->conversation, session->n_tokens);
+}
+
 static void set_lengths(const kvern_session *session, size_t n_run, kvern_session_answer *answer)
 {
     answer->context_length = context_length(session);
@@ -263,6 +283,7 @@ kvern_status kvern_session_append(kvern_session *session, const int32_t *tokens,
                                   kvern_session_answer *answer, kvern_error *err)
 {
     struct session_mark mark = {0};
+    struct stop stop = session->stop;
     kvern_request_options options;
     kvern_request *request = NULL;
     kvern_event event = {0};
@@ -273,13 +294,15 @@ kvern_status kvern_session_append(kvern_session *session, const int32_t *tokens,
         return status;
     if (session->n_tokens + n_taken == 0)
         return fail(err, KVERN_INVALID, "the session is empty, so it has no vector yet");
+    if (stop_is_asked(&stop))
+        return fail(err, KVERN_CANCELLED, "it was cancelled before it began");
     kvern_request_options_init(&options);
     fill_request(session, session->n_tokens + n_taken, &options);
     options.embed = true;
     options.pooling = session->options.pooling;
     status = kvern_submit(session->engine, &options, &request, err);
     if (status == KVERN_OK)
-        status = request_wait(request, &event, err);
+        status = request_wait(request, &stop, &event, err);
     if (status == KVERN_OK)
         status = embedding_finish(&session->shape, event.embedding, event.n_embedding, &mark.values,
                                   &mark.n_values, err);
@@ -299,6 +322,8 @@ kvern_status kvern_session_append(kvern_session *session, const int32_t *tokens,
         mark.position = session->n_tokens;
         session_add_mark(session, mark);
     }
+    if (request && status != KVERN_OK)
+        forget_computed(session, request);
     kvern_request_free(request);
     return status;
 }
@@ -330,8 +355,9 @@ kvern_status kvern_session_submit(kvern_session *session, const kvern_request_op
 kvern_status kvern_session_finish(kvern_session *session, kvern_request *request,
                                   kvern_session_answer *answer, kvern_error *err)
 {
+    struct stop stop = session->stop;
     kvern_event event = {0};
-    kvern_status status = request_wait(request, &event, err);
+    kvern_status status = request_wait(request, &stop, &event, err);
     size_t n_prompt = session->n_tokens;
     size_t n_generated = request->n_generated;
 
@@ -339,6 +365,7 @@ kvern_status kvern_session_finish(kvern_session *session, kvern_request *request
         status = session_reserve(session, n_prompt + n_generated, err);
     if (status != KVERN_OK) {
         session->n_tokens = session->n_before;
+        forget_computed(session, request);
         return status;
     }
     if (n_generated > 0)
@@ -362,10 +389,7 @@ kvern_status kvern_session_rewind(kvern_session *session, size_t n_tokens, kvern
                     session->n_tokens, n_tokens);
     session->n_tokens = n_tokens;
     forget_marks(session, n_tokens);
-    if (n_tokens == 0)
-        kv_image_drop(session->engine, session->conversation);
-    else
-        kv_image_cut(session->engine, session->conversation, n_tokens);
+    kv_image_cut(session->engine, session->conversation, n_tokens);
     return KVERN_OK;
 }
 

@@ -8,6 +8,7 @@
 #define KVERN_ENGINE_SESSION_H
 
 #include "engine/embedding.h"
+#include "engine/request.h"
 #include "engine/sequence.h"
 #include "kvern.h"
 
@@ -28,6 +29,7 @@ struct kvern_session {
     struct sequence_window window; /* zeroed but for a window that slides */
     size_t max_context;
     uint64_t conversation;
+    struct stop stop;
     int32_t *tokens; /* [n_tokens], owned */
     size_t n_tokens;
     size_t capacity;

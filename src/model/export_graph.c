@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "model/contract_tensor.h"
 #include "model/protobuf.h"
 #include "model/value_info.h"
@@ -17,7 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { MAX_LAYERS = 512, MAX_DEPTH = 8, MAX_FILE_NAME = 256 };
+enum { MAX_LAYERS = 512, MAX_DEPTH = 8 };
 
 /* Products of sizes below these stay far from overflow. */
 enum { MAX_HEADS = 1 << 16, MAX_SIZE = 1 << 28 };
@@ -32,43 +33,64 @@ struct scan {
     const char *directory;
     uint8_t seen[MAX_LAYERS];
     bool has_ids;
-    char file[MAX_FILE_NAME]; /* of the last external tensor, which has been looked at */
-    uint64_t file_bytes;
+    struct export_files *files; /* those that have been looked at */
     kvern_error *err;
 };
 
 /* ---- external data ---- */
 
-/* Makes scan->file the file `name`, if that is a regular file of the directory, no link. */
-static kvern_status look_at_file(struct scan *scan, struct text name)
+void export_files_clear(struct export_files *files)
 {
-    char file[MAX_FILE_NAME];
+    free(files->items);
+    *files = (struct export_files){0};
+}
+
+static kvern_status add_file(struct scan *scan, const struct export_file *file)
+{
+    struct export_files *files = scan->files;
+    struct export_file *grown = try_resize(files->items, files->n + 1, sizeof *grown);
+
+    if (!grown)
+        return fail(scan->err, KVERN_MEMORY, "no memory for the names of %zu files", files->n + 1);
+    files->items = grown;
+    files->items[files->n++] = *file;
+    files->n_bytes += file->n_bytes;
+    return KVERN_OK;
+}
+
+/* The file `name` into *file, if that is a regular file of the directory, no link. Only files that
+ * are there are noted, so a graph cannot make the list long. */
+static kvern_status look_at_file(struct scan *scan, struct text name, struct export_file *file)
+{
     struct stat info;
     char *path;
     int failed;
 
-    if (name.n_bytes == 0 || name.n_bytes >= sizeof file ||
+    if (name.n_bytes == 0 || name.n_bytes >= sizeof file->name ||
         memchr(name.at, '\0', name.n_bytes) != NULL || memchr(name.at, '/', name.n_bytes) != NULL ||
         memchr(name.at, '\\', name.n_bytes) != NULL || text_is(name, ".") || text_is(name, ".."))
         return fail(scan->err, KVERN_FORMAT,
                     "a tensor lies in \"%.*s\", which is no plain file name", TEXT_ARGUMENTS(name));
-    memcpy(file, name.at, name.n_bytes);
-    file[name.n_bytes] = '\0';
-    if (strcmp(file, scan->file) == 0)
-        return KVERN_OK;
-    path = path_join(scan->directory, file);
+    for (size_t i = scan->files->n; i-- > 0;) {
+        if (text_is(name, scan->files->items[i].name)) {
+            *file = scan->files->items[i];
+            return KVERN_OK;
+        }
+    }
+    *file = (struct export_file){0};
+    memcpy(file->name, name.at, name.n_bytes);
+    path = path_join(scan->directory, file->name);
     failed = lstat(path, &info);
     free(path);
     if (failed)
         return fail(scan->err, KVERN_NOT_FOUND, "%s needs the file %s, which is not there",
-                    scan->directory, file);
+                    scan->directory, file->name);
     if (!S_ISREG(info.st_mode) || info.st_nlink > 1)
         return fail(scan->err, KVERN_FORMAT,
                     "%s is a link or no regular file; weights must be a file of the folder itself",
-                    file);
-    memcpy(scan->file, file, sizeof file);
-    scan->file_bytes = (uint64_t)info.st_size;
-    return KVERN_OK;
+                    file->name);
+    file->n_bytes = (uint64_t)info.st_size;
+    return add_file(scan, file);
 }
 
 static kvern_status check_place(struct scan *scan, struct text tensor, struct text location,
@@ -76,18 +98,19 @@ static kvern_status check_place(struct scan *scan, struct text tensor, struct te
 {
     uint64_t offset = 0;
     uint64_t length = 0;
-    kvern_status status = look_at_file(scan, location);
+    struct export_file file;
+    kvern_status status = look_at_file(scan, location, &file);
 
     if (status != KVERN_OK)
         return status;
     if ((offset_text.n_bytes > 0 && !text_read_decimal(offset_text, &offset)) ||
         (length_text.n_bytes > 0 && !text_read_decimal(length_text, &length)) ||
-        offset + length > scan->file_bytes)
+        offset + length > file.n_bytes)
         return fail(scan->err, KVERN_FORMAT,
                     "the tensor \"%.*s\" lies at offset \"%.*s\" with \"%.*s\" bytes in %s, which "
                     "has %llu",
                     TEXT_ARGUMENTS(tensor), TEXT_ARGUMENTS(offset_text),
-                    TEXT_ARGUMENTS(length_text), scan->file, (unsigned long long)scan->file_bytes);
+                    TEXT_ARGUMENTS(length_text), file.name, (unsigned long long)file.n_bytes);
     return KVERN_OK;
 }
 
@@ -453,16 +476,18 @@ static kvern_status check_whole(const struct scan *scan)
     return KVERN_OK;
 }
 
-kvern_status export_graph_read(struct export_graph *graph, const uint8_t *bytes, size_t n_bytes,
-                               const char *directory, kvern_error *err)
+kvern_status export_graph_read(struct export_graph *graph, struct export_files *files,
+                               const uint8_t *bytes, size_t n_bytes, const char *directory,
+                               kvern_error *err)
 {
-    struct scan scan = {.graph = graph, .directory = directory, .err = err};
+    struct scan scan = {.graph = graph, .directory = directory, .files = files, .err = err};
     struct protobuf model = protobuf_read(bytes, n_bytes);
     struct protobuf_field found = {0};
     struct protobuf_field field;
     kvern_status status = KVERN_OK;
 
     *graph = (struct export_graph){0};
+    *files = (struct export_files){.n_bytes = n_bytes};
     while (status == KVERN_OK && protobuf_next(&model, &field)) {
         if (field.number == 7 && !protobuf_enter(&found, &field))
             status = fail(err, KVERN_FORMAT, "the file holds more than one graph");

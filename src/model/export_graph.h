@@ -38,11 +38,30 @@ struct export_graph {
     size_t hidden_size;
 };
 
+enum { EXPORT_MAX_FILE_NAME = 256 }; /* bytes, with the NUL */
+
+struct export_file {
+    char name[EXPORT_MAX_FILE_NAME]; /* plain: of a file beside the graph */
+    uint64_t n_bytes;
+};
+
+/* The files that the graph's tensors lie in, subgraphs' and functions' too: each once, in the order
+ * of their first mention. Zeroed is empty. */
+struct export_files {
+    struct export_file *items; /* [n], owned */
+    size_t n;
+    uint64_t n_bytes; /* of these and of the graph */
+};
+
+void export_files_clear(struct export_files *files);
+
 /* `bytes` is the graph; external data may lie in plain files of `directory` only: no path, no link.
  * Refuses inputs that no runner feeds, a KV cache that is not whole, and operators that reach out
- * of the file or are kvern's own; of other domains ONNX Runtime knows those it has. */
-kvern_status export_graph_read(struct export_graph *graph, const uint8_t *bytes, size_t n_bytes,
-                               const char *directory, kvern_error *err);
+ * of the file or are kvern's own; of other domains ONNX Runtime knows those it has. `files` is to
+ * be cleared after a failure, too. */
+kvern_status export_graph_read(struct export_graph *graph, struct export_files *files,
+                               const uint8_t *bytes, size_t n_bytes, const char *directory,
+                               kvern_error *err);
 
 /* Where graph and config both state a size, they must agree; the error names both values. A size
  * only the graph states is put into the config. */

@@ -11,11 +11,9 @@
 #include "base/memory.h"
 #include "model/export_config.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static bool ends_in_onnx(const char *path)
 {
@@ -38,8 +36,7 @@ static bool has_config(const char *directory)
     return is_there;
 }
 
-/* onnx-community keeps the graphs in a folder onnx/ beside config.json. */
-static char *config_directory(const char *graph)
+char *export_config_directory(const char *graph)
 {
     char *directory = path_directory(graph);
     char *above;
@@ -80,7 +77,7 @@ bool export_place_find(struct export_place *place, const char *path)
         place->graph = copy_string_or_abort(path);
     if (!place->graph)
         return false;
-    place->directory = config_directory(place->graph);
+    place->directory = export_config_directory(place->graph);
     return true;
 }
 
@@ -101,45 +98,6 @@ static void set_name(struct manifest *manifest, const char *directory)
     free(real);
 }
 
-static void add_file(struct manifest *manifest, const char *directory, const char *name)
-{
-    struct manifest_file *file = &manifest->files[manifest->n_files];
-    char *path = path_join(directory, name);
-    struct stat info;
-
-    if (manifest->n_files < MANIFEST_MAX_FILES && strlen(name) < sizeof file->name &&
-        lstat(path, &info) == 0 && S_ISREG(info.st_mode)) {
-        snprintf(file->name, sizeof file->name, "%s", name);
-        file->n_bytes = (int64_t)info.st_size;
-        manifest->n_files++;
-    }
-    free(path);
-}
-
-static int compare_files(const void *a, const void *b)
-{
-    return strcmp(((const struct manifest_file *)a)->name, ((const struct manifest_file *)b)->name);
-}
-
-/* The graph and what looks like its external data, in the order of their names; sizes only, there
- * are no hashes to keep to. */
-static void add_files(struct manifest *manifest, const char *graph)
-{
-    char *directory = path_directory(graph);
-    DIR *stream = opendir(directory);
-    struct dirent *entry;
-
-    add_file(manifest, directory, path_base(graph));
-    while (stream && (entry = readdir(stream))) {
-        if (strstr(entry->d_name, ".onnx_data") || strstr(entry->d_name, ".onnx.data"))
-            add_file(manifest, directory, entry->d_name);
-    }
-    if (stream)
-        closedir(stream);
-    qsort(manifest->files, manifest->n_files, sizeof manifest->files[0], compare_files);
-    free(directory);
-}
-
 static void describe(struct manifest *manifest, const struct export_graph *graph,
                      const struct export_place *place)
 {
@@ -150,12 +108,11 @@ static void describe(struct manifest *manifest, const struct export_graph *graph
     snprintf(manifest->source, sizeof manifest->source, "%s", path_base(place->graph));
     snprintf(manifest->source_format, sizeof manifest->source_format, "onnx");
     manifest->kv_types = graph->kv_type == EXPORT_F16 ? MANIFEST_KV_F16 : MANIFEST_KV_F32;
-    add_files(manifest, place->graph);
 }
 
 kvern_status export_model_read(const struct export_place *place, const char *preset,
-                               struct export_graph *graph, struct manifest *manifest,
-                               kvern_error *err)
+                               struct export_graph *graph, struct export_files *files,
+                               struct manifest *manifest, kvern_error *err)
 {
     struct file_map map = {0};
     char *directory = path_directory(place->graph);
@@ -164,7 +121,7 @@ kvern_status export_model_read(const struct export_place *place, const char *pre
 
     *manifest = (struct manifest){0};
     if (status == KVERN_OK) {
-        status = export_graph_read(graph, map.data, map.n_bytes, directory, err);
+        status = export_graph_read(graph, files, map.data, map.n_bytes, directory, err);
         if (status == KVERN_OK)
             status =
                 export_config_read(&manifest->config, place->directory, preset, &is_stated, err);

@@ -21,11 +21,15 @@ struct export_place {
  * folder onnx/. false: it is neither. */
 bool export_place_find(struct export_place *place, const char *path);
 void export_place_clear(struct export_place *place);
+/* Where the config and tokenizer of a graph lie: beside it or, as onnx-community has them, above
+ * the folder onnx/ that it is in. malloc'ed. */
+char *export_config_directory(const char *graph);
 
 /* Reads the graph and the config (preset may be NULL), checks one against the other, and writes
- * what they say into *manifest: contract "cached" or "encoder". An error names both sides. */
+ * what they say into *manifest: contract "cached" or "encoder", and no files. An error names both
+ * sides; `files` is to be cleared then, too. */
 kvern_status export_model_read(const struct export_place *place, const char *preset,
-                               struct export_graph *graph, struct manifest *manifest,
-                               kvern_error *err);
+                               struct export_graph *graph, struct export_files *files,
+                               struct manifest *manifest, kvern_error *err);
 
 #endif

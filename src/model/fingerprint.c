@@ -39,15 +39,14 @@ static kvern_status add_file(XXH3_state_t *state, const char *path, kvern_error 
     return KVERN_OK;
 }
 
-/* manifest->files of an export lie beside its graph. */
+/* The graph, then the files of its weights as it names them first. */
 static kvern_status add_export(XXH3_state_t *state, const kvern_model *model, kvern_error *err)
 {
-    const struct manifest *manifest = &model->manifest;
     char *directory = path_directory(model->graph);
-    kvern_status status = KVERN_OK;
+    kvern_status status = add_file(state, model->graph, err);
 
-    for (size_t i = 0; status == KVERN_OK && i < manifest->n_files; i++) {
-        char *path = path_join(directory, manifest->files[i].name);
+    for (size_t i = 0; status == KVERN_OK && i < model->files.n; i++) {
+        char *path = path_join(directory, model->files.items[i].name);
 
         status = add_file(state, path, err);
         free(path);

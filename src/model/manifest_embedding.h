@@ -13,6 +13,7 @@
 #include <stddef.h>
 
 enum {
+    EMBEDDING_LOGITS = 512, /* values of "logits512", or the vocabulary's if that is smaller */
     EMBEDDING_MAX_PROMPTS = 16,
     EMBEDDING_MAX_PROMPT_NAME = 64,  /* bytes, with the NUL */
     EMBEDDING_MAX_PROMPT_TEXT = 512, /* likewise */

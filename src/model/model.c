@@ -24,7 +24,6 @@ static const char TEMPLATE_FILE[] = "chat_template.jinja";
 enum {
     MAX_TOKENIZER_BYTES = 256 << 20,
     MAX_TEMPLATE_BYTES = 1 << 20,
-    MAX_LOGITS_VALUES = 512, /* of pooling logits512 */
     MIN_BYTES_VOCABULARY = 256,
 };
 
@@ -218,7 +217,8 @@ static kvern_status open_export(kvern_model *model, const char *preset, kvern_er
     model->directory = copy_string_or_abort(place.directory);
     model->graph = copy_string_or_abort(place.graph);
     model->is_export = true;
-    status = export_model_read(&place, preset, &model->export, &model->manifest, err);
+    status =
+        export_model_read(&place, preset, &model->export, &model->files, &model->manifest, err);
     if (status == KVERN_OK)
         status = embedding_config_read(&model->manifest.embedding, model->directory,
                                        model->manifest.config.max_positions, err);
@@ -286,6 +286,7 @@ void kvern_model_close(kvern_model *model)
     free(model->bos);
     free(model->eos);
     free(model->pad);
+    export_files_clear(&model->files);
     free(model->graph);
     free(model->directory);
     free(model);
@@ -296,15 +297,23 @@ bool model_is_encoder(const kvern_model *model)
     return strcmp(model->manifest.contract, "encoder") == 0;
 }
 
+bool model_pools_logits(const kvern_model *model)
+{
+    const char *stated = model->manifest.embedding.pooling;
+
+    if (*stated)
+        return strcmp(stated, "logits512") == 0;
+    return model->is_export && model->export.hidden[0] == '\0';
+}
+
 /* Values of a vector as the model's own pooling makes it. */
 static size_t embedding_size(const kvern_model *model)
 {
     const struct model_config *config = &model->manifest.config;
-    bool has_logits_only = model->is_export && model->export.hidden[0] == '\0';
 
-    if (!has_logits_only)
+    if (!model_pools_logits(model))
         return config->hidden_size;
-    return config->vocab_size < MAX_LOGITS_VALUES ? config->vocab_size : MAX_LOGITS_VALUES;
+    return config->vocab_size < EMBEDDING_LOGITS ? config->vocab_size : EMBEDDING_LOGITS;
 }
 
 void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
@@ -342,8 +351,9 @@ void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
         .max_tokens =
             (int32_t)(embedding->max_tokens > 0 ? embedding->max_tokens : config->max_positions),
     };
+    info->n_bytes = (int64_t)model->files.n_bytes;
     for (size_t i = 0; i < manifest->n_files; i++) {
-        if (model->is_export || strstr(manifest->files[i].name, ".data"))
+        if (strstr(manifest->files[i].name, ".data"))
             info->n_bytes += manifest->files[i].n_bytes;
     }
 }

@@ -17,6 +17,7 @@ struct kvern_model {
     char *graph;     /* path of the .onnx file; owned */
     struct manifest manifest;
     struct export_graph export;  /* contracts "cached" and, where is_export, "encoder" */
+    struct export_files files;   /* of an export, beside its graph */
     bool is_export;              /* somebody else's graph: no kvern.json, no operator of ours */
     struct tokenizer *tokenizer; /* owned; NULL: the directory has none */
     struct jinja_template *chat_template; /* owned; NULL: the directory has none */
@@ -27,6 +28,8 @@ struct kvern_model {
 
 /* It embeds whole texts and generates nothing. */
 bool model_is_encoder(const kvern_model *model);
+/* Its own pooling is logits512: that is stated, or nothing is and logits are all that it gives. */
+bool model_pools_logits(const kvern_model *model);
 
 /* The directory a name stands for: itself if it holds a manifest, else a model of that name in the
  * cache. An export's .onnx file or folder stands for itself, too. malloc'ed; KVERN_NOT_FOUND says

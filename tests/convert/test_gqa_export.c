@@ -129,6 +129,24 @@ static void where_files_may_lie(void **state)
     }
 }
 
+/* A folder that is not called onnx/ stands for itself, as it does when an export is run as it is:
+ * what lies above it is another model's. */
+static void a_config_above_another_folder_is_not_its(void **state)
+{
+    char *below = path_join(directory, "sub");
+
+    (void)state;
+    assert_int_equal(directory_make(below, NULL), KVERN_OK);
+    write_file("sub/model.onnx", graph.bytes, graph.n_bytes);
+    write_file("sub/model.onnx.data", data.bytes, data.n_bytes);
+    write_file("sub/generation_config.json", generation.bytes, generation.n_bytes);
+    write_file("config.json", "of another", 10);
+    check_good("sub/model.onnx");
+    assert_int_equal(directory_remove(below, NULL), KVERN_OK);
+    remove_file("config.json");
+    free(below);
+}
+
 /* ---- graphs with one thing changed ---- */
 
 static Onnx__NodeProto *find_node(Onnx__ModelProto *model, const char *part)
@@ -535,9 +553,13 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(where_files_may_lie), cmocka_unit_test(changed_graphs),
-        cmocka_unit_test(changed_configs),     cmocka_unit_test(rotary_tables),
-        cmocka_unit_test(cut_files),           cmocka_unit_test(no_memory),
+        cmocka_unit_test(where_files_may_lie),
+        cmocka_unit_test(a_config_above_another_folder_is_not_its),
+        cmocka_unit_test(changed_graphs),
+        cmocka_unit_test(changed_configs),
+        cmocka_unit_test(rotary_tables),
+        cmocka_unit_test(cut_files),
+        cmocka_unit_test(no_memory),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

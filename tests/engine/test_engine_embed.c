@@ -8,6 +8,7 @@
 #include "test.h"
 
 #include "engine/pooling.h"
+#include "model/model.h"
 
 #include <sched.h>
 #include <string.h>
@@ -249,6 +250,52 @@ static void what_a_runner_cannot_do_is_refused(void **state)
     }
 }
 
+/* What a window would cut in the middle of a text is refused before anything runs. */
+static void a_window_that_cannot_slide_is_refused_at_submit(void **state)
+{
+    static const struct {
+        bool keeps_positions, has_rigid_kv;
+        kvern_status status;
+        const char *names;
+    } cases[] = {
+        {true, false, KVERN_OK, ""},
+        {false, false, KVERN_UNSUPPORTED, "position_ids"},
+        {true, true, KVERN_UNSUPPORTED, "on a device"},
+    };
+    int32_t text[140];
+    size_t n = make_text(18, text);
+    kvern_request_options options = embed_options(text, n, KVERN_POOLING_LAST);
+
+    (void)state;
+    options.window = 32;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct fake_runner *fake = fake_runner_new(64);
+        struct kvern_model model = {.manifest = {.contract = "cached"}};
+        kvern_session_options session_options;
+        kvern_session *session = NULL;
+        kvern_request *request = NULL;
+        kvern_error err = {0}, session_err = {0};
+        struct rig rig;
+
+        fake->keeps_values = fake->is_rigid = cases[i].has_rigid_kv;
+        fake->runner.has_rigid_kv = cases[i].has_rigid_kv;
+        fake->runner.keeps_positions = cases[i].keeps_positions;
+        rig_open(&rig, fake, (struct engine_limits){.prefill_chunk = 8});
+        assert_int_equal(kvern_submit(rig.engine, &options, &request, &err), cases[i].status);
+        kvern_session_options_init(&session_options);
+        session_options.policy = KVERN_WINDOW_SLIDING;
+        assert_int_equal(
+            kvern_session_new(&session, rig.engine, &model, &session_options, &session_err),
+            cases[i].status);
+        if (!strstr(err.message, cases[i].names) || strcmp(err.message, session_err.message) != 0)
+            fail_msg("case %zu says: %s / %s", i, err.message, session_err.message);
+        assert_int_equal(atomic_load(&fake->n_bad_reads), 0);
+        kvern_session_free(session);
+        kvern_request_free(request);
+        rig_close(&rig, 0);
+    }
+}
+
 /* There is nothing to keep of a conversation with an encoder: every text runs whole. */
 static void an_encoder_keeps_nothing(void **state)
 {
@@ -291,6 +338,7 @@ int main(void)
         cmocka_unit_test(failures_stay_alone),
         cmocka_unit_test(cancelling_ends_it_between_two_steps),
         cmocka_unit_test(what_a_runner_cannot_do_is_refused),
+        cmocka_unit_test(a_window_that_cannot_slide_is_refused_at_submit),
         cmocka_unit_test(an_encoder_keeps_nothing),
         cmocka_unit_test(an_embedding_scores_nothing),
     };

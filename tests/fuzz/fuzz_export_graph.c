@@ -15,9 +15,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const char directory[] = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-gqa-f32";
     struct model_config config = {.vocab_size = 288, .hidden_size = 32};
     struct export_graph graph;
+    struct export_files files;
     kvern_error err = {0};
+    kvern_status status = export_graph_read(&graph, &files, data, size, directory, &err);
 
-    if (export_graph_read(&graph, data, size, directory, &err) != KVERN_OK) {
+    export_files_clear(&files);
+    if (status != KVERN_OK) {
         if (!*err.message)
             abort();
         return 0;

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "model/export_graph.h"
+#include "model/protobuf.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,8 +25,9 @@ static char *goldens(const char *export)
 }
 
 /* Reads the bytes as if they lay in `folder`; NULL: in the export's own. */
-static kvern_status read_graph(const struct buffer *bytes, const char *export, const char *folder,
-                               struct export_graph *graph, kvern_error *err)
+static kvern_status read_files(const struct buffer *bytes, const char *export, const char *folder,
+                               struct export_graph *graph, struct export_files *files,
+                               kvern_error *err)
 {
     char *own = goldens(export);
     uint8_t *copy = malloc(bytes->n_bytes ? bytes->n_bytes : 1); /* exact, for AddressSanitizer */
@@ -33,9 +35,19 @@ static kvern_status read_graph(const struct buffer *bytes, const char *export, c
 
     assert_non_null(copy);
     memcpy(copy, bytes->data, bytes->n_bytes);
-    status = export_graph_read(graph, copy, bytes->n_bytes, folder ? folder : own, err);
+    status = export_graph_read(graph, files, copy, bytes->n_bytes, folder ? folder : own, err);
     free(copy);
     free(own);
+    return status;
+}
+
+static kvern_status read_graph(const struct buffer *bytes, const char *export, const char *folder,
+                               struct export_graph *graph, kvern_error *err)
+{
+    struct export_files files;
+    kvern_status status = read_files(bytes, export, folder, graph, &files, err);
+
+    export_files_clear(&files);
     return status;
 }
 
@@ -315,6 +327,84 @@ static void weights_are_plain_files_of_the_folder(void **state)
     }
 }
 
+static void put_varint(struct buffer *bytes, size_t value)
+{
+    for (; value >= 0x80; value >>= 7)
+        buffer_add_byte(bytes, (char)(value | 0x80));
+    buffer_add_byte(bytes, (char)value);
+}
+
+/* A message of one field, around what is in `bytes`. */
+static void wrap(struct buffer *bytes, unsigned field)
+{
+    struct buffer whole = {0};
+
+    put_varint(&whole, field << 3 | 2);
+    put_varint(&whole, bytes->n_bytes);
+    buffer_add(&whole, bytes->data, bytes->n_bytes);
+    buffer_clear(bytes);
+    *bytes = whole;
+}
+
+/* The graph's bytes with a node behind them: an If with one branch, whose initializer lies in
+ * `file`. */
+static struct buffer add_branch(const struct buffer *model, const char *file)
+{
+    struct protobuf reader = protobuf_read((const uint8_t *)model->data, model->n_bytes);
+    struct protobuf_field field;
+    struct buffer node = {0}, whole = {0};
+
+    buffer_add_format(&node, "\x0a\x08location\x12%c%s", (char)strlen(file), file);
+    for (size_t i = 0; i < 5; i++) /* entry, tensor, graph, attribute, node */
+        wrap(&node, (const unsigned[]){13, 5, 6, 5, 1}[i]);
+    const uint8_t *at = reader.at;
+    while (protobuf_next(&reader, &field)) {
+        if (field.number == 7) {
+            struct buffer graph = {0};
+
+            buffer_add(&graph, field.bytes, field.n_bytes);
+            buffer_add(&graph, node.data, node.n_bytes);
+            wrap(&graph, 7);
+            buffer_add(&whole, graph.data, graph.n_bytes);
+            buffer_clear(&graph);
+        } else {
+            buffer_add(&whole, at, (size_t)(reader.at - at));
+        }
+        at = reader.at;
+    }
+    buffer_clear(&node);
+    return whole;
+}
+
+static void files_of_weights_are_listed_once_also_of_branches(void **state)
+{
+    char *folder = folder_make();
+    struct buffer plain = golden_read("qwen2-gqa-f32", "model.onnx");
+    struct buffer graph_bytes = add_branch(&plain, "branch.bin");
+    struct export_graph graph;
+    struct export_files files;
+    kvern_error err = {0};
+
+    (void)state;
+    folder_copy(folder, "model.onnx.data", "qwen2-gqa-f32", "model.onnx.data");
+    assert_int_equal(read_files(&graph_bytes, "", folder, &graph, &files, &err), KVERN_NOT_FOUND);
+    assert_non_null(strstr(err.message, "branch.bin"));
+    export_files_clear(&files);
+    folder_write_text(folder, "branch.bin", "12345678");
+    folder_write_text(folder, "beside.onnx.data", "of another graph");
+    if (read_files(&graph_bytes, "", folder, &graph, &files, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(files.n, 2);
+    assert_string_equal(files.items[0].name, "model.onnx.data");
+    assert_string_equal(files.items[1].name, "branch.bin");
+    assert_int_equal(files.items[1].n_bytes, 8);
+    assert_int_equal(files.n_bytes, graph_bytes.n_bytes + 8 + files.items[0].n_bytes);
+    export_files_clear(&files);
+    buffer_clear(&plain);
+    buffer_clear(&graph_bytes);
+    folder_remove(folder);
+}
+
 static void every_cut_is_refused(void **state)
 {
     static const char *const cut[] = {"qwen2-gqa-f32", "bert-f32", "qwen2-f32"};
@@ -416,6 +506,7 @@ int main(void)
         cmocka_unit_test(graphs_are_read_right),
         cmocka_unit_test(what_no_runner_feeds_is_refused_by_name),
         cmocka_unit_test(weights_are_plain_files_of_the_folder),
+        cmocka_unit_test(files_of_weights_are_listed_once_also_of_branches),
         cmocka_unit_test(every_cut_is_refused),
         cmocka_unit_test(both_sides_of_a_disagreement_are_named),
     };

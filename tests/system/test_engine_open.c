@@ -9,6 +9,7 @@
 #include "system/support_files.h"
 #include "system/support_small.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -165,6 +166,48 @@ static void values_out_of_range_are_named(void **state)
     }
 }
 
+/* What a manifest says of pooling is what a vector's size is told by, and what it is made by. */
+static void a_stated_pooling_settles_the_vectors_size(void **state)
+{
+    static const char *const poolings[] = {"logits512", "last", "mean", ""};
+    static const int32_t prompt[] = {2, 3, 4};
+    char *target = path_join(directory, "small");
+    struct manifest manifest;
+
+    (void)state;
+    assert_int_equal(manifest_read(&manifest, target, NULL), KVERN_OK);
+    for (size_t i = 0; i < COUNT(poolings); i++) {
+        kvern_model *pooled = NULL;
+        kvern_model_info info;
+        kvern_engine *engine = NULL;
+        kvern_request_options options;
+        kvern_request *request = NULL;
+        kvern_event event = {0};
+        kvern_error err = {0};
+
+        snprintf(manifest.embedding.pooling, sizeof manifest.embedding.pooling, "%s", poolings[i]);
+        assert_int_equal(manifest_write(&manifest, target, NULL), KVERN_OK);
+        if (kvern_model_open(&pooled, target, &err) != KVERN_OK ||
+            kvern_engine_open(&engine, pooled, NULL, &err) != KVERN_OK)
+            fail_msg("%s", err.message);
+        kvern_request_options_init(&options);
+        options.prompt = prompt;
+        options.n_prompt = COUNT(prompt);
+        options.embed = true;
+        assert_int_equal(kvern_submit(engine, &options, &request, &err), KVERN_OK);
+        while (event.finish == KVERN_FINISH_NONE)
+            assert_int_equal(kvern_request_next(request, -1, &event, &err), KVERN_OK);
+        kvern_model_get_info(pooled, &info);
+        if (event.n_embedding != (size_t)info.embedding_size)
+            fail_msg("pooling \"%s\": %zu values; the model tells of %d", poolings[i],
+                     event.n_embedding, info.embedding_size);
+        kvern_request_free(request);
+        kvern_engine_close(engine);
+        kvern_model_close(pooled);
+    }
+    free(target);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -172,6 +215,7 @@ int main(void)
         cmocka_unit_test(no_options_run),
         cmocka_unit_test(options_size_the_pool),
         cmocka_unit_test(values_out_of_range_are_named),
+        cmocka_unit_test(a_stated_pooling_settles_the_vectors_size),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -364,6 +364,70 @@ static void hidden_states_are_the_goldens(void **state)
     }
 }
 
+/* A text's vector as asked for, and its length. */
+static double embed_text(kvern_engine *engine, const kvern_model *model, kvern_pooling pooling,
+                         int32_t normalize, kvern_embedding *embedding)
+{
+    static const char *const text = "Small mills grind, too.";
+    kvern_embed_options options;
+    kvern_error err = {0};
+    double sum = 0;
+
+    kvern_embed_options_init(&options);
+    options.pooling = pooling;
+    if (normalize != -2)
+        options.normalize = normalize;
+    if (kvern_embed(engine, model, &text, NULL, 1, &options, embedding, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    if (embedding->error.status != KVERN_OK)
+        fail_msg("%s", embedding->error.message);
+    for (size_t i = 0; i < embedding->n_values; i++)
+        sum += (double)embedding->values[i] * (double)embedding->values[i];
+    return sqrt(sum);
+}
+
+/* Where logits are all that an export gives, its own pooling is logits512, whose vectors are
+ * normalised whatever is asked for; hidden states are normalised unless that is refused. */
+static void an_exports_own_pooling_settles_the_length(void **state)
+{
+    static const int32_t normalize[] = {-2 /* the default */, -1, 0, 1};
+    static const struct {
+        const char *name;
+        kvern_pooling own;
+    } cases[] = {
+        {"qwen2-f32", KVERN_POOLING_LOGITS512},
+        {"qwen2-f16", KVERN_POOLING_LOGITS512},
+        {"llama-gqa-int4-last", KVERN_POOLING_LOGITS512},
+        {"llama-gqa-int4-hidden", KVERN_POOLING_LAST},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases) * COUNT(normalize); i++) {
+        const struct subject subject = {.name = cases[i / COUNT(normalize)].name};
+        kvern_pooling own = cases[i / COUNT(normalize)].own;
+        int32_t asked = normalize[i % COUNT(normalize)];
+        bool is_unit = own == KVERN_POOLING_LOGITS512 || asked != 0;
+        kvern_model *model = open_export(&subject);
+        kvern_engine *engine = open_test_engine(model, 1, 0, NULL);
+        kvern_embedding by_default, by_name;
+        kvern_model_info info;
+
+        kvern_model_get_info(model, &info);
+        double length = embed_text(engine, model, KVERN_POOLING_MODEL, asked, &by_default);
+        if ((fabs(length - 1) < 1e-5) != is_unit)
+            fail_msg("%s, normalize %d: the vector has length %g", subject.name, asked, length);
+        embed_text(engine, model, own, asked, &by_name);
+        assert_int_equal(by_default.n_values, info.embedding_size);
+        assert_int_equal(by_name.n_values, by_default.n_values);
+        assert_memory_equal(by_name.values, by_default.values,
+                            by_default.n_values * sizeof *by_default.values);
+        kvern_embedding_clear(&by_default);
+        kvern_embedding_clear(&by_name);
+        kvern_engine_close(engine);
+        kvern_model_close(model);
+    }
+}
+
 /* A size that the graph leaves open is wrong in the config: found when an engine is opened, not in
  * its first step, with both values. */
 static void a_wrong_head_size_is_found_at_open(void **state)
@@ -453,6 +517,7 @@ int main(void)
         cmocka_unit_test(greedy_answers_follow_their_logits),
         cmocka_unit_test(logits_that_are_not_there_are_told),
         cmocka_unit_test(hidden_states_are_the_goldens),
+        cmocka_unit_test(an_exports_own_pooling_settles_the_length),
         cmocka_unit_test(a_wrong_head_size_is_found_at_open),
         cmocka_unit_test(memory_does_not_grow_with_steps),
     };

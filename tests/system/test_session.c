@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { N_TEXT = 200 };
 
@@ -458,6 +459,90 @@ static void generating_continues_the_session(void **state)
     }
 }
 
+/* Ends a call when the engine has run some of its prompt. */
+struct stopper {
+    kvern_engine *engine;
+    int64_t n_prefilled; /* then */
+};
+
+static bool stop_in_the_middle(void *user_data)
+{
+    struct stopper *stopper = user_data;
+    kvern_engine_stats stats;
+
+    kvern_engine_get_stats(stopper->engine, &stats);
+    return stats.n_prefill_tokens >= stopper->n_prefilled;
+}
+
+static void sleep_a_little(const float *logits, size_t vocab_size, size_t position, void *user_data)
+{
+    (void)logits;
+    (void)vocab_size;
+    (void)position;
+    (void)user_data;
+    nanosleep(&(struct timespec){.tv_nsec = 8000000}, NULL);
+}
+
+/* A request that makes every step of the engine slow. */
+static kvern_request *submit_brake(kvern_engine *engine)
+{
+    kvern_request_options options;
+    kvern_request *request = NULL;
+    kvern_error err = {0};
+
+    kvern_request_options_init(&options);
+    options.prompt = text;
+    options.n_prompt = 3;
+    options.max_tokens = 200;
+    options.ignore_eos = true;
+    options.on_logits = sleep_a_little;
+    if (kvern_submit(engine, &options, &request, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+    return request;
+}
+
+/* The twin's call was never there. What comes next begins like the cancelled text, so that KV of
+ * that would be taken for it, and of an export be other bits, cut elsewhere. */
+static void a_cancelled_append_leaves_no_trace(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(subjects); i++) {
+        struct subject subject = subjects[i];
+        kvern_session_answer answer = {0};
+        kvern_engine_stats stats;
+        kvern_error err = {0};
+
+        if (subject.is_large || !subject.model)
+            continue;
+        subject.engine = open_test_engine(subject.model, 1, 4, NULL);
+        kvern_session *session = open_session(&subject, NULL);
+        kvern_session *twin = open_session(&subject, NULL);
+        append(session, 0, 45);
+        append(twin, 0, 45);
+        kvern_request *brake = submit_brake(subject.engine);
+        kvern_engine_get_stats(subject.engine, &stats);
+        struct stopper stopper = {.engine = subject.engine,
+                                  .n_prefilled = stats.n_prefill_tokens + 10};
+        kvern_session_set_stop(session, stop_in_the_middle, &stopper);
+        kvern_status status = kvern_session_append(session, text + 45, 155, &answer, &err);
+        kvern_request_free(brake);
+        if (status != KVERN_CANCELLED)
+            fail_msg("%s: %s", subject.name, kvern_status_name(status));
+        kvern_session_set_stop(session, NULL, NULL);
+        answer = append(session, 45, 51);
+        assert_int_equal(answer.n_run, 6);
+        kvern_session_answer expected = append(twin, 45, 51);
+        assert_same(&subject, "after a cancelled append", expected.embedding, &answer, 0);
+        assert_true(answer.drift == expected.drift);
+        answer = append(session, 60, 90);
+        expected = append(twin, 60, 90);
+        assert_same(&subject, "later", expected.embedding, &answer, 0);
+        kvern_session_free(session);
+        kvern_session_free(twin);
+        kvern_engine_close(subject.engine);
+    }
+}
+
 static void what_a_session_cannot_do_is_refused(void **state)
 {
     const struct subject *subject = &subjects[0];
@@ -470,6 +555,8 @@ static void what_a_session_cannot_do_is_refused(void **state)
         {{.policy = KVERN_WINDOW_SLIDING, .window = 16}, KVERN_INVALID},
         {{.policy = KVERN_WINDOW_SLIDING, .window = -1}, KVERN_INVALID},
         {{.policy = KVERN_WINDOW_SLIDING, .window = 1 << 24}, KVERN_LIMIT},
+        {{.policy = KVERN_WINDOW_SLIDING, .sink_tokens = 240}, KVERN_LIMIT},
+        {{.policy = KVERN_WINDOW_SLIDING, .sink_tokens = INT32_MAX}, KVERN_LIMIT},
         {{.dimensions = -1}, KVERN_INVALID},
         {{.policy = (kvern_window)9}, KVERN_INVALID},
     };
@@ -504,6 +591,7 @@ int main(void)
         cmocka_unit_test(windows_slide_by_position),
         cmocka_unit_test(policies_at_the_limit),
         cmocka_unit_test(generating_continues_the_session),
+        cmocka_unit_test(a_cancelled_append_leaves_no_trace),
         cmocka_unit_test(what_a_session_cannot_do_is_refused),
     };
 
