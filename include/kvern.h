@@ -194,6 +194,10 @@ typedef struct kvern_engine_options {
     int32_t max_context;    /* tokens of one sequence; 0: the model's, bounded by KV memory */
     size_t kv_memory_bytes; /* 0: enough for max_sequences of 2,048 tokens, at most 1/4 of memory */
     const char *kv_type;    /* "f16" (default) or "f32"; an export's KV has its own type */
+    bool no_prefix_cache;   /* run every prompt whole, even if another one began the same way */
+    double max_decode_slowdown; /* while streams decode, prompts beside them may make a step take at
+                                   most about this many times as long, at least 1; 0: no bound, which
+                                   gives the most tokens a second */
     const char *provider;   /* "cpu" (default); "cuda": for ONNX exports only */
 } kvern_engine_options;
 
@@ -208,6 +212,10 @@ typedef struct kvern_engine_stats {
     int64_t n_steps;
     int64_t n_prefill_tokens;
     int64_t n_decode_tokens;
+    int64_t n_cache_hits;      /* prompts that began with tokens computed before */
+    int64_t n_cached_tokens;   /* those tokens */
+    int64_t n_cache_evictions; /* blocks of them that had to go */
+    int64_t n_preemptions;     /* requests put back to be computed again */
     int32_t n_running;
     int32_t n_waiting;
     int32_t n_kv_blocks; /* blocks of 16 tokens */
@@ -272,6 +280,11 @@ typedef struct kvern_request_options {
                               first ones; positions go on. At least 32. What a token sees is settled by
                               its position alone: older tokens leave in blocks of 16. */
     int32_t sink_tokens;   /* rounded up to blocks of 16 */
+    int32_t priority;      /* larger goes first, also by pre-empting; no answer changes by it */
+    int32_t timeout_ms;    /* from submit to the last token: then it ends with
+                              KVERN_FINISH_TIMEOUT; 0: none */
+    const char *cache_key; /* prompts share computed prefixes with those of the same key only; NULL:
+                              with all others that have none */
     bool ignore_eos;
     bool score_prompt;         /* give the log-probability of every prompt token after the first */
     bool all_logits;           /* show on_logits every prompt position, not just the last */
@@ -287,15 +300,22 @@ typedef struct kvern_request kvern_request;
 KVERN_API kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *options,
                                     kvern_request **out, kvern_error *err);
 
+/* n answers to one prompt, all queued or none: requests [n]. The prompt runs once; answer i has the
+ * seed of `options` plus i. KVERN_INVALID: n is 0 or over 256. */
+KVERN_API kvern_status kvern_submit_samples(kvern_engine *engine,
+                                            const kvern_request_options *options, size_t n,
+                                            kvern_request **requests, kvern_error *err);
+
 typedef enum kvern_finish {
     KVERN_FINISH_NONE,   /* not finished */
     KVERN_FINISH_STOP,   /* an end token or a stop string */
     KVERN_FINISH_LENGTH, /* max_tokens or the context limit */
     KVERN_FINISH_CANCELLED,
     KVERN_FINISH_ERROR,
+    KVERN_FINISH_TIMEOUT, /* timeout_ms went by */
 } kvern_finish;
 
-/* "stop", "length", "cancelled", "error", "" */
+/* "stop", "length", "cancelled", "error", "timeout", "" */
 KVERN_API const char *kvern_finish_name(kvern_finish finish);
 
 /* What happened since the last call: some text, some tokens, perhaps the end. */

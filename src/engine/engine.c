@@ -2,12 +2,14 @@
  *
  * The engine's thread and what callers may do to it. A step is a transaction: sequences advance in
  * engine_commit() only, after the runner succeeded, so a failed step leaves them as they were. The
- * thread sleeps in its inbox while there is nothing to run.
+ * thread sleeps in its inbox while there is nothing to run. A long step is cut short when a request
+ * in it is cancelled; the next one then runs to its end, so that others go on whatever is cancelled.
  */
 #include "engine/engine.h"
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "engine/pace.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
@@ -21,6 +23,8 @@ enum {
     DEFAULT_MAX_SEQUENCES = 64,
     DEFAULT_MAX_WAITING = 512,
     SCORING_BYTES = 64 << 20, /* logits of one step for those that want every row */
+    LONG_STEP_TOKENS = 32,    /* from so many on a step is worth interrupting */
+    MOST_SAMPLES = 256,
 };
 
 struct kvern_engine {
@@ -39,6 +43,8 @@ struct kvern_engine {
     struct plan single; /* one item of a failed plan, run again alone */
     struct batch batch;
     struct sampler sampler;
+    struct pace pace;
+    bool was_interrupted; /* the last step */
     pthread_t thread;
 };
 
@@ -49,6 +55,10 @@ static void publish_stats(kvern_engine *e)
     pthread_mutex_lock(&e->stats_mutex);
     e->stats.n_running = (int32_t)e->scheduler.running.n;
     e->stats.n_kv_blocks_used = (int32_t)(blocks->n_blocks - blocks->n_free);
+    e->stats.n_cache_hits = (int64_t)e->scheduler.counts.n_hits;
+    e->stats.n_cached_tokens = (int64_t)e->scheduler.counts.n_saved_tokens;
+    e->stats.n_cache_evictions = (int64_t)blocks->n_evicted;
+    e->stats.n_preemptions = (int64_t)e->scheduler.counts.n_preempted;
     pthread_mutex_unlock(&e->stats_mutex);
 }
 
@@ -71,9 +81,13 @@ static void drop_cancelled(kvern_engine *e, struct sequence_list *list, bool all
     struct sequence *next;
 
     for (struct sequence *sequence = list->first; sequence; sequence = next) {
+        kvern_request *request = request_of(sequence);
+
         next = sequence->next;
-        if (all || atomic_load(&request_of(sequence)->is_cancelled))
+        if (all || atomic_load(&request->is_cancelled))
             finish(e, sequence, KVERN_FINISH_CANCELLED, NULL);
+        else if (request->deadline_ms > 0 && clock_ms() >= request->deadline_ms)
+            finish(e, sequence, KVERN_FINISH_TIMEOUT, NULL);
     }
 }
 
@@ -84,7 +98,14 @@ static bool is_idle(const kvern_engine *e)
 
 static void take_request(kvern_engine *e, struct inbox_item *item)
 {
-    scheduler_add(&e->scheduler, &((kvern_request *)item)->sequence);
+    kvern_request *request = (kvern_request *)item;
+
+    while (request) {
+        kvern_request *next = request->next_sample;
+
+        scheduler_add(&e->scheduler, &request->sequence);
+        request = next;
+    }
 }
 
 struct call {
@@ -184,7 +205,7 @@ static void commit_item(kvern_engine *e, const struct plan_item *item, const flo
     kvern_error error;
     kvern_status status;
 
-    sequence->n_computed += item->n_tokens;
+    scheduler_advance(&e->scheduler, sequence, item->n_tokens);
     if (request->is_embedding) {
         how = request_pool(request, rows, item->n_rows, row_size);
         if (how != KVERN_FINISH_NONE)
@@ -239,9 +260,10 @@ static void run_one_by_one(kvern_engine *e, const struct plan *plan)
         e->single.items[0] = plan->items[i];
         e->single.n_items = 1;
         batch_fill(&e->batch, &e->single);
-        if (e->runner->run(e->runner, &e->batch, &output, &error) == KVERN_OK)
+        kvern_status status = e->runner->run(e->runner, &e->batch, &output, &error);
+        if (status == KVERN_OK)
             commit_plan(e, &e->single, &output);
-        else
+        else if (status != KVERN_CANCELLED)
             finish(e, plan->items[i].sequence, KVERN_FINISH_ERROR, &error);
     }
 }
@@ -251,8 +273,11 @@ static void engine_commit(kvern_engine *e, const struct plan *plan,
                           const struct runner_output *output, kvern_status status,
                           const kvern_error *error)
 {
+    e->was_interrupted = status == KVERN_CANCELLED;
     if (status == KVERN_OK)
         commit_plan(e, plan, output);
+    else if (status == KVERN_CANCELLED)
+        ; /* whatever was cancelled goes before the next plan */
     else if (plan->n_items == 1)
         finish(e, plan->items[0].sequence, KVERN_FINISH_ERROR, error);
     else
@@ -267,15 +292,59 @@ static void engine_commit(kvern_engine *e, const struct plan *plan,
     }
 }
 
+static size_t count_decodes(const struct sequence_list *list)
+{
+    size_t n = 0;
+
+    for (const struct sequence *sequence = list->first; sequence; sequence = sequence->next)
+        n += sequence_is_decoding(sequence);
+    return n;
+}
+
 static void engine_plan(kvern_engine *e)
 {
     size_t n_waiting = e->scheduler.waiting.n;
 
+    e->scheduler.prefill_beside_decode =
+        pace_prompt_tokens(&e->pace, count_decodes(&e->scheduler.running));
     scheduler_plan(&e->scheduler, &e->plan);
     atomic_fetch_sub(&e->n_waiting, n_waiting - e->scheduler.waiting.n);
     for (size_t i = 0; i < e->plan.n_items; i++)
         request_start(request_of(e->plan.items[i].sequence));
+    for (size_t i = 0; i < e->plan.n_copies; i++)
+        e->runner->kv_copy(e->runner, e->plan.copies[i].from, e->plan.copies[i].to);
     publish_stats(e);
+}
+
+static void mark_long_step(const kvern_engine *e, bool is_running)
+{
+    for (size_t i = 0; i < e->plan.n_items; i++)
+        atomic_store(&request_of(e->plan.items[i].sequence)->is_in_long_step, is_running);
+}
+
+/* Cuts the step short if a request in it is cancelled while it runs, or was between the last look
+ * and the mark. */
+static kvern_status run_step(kvern_engine *e, struct runner_output *output, kvern_error *err)
+{
+    bool is_long = e->batch.n_tokens >= LONG_STEP_TOKENS && !e->was_interrupted;
+    size_t n_decodes = 0;
+    size_t n_prompt = 0;
+    double begin = clock_ms();
+
+    for (size_t i = 0; i < e->plan.n_items; i++) {
+        if (sequence_is_decoding(e->plan.items[i].sequence))
+            n_decodes++;
+        else
+            n_prompt += e->plan.items[i].n_tokens;
+    }
+    if (is_long)
+        mark_long_step(e, true);
+    kvern_status status = e->runner->run(e->runner, &e->batch, output, err);
+    if (is_long)
+        mark_long_step(e, false);
+    if (status == KVERN_OK)
+        pace_see(&e->pace, n_decodes, n_prompt, clock_ms() - begin);
+    return status;
 }
 
 static void *engine_loop(void *argument)
@@ -288,10 +357,16 @@ static void *engine_loop(void *argument)
 
         engine_plan(e);
         batch_fill(&e->batch, &e->plan);
-        kvern_status status = e->runner->run(e->runner, &e->batch, &output, &error);
+        kvern_status status = run_step(e, &output, &error);
         engine_commit(e, &e->plan, &output, status, &error);
     }
     return NULL;
+}
+
+void engine_interrupt(kvern_engine *engine)
+{
+    if (engine->runner->interrupt)
+        engine->runner->interrupt(engine->runner);
 }
 
 static size_t or_default(size_t value, size_t fallback)
@@ -313,6 +388,8 @@ static kvern_status make_parts(kvern_engine *e, kvern_error *err)
         .scoring_rows = n_rows ? n_rows : 1,
         .has_fixed_chunks = runner->has_fixed_chunks || has_no_kv,
         .has_no_kv = has_no_kv,
+        .counts_blocks = !has_no_kv && !runner->kv_copy,
+        .has_no_prefix_cache = e->limits.has_no_prefix_cache,
     };
     kvern_status status =
         scheduler_init(&e->scheduler, &limits, has_no_kv ? 1 : runner->n_kv_blocks, err);
@@ -358,6 +435,7 @@ kvern_status engine_new(kvern_engine **out, struct runner *runner,
         e->limits.pooling = KVERN_POOLING_LAST;
     if (maker)
         e->maker = *maker;
+    pace_init(&e->pace, limits->max_decode_slowdown);
     queue_init(&e->inbox);
     pthread_mutex_init(&e->stats_mutex, NULL);
     e->stop_ids = new_or_abort(stop.n * sizeof *e->stop_ids);
@@ -455,11 +533,48 @@ static kvern_status set_window(const kvern_engine *engine, const kvern_request_o
     return KVERN_OK;
 }
 
-kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *options,
-                          kvern_request **out, kvern_error *err)
+/* Different models never share an engine; what has a key shares with its like only. */
+static struct prefix_key cache_root(const kvern_engine *engine, const char *cache_key)
 {
-    size_t max_waiting = engine->limits.max_waiting;
-    size_t max_tokens = tokens_to_generate(engine, options);
+    struct prefix_key root = prefix_key_root(engine->limits.kv_kind, strlen(engine->limits.kv_kind));
+    struct prefix_key salted[2] = {root};
+
+    if (!cache_key)
+        return root;
+    salted[1] = prefix_key_root(cache_key, strlen(cache_key));
+    return prefix_key_root(salted, sizeof salted);
+}
+
+static kvern_status check_options(const kvern_engine *engine, const kvern_request_options *options,
+                                  kvern_error *err)
+{
+    if (options->n_prompt == 0)
+        return fail(err, KVERN_INVALID, "the prompt is empty; it needs at least one token");
+    if (options->max_tokens < 0)
+        return fail(err, KVERN_INVALID, "max_tokens is %d; it must be 0 (no limit) or more",
+                    options->max_tokens);
+    if (options->timeout_ms < 0)
+        return fail(err, KVERN_INVALID, "timeout_ms is %d; it must be 0 (none) or more",
+                    options->timeout_ms);
+    if (engine->runner->has_no_logits && !options->embed)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "this model is an encoder: it embeds texts, it generates none");
+    return KVERN_OK;
+}
+
+/* n requests in place of the waiting ones there may be; false: there is no room. */
+static bool take_places(kvern_engine *engine, size_t n)
+{
+    if (atomic_fetch_add(&engine->n_waiting, n) + n <= engine->limits.max_waiting)
+        return true;
+    atomic_fetch_sub(&engine->n_waiting, n);
+    return false;
+}
+
+static kvern_status make_requests(kvern_engine *engine, const kvern_request_options *options,
+                                  const struct sequence_window *window, size_t max_tokens, size_t n,
+                                  kvern_request **requests, kvern_error *err)
+{
     const struct request_model model = {
         .vocab_size = engine->runner->vocab_size,
         .has_no_logits = engine->runner->has_no_logits,
@@ -468,36 +583,62 @@ kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *opt
         .pooling = engine->limits.pooling,
         .maker = engine->maker.make ? &engine->maker : NULL,
     };
-    struct sequence_window window;
-    kvern_request *request = NULL;
-    kvern_status status;
+    kvern_request_options own = *options;
 
-    if (options->n_prompt == 0)
-        return fail(err, KVERN_INVALID, "the prompt is empty; it needs at least one token");
-    if (options->max_tokens < 0)
-        return fail(err, KVERN_INVALID, "max_tokens is %d; it must be 0 (no limit) or more",
-                    options->max_tokens);
-    if (engine->runner->has_no_logits && !options->embed)
-        return fail(err, KVERN_UNSUPPORTED,
-                    "this model is an encoder: it embeds texts, it generates none");
-    status = set_window(engine, options, &window, err);
+    for (size_t i = 0; i < n; i++) {
+        kvern_status status = request_new(&requests[i], &own, max_tokens, &model, err);
+
+        if (status != KVERN_OK) {
+            while (i > 0)
+                request_free(requests[--i]);
+            return status;
+        }
+        requests[i]->engine = engine;
+        requests[i]->sequence.window = *window;
+        requests[i]->sequence.root = cache_root(engine, options->cache_key);
+        if (i > 0) {
+            requests[i]->sequence.leader = &requests[0]->sequence;
+            requests[i - 1]->next_sample = requests[i];
+        }
+        own.sampling.seed++;
+    }
+    return KVERN_OK;
+}
+
+kvern_status kvern_submit_samples(kvern_engine *engine, const kvern_request_options *options,
+                                  size_t n, kvern_request **requests, kvern_error *err)
+{
+    size_t max_tokens = tokens_to_generate(engine, options);
+    struct sequence_window window;
+    kvern_status status = check_options(engine, options, err);
+
+    if (n < 1 || n > MOST_SAMPLES)
+        return fail(err, KVERN_INVALID, "%zu answers to one prompt; it can be 1 to %d", n,
+                    MOST_SAMPLES);
+    if (status == KVERN_OK && n > 1 && options->conversation != 0)
+        status = fail(err, KVERN_INVALID,
+                      "%zu answers to one prompt cannot go on in one conversation", n);
+    if (status == KVERN_OK)
+        status = set_window(engine, options, &window, err);
     if (status == KVERN_OK)
         status = scheduler_accepts(&engine->scheduler, options->n_prompt, max_tokens, &window, err);
     if (status != KVERN_OK)
         return status;
-    if (atomic_fetch_add(&engine->n_waiting, 1) >= max_waiting) {
-        atomic_fetch_sub(&engine->n_waiting, 1);
+    if (!take_places(engine, n))
         return fail(err, KVERN_BUSY, "%zu requests are waiting, which is the most allowed",
-                    max_waiting);
-    }
-    status = request_new(&request, options, max_tokens, &model, err);
+                    engine->limits.max_waiting);
+    status = make_requests(engine, options, &window, max_tokens, n, requests, err);
     if (status != KVERN_OK) {
-        atomic_fetch_sub(&engine->n_waiting, 1);
+        atomic_fetch_sub(&engine->n_waiting, n);
         return status;
     }
-    request->sequence.window = window;
-    *out = request;
-    request->item.take = take_request;
-    queue_push(&engine->inbox, &request->item.item);
+    requests[0]->item.take = take_request;
+    queue_push(&engine->inbox, &requests[0]->item.item);
     return KVERN_OK;
+}
+
+kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *options,
+                          kvern_request **out, kvern_error *err)
+{
+    return kvern_submit_samples(engine, options, 1, out, err);
 }

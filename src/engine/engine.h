@@ -23,6 +23,8 @@ struct engine_limits {
     int32_t n_threads;     /* told by kvern_engine_get_stats, like isa */
     const char *isa;       /* static */
     char kv_kind[64];      /* see engine_kv_kind() */
+    bool has_no_prefix_cache;
+    double max_decode_slowdown; /* 0: no bound */
     kvern_pooling pooling; /* what KVERN_POOLING_MODEL stands for; MODEL itself: last */
 };
 
@@ -52,6 +54,10 @@ const char *engine_kv_kind(const kvern_engine *engine);
 kvern_pooling engine_pooling(const kvern_engine *engine);
 /* KVERN_UNSUPPORTED: no window can slide over this model's KV; the message says why. */
 kvern_status engine_check_sliding(const kvern_engine *engine, kvern_error *err);
+
+/* Ends the step in progress; nothing of it counts, and what is left of it is planned again. Any
+ * thread. */
+void engine_interrupt(kvern_engine *engine);
 
 /* Starts the engine's thread. `runner` is taken over on success only. `maker` is copied (NULL: no
  * text) and what its context points to must outlive the engine; `stop` is copied. */

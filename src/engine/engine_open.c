@@ -44,6 +44,11 @@ static kvern_status check_options(const kvern_engine_options *options, kvern_err
             return fail(err, KVERN_INVALID, "%s is %d, outside 0 to %d", numbers[i].name,
                         numbers[i].value, numbers[i].high);
     }
+    if (!(options->max_decode_slowdown == 0 ||
+          (options->max_decode_slowdown >= 1 && options->max_decode_slowdown <= 1000)))
+        return fail(err, KVERN_INVALID,
+                    "max_decode_slowdown is %g; it must be 0 (no bound) or from 1 to 1000",
+                    options->max_decode_slowdown);
     if (options->kv_type && strcmp(options->kv_type, "f16") != 0 &&
         strcmp(options->kv_type, "f32") != 0)
         return fail(err, KVERN_INVALID, "kv_type is '%s', not f16 or f32", options->kv_type);
@@ -234,6 +239,8 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
         .max_context = max_context,
         .n_threads = options->n_threads > 0 ? options->n_threads : kvern_default_threads(),
         .isa = kernels->name,
+        .has_no_prefix_cache = options->no_prefix_cache,
+        .max_decode_slowdown = options->max_decode_slowdown,
         .pooling = default_pooling(model),
     };
     snprintf(limits.kv_kind, sizeof limits.kv_kind, "%s %s %zux%zux%zu of %zu bytes",

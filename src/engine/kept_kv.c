@@ -52,6 +52,7 @@ void kept_kv_put(struct kept_kv *kept, struct kv_blocks *blocks, struct sequence
                               .tokens = sequence->tokens,
                               .n_tokens = sequence->n_computed,
                               .window = sequence->window,
+                              .is_foreign = sequence->is_foreign,
                               .table = sequence->table});
     sequence->tokens = NULL;
     sequence->table = (struct kv_table){0};
@@ -122,6 +123,7 @@ void kept_kv_take(struct kept_kv *kept, struct kv_blocks *blocks, struct sequenc
     if (n > 0)
         share(blocks, &item->table, &sequence->table, n, true);
     sequence->n_computed = n;
+    sequence->is_foreign = n > 0 && item->is_foreign;
     drop(kept, blocks, i);
 }
 
@@ -146,6 +148,7 @@ kvern_status kept_kv_fork(struct kept_kv *kept, struct kv_blocks *blocks, uint64
                     item->n_tokens);
     copy.n_tokens = n_tokens;
     copy.window = item->window;
+    copy.is_foreign = item->is_foreign;
     copy.tokens = try_new(n_tokens > 0 ? n_tokens : 1, sizeof *copy.tokens);
     if (!copy.tokens)
         return fail(err, KVERN_MEMORY, "no memory for %zu tokens", n_tokens);

@@ -17,6 +17,7 @@ struct kept {
     int32_t *tokens; /* [n_tokens], owned: those whose KV is in the table */
     size_t n_tokens;
     struct sequence_window window;
+    bool is_foreign; /* see struct sequence */
     struct kv_table table;
 };
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "engine/engine.h"
 #include "engine/sampler.h"
 
 #include <assert.h>
@@ -43,7 +44,8 @@ const char *kvern_finish_name(kvern_finish finish)
                                         [KVERN_FINISH_STOP] = "stop",
                                         [KVERN_FINISH_LENGTH] = "length",
                                         [KVERN_FINISH_CANCELLED] = "cancelled",
-                                        [KVERN_FINISH_ERROR] = "error"};
+                                        [KVERN_FINISH_ERROR] = "error",
+                                        [KVERN_FINISH_TIMEOUT] = "timeout"};
 
     return (size_t)finish < sizeof names / sizeof names[0] ? names[finish] : "";
 }
@@ -107,6 +109,7 @@ kvern_status request_new(kvern_request **out, const kvern_request_options *optio
     request->n_prompt = options->n_prompt;
     status = sequence_init(&request->sequence, options->prompt, options->n_prompt, max_tokens, err);
     request->sequence.conversation = options->conversation;
+    request->sequence.priority = options->priority;
     request->sequence.wants_all_rows = request->score_prompt || request->all_logits;
     if (status == KVERN_OK && options->embed)
         status = set_pooling(request, options->pooling, model, err);
@@ -125,6 +128,8 @@ kvern_status request_new(kvern_request **out, const kvern_request_options *optio
         return status;
     }
     request->submitted_ms = clock_ms();
+    if (options->timeout_ms > 0)
+        request->deadline_ms = request->submitted_ms + options->timeout_ms;
     *out = request;
     return KVERN_OK;
 }
@@ -219,7 +224,7 @@ static void deliver(kvern_request *request, struct buffer *text, const int32_t *
         delivery->token = *token;
     }
     delivery->n_prompt_tokens =
-        sequence->n_computed < sequence->n_prompt ? sequence->n_computed : sequence->n_prompt;
+        sequence->n_shown < sequence->n_prompt ? sequence->n_shown : sequence->n_prompt;
     delivery->n_completion_tokens = sequence_n_generated(sequence);
     delivery->n_cached_tokens = sequence->n_cached;
     delivery->wait_ms = started - request->submitted_ms;
@@ -287,7 +292,7 @@ void request_finish(kvern_request *request, kvern_finish finish, const kvern_err
 {
     if (error)
         request->error = *error;
-    if (finish == KVERN_FINISH_CANCELLED) {
+    if (finish == KVERN_FINISH_CANCELLED || finish == KVERN_FINISH_TIMEOUT) {
         struct buffer text = {0};
 
         flush_text(request, &text);
@@ -426,6 +431,8 @@ kvern_status request_wait(kvern_request *request, struct stop *stop, kvern_event
     }
     if (event->finish == KVERN_FINISH_ERROR)
         return fail(err, event->error.status, "%s", event->error.message);
+    if (event->finish == KVERN_FINISH_TIMEOUT)
+        return fail(err, KVERN_TIMEOUT, "its time was up");
     if (event->finish == KVERN_FINISH_CANCELLED)
         return fail(err, KVERN_CANCELLED, "%s",
                     request_saw_engine_end(request) ? "the engine was closed" : "it was cancelled");
@@ -435,6 +442,8 @@ kvern_status request_wait(kvern_request *request, struct stop *stop, kvern_event
 void kvern_request_cancel(kvern_request *request)
 {
     atomic_store(&request->is_cancelled, true);
+    if (request->engine && atomic_load(&request->is_in_long_step))
+        engine_interrupt(request->engine);
 }
 
 void kvern_request_free(kvern_request *request)

@@ -20,7 +20,12 @@ struct runner {
      * batch's own tokens. */
     kvern_status (*run)(struct runner *runner, const struct batch *batch,
                         struct runner_output *output, kvern_error *err);
+    /* Ends the run in progress, or the next one, with KVERN_CANCELLED as soon as it can. Any thread.
+     * NULL: this runner cannot be interrupted. */
+    void (*interrupt)(struct runner *runner);
     void (*free)(struct runner *runner);
+    /* Copies what is in a block. NULL: blocks only count. */
+    void (*kv_copy)(struct runner *runner, int32_t from, int32_t to);
     /* The bytes of a table's first n_tokens tokens' KV, out of it and into it (it has its blocks
      * then). NULL: this runner's KV cannot be moved. */
     size_t (*kv_bytes)(const struct runner *runner, size_t n_tokens);

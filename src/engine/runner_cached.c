@@ -467,6 +467,11 @@ static kvern_status run(struct runner *runner, const struct batch *batch,
     return status;
 }
 
+static void interrupt(struct runner *runner)
+{
+    session_interrupt(&((struct runner_cached *)runner)->session);
+}
+
 static void free_runner(struct runner *runner)
 {
     struct runner_cached *self = (struct runner_cached *)runner;
@@ -548,6 +553,7 @@ kvern_status runner_cached_open(struct runner **out, const char *path,
     kvern_status status;
 
     self->base = (struct runner){.run = run,
+                                 .interrupt = interrupt,
                                  .free = free_runner,
                                  .vocab_size = config->vocab_size,
                                  .n_kv_blocks = n_kv_blocks,

@@ -172,6 +172,11 @@ static kvern_status run_export(struct runner *runner, const struct batch *batch,
 
 /* ---- both ---- */
 
+static void interrupt(struct runner *runner)
+{
+    session_interrupt(&((struct runner_encoder *)runner)->session);
+}
+
 static void free_runner(struct runner *runner)
 {
     struct runner_encoder *self = (struct runner_encoder *)runner;
@@ -203,6 +208,7 @@ kvern_status runner_encoder_open(struct runner **out, const char *path,
     struct runner_encoder *self = new_or_abort(sizeof *self);
 
     self->base = (struct runner){.run = run_packed,
+                                 .interrupt = interrupt,
                                  .free = free_runner,
                                  .vocab_size = config->vocab_size,
                                  .has_no_logits = true,
@@ -220,6 +226,7 @@ kvern_status runner_encoder_open_export(struct runner **out, const char *path,
     struct runner_encoder *self = new_or_abort(sizeof *self);
 
     self->base = (struct runner){.run = run_export,
+                                 .interrupt = interrupt,
                                  .free = free_runner,
                                  .vocab_size = config->vocab_size,
                                  .has_no_logits = true,

@@ -176,6 +176,20 @@ static kvern_status kv_write(struct runner *runner, struct kv_table *table, size
     return KVERN_OK;
 }
 
+static void kv_copy(struct runner *runner, int32_t from, int32_t to)
+{
+    const struct kv_store *store = &((struct runner_paged *)runner)->store;
+
+    for (size_t layer = 0; layer < store->layout.n_layers; layer++)
+        memcpy(block_at(store, layer, to), block_at(store, layer, from),
+               kv_layout_block_bytes(&store->layout));
+}
+
+static void interrupt(struct runner *runner)
+{
+    session_interrupt(&((struct runner_paged *)runner)->session);
+}
+
 static void free_runner(struct runner *runner)
 {
     struct runner_paged *self = (struct runner_paged *)runner;
@@ -198,7 +212,9 @@ kvern_status runner_paged_open(struct runner **out, const char *path,
     kvern_status status = kv_store_init(&self->store, layout, n_kv_blocks, err);
 
     self->base = (struct runner){.run = run,
+                                 .interrupt = interrupt,
                                  .free = free_runner,
+                                 .kv_copy = kv_copy,
                                  .kv_bytes = kv_bytes,
                                  .kv_read = kv_read,
                                  .kv_write = kv_write,

@@ -26,7 +26,7 @@ static size_t min_size(size_t a, size_t b)
 kvern_status scheduler_init(struct scheduler *scheduler, const struct scheduler_limits *limits,
                             size_t n_kv_blocks, kvern_error *err)
 {
-    *scheduler = (struct scheduler){.limits = *limits};
+    *scheduler = (struct scheduler){.limits = *limits, .prefill_beside_decode = SIZE_MAX};
     if (limits->step_tokens < 2)
         return fail(err, KVERN_INVALID, "step_tokens is %zu; it must be at least 2",
                     limits->step_tokens);
@@ -82,7 +82,9 @@ kvern_status scheduler_accepts(const struct scheduler *scheduler, size_t n_promp
 
 static bool can_preempt(const struct scheduler *scheduler)
 {
-    return !scheduler->limits.has_fixed_chunks && !scheduler->limits.has_no_kv;
+    const struct scheduler_limits *limits = &scheduler->limits;
+
+    return !limits->has_fixed_chunks && !limits->has_no_kv && !limits->counts_blocks;
 }
 
 static bool goes_before(const struct sequence *a, const struct sequence *b)
@@ -153,7 +155,7 @@ void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence)
 static bool uses_prefix_cache(const struct scheduler *scheduler, const struct sequence *sequence)
 {
     return can_preempt(scheduler) && !scheduler->limits.has_no_prefix_cache &&
-           sequence->window.n_blocks == 0;
+           sequence->window.n_blocks == 0 && !sequence->is_foreign;
 }
 
 void scheduler_advance(struct scheduler *scheduler, struct sequence *sequence, size_t n_tokens)
@@ -192,7 +194,7 @@ static bool needs_copy(const struct scheduler *scheduler, const struct sequence 
     size_t n_held = sequence_n_held(sequence, sequence->n_computed);
     size_t i = n_held / KV_BLOCK_TOKENS;
 
-    return can_preempt(scheduler) && n_held % KV_BLOCK_TOKENS != 0 &&
+    return !scheduler->limits.counts_blocks && n_held % KV_BLOCK_TOKENS != 0 &&
            scheduler->blocks.blocks[table->blocks[i]].n_references > 1;
 }
 
@@ -232,6 +234,7 @@ static void forget_computed(struct scheduler *scheduler, struct sequence *sequen
 {
     kv_blocks_release(&scheduler->blocks, &sequence->table);
     sequence->n_computed = 0;
+    sequence->is_foreign = false;
     sequence->n_remembered = 0;
     sequence->key = sequence->root;
 }
@@ -413,7 +416,7 @@ static void own_tail(struct scheduler *scheduler, struct plan *plan, struct sequ
     size_t n_held = sequence_n_held(sequence, sequence->n_computed);
     size_t i = n_held / KV_BLOCK_TOKENS;
 
-    if (!can_preempt(scheduler) || n_held % KV_BLOCK_TOKENS == 0 ||
+    if (scheduler->limits.counts_blocks || n_held % KV_BLOCK_TOKENS == 0 ||
         !kv_blocks_is_settled(&scheduler->blocks, table, i))
         return;
     if (needs_copy(scheduler, sequence)) {
@@ -549,7 +552,7 @@ void scheduler_plan(struct scheduler *scheduler, struct plan *plan)
     if (has_prefill(scheduler))
         n_for_decode -= n_tokens < PREFILL_SHARE ? 1 : n_tokens / PREFILL_SHARE;
     n_tokens -= plan_decodes(scheduler, plan, n_for_decode);
-    if (plan->n_items > 0 && scheduler->prefill_beside_decode > 0)
+    if (plan->n_items > 0)
         n_tokens = min_size(n_tokens, scheduler->prefill_beside_decode);
     plan_prefills(scheduler, plan, n_tokens);
 }

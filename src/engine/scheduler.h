@@ -26,6 +26,7 @@ struct scheduler_limits {
     bool has_fixed_chunks; /* a prompt is cut every prefill_chunk tokens, whatever runs beside it: a
                               step may pass its budget by one chunk */
     bool has_no_kv;        /* encoders: no blocks are taken */
+    bool counts_blocks;    /* KV is not in the blocks: they only count it */
     bool has_no_prefix_cache;
 };
 
@@ -44,8 +45,8 @@ struct scheduler {
     struct sequence_list running; /* prefilling ones likewise; decoding ones in turn */
     struct scheduler_counts counts;
     uint64_t n_arrived;
-    size_t prefill_beside_decode; /* most prompt tokens of a step that decodes too; the engine sets
-                                     it; 0: what the budget leaves */
+    size_t prefill_beside_decode; /* most prompt tokens of a step that decodes too: the engine's to
+                                     change; SIZE_MAX at first */
 };
 
 /* What one sequence does in a step: runs tokens n_computed .. n_computed + n_tokens - 1. */

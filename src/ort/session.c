@@ -117,6 +117,7 @@ kvern_status session_run(struct session *session, const struct session_tensor *i
                                              (const OrtValue *const *)values[0], n_inputs, names[1],
                                              n_outputs, values[1]),
                            "the model's run failed", err);
+    status = session_settle(session, status, err);
     for (size_t i = 0; i < SESSION_MAX_TENSORS; i++) {
         if (values[0][i])
             session->api->ReleaseValue(values[0][i]);
@@ -124,6 +125,26 @@ kvern_status session_run(struct session *session, const struct session_tensor *i
             session->api->ReleaseValue(values[1][i]);
     }
     return status;
+}
+
+void session_interrupt(struct session *session)
+{
+    atomic_fetch_add(&session->n_interrupting, 1);
+    atomic_store(&session->is_interrupted, true);
+    ort_check(session->api, session->api->RunOptionsSetTerminate(session->run_options),
+              "cannot interrupt a run", NULL);
+    atomic_fetch_sub(&session->n_interrupting, 1);
+}
+
+kvern_status session_settle(struct session *session, kvern_status status, kvern_error *err)
+{
+    if (!atomic_exchange(&session->is_interrupted, false))
+        return status;
+    while (atomic_load(&session->n_interrupting) > 0) /* a few instructions */
+        ;
+    ort_check(session->api, session->api->RunOptionsUnsetTerminate(session->run_options),
+              "cannot run again", NULL);
+    return status == KVERN_OK ? KVERN_OK : fail(err, KVERN_CANCELLED, "the step was interrupted");
 }
 
 void session_close(struct session *session)

@@ -8,6 +8,7 @@
 
 #include "kvern.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 /* ONNX Runtime's own types; its header stays inside src/ort and src/ops. */
@@ -22,6 +23,8 @@ struct session {
     struct OrtMemoryInfo *cpu;
     struct OrtMemoryInfo *device; /* where outputs that go back in stay; `cpu` without a device */
     struct OrtRunOptions *run_options;
+    atomic_bool is_interrupted;
+    atomic_int n_interrupting; /* threads on their way to tell ONNX Runtime */
 };
 
 enum { SESSION_MAX_DIMS = 4, SESSION_MAX_TENSORS = 16 };
@@ -52,6 +55,12 @@ kvern_status session_open(struct session *session, const char *path,
 kvern_status session_run(struct session *session, const struct session_tensor *inputs,
                          size_t n_inputs, const struct session_tensor *outputs, size_t n_outputs,
                          kvern_error *err);
+/* Ends the run in progress, or the next one, with KVERN_CANCELLED at the end of the operator it is
+ * in. Any thread. */
+void session_interrupt(struct session *session);
+/* After a run that gave `status`: KVERN_CANCELLED if it failed and was interrupted, and the next one
+ * is not. */
+kvern_status session_settle(struct session *session, kvern_status status, kvern_error *err);
 void session_close(struct session *session);
 
 #endif

@@ -125,6 +125,7 @@ kvern_status value_run(struct session *session, const struct value_input *inputs
     if (status == KVERN_OK)
         status = ort_check(api, api->RunWithBinding(session->ort, session->run_options, binding),
                            "the model's run failed", err);
+    status = session_settle(session, status, err);
     if (status == KVERN_OK)
         status = take_outputs(session, binding, outputs, n_outputs, err);
     if (binding)

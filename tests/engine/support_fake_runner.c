@@ -314,6 +314,14 @@ static kvern_status fake_kv_write(struct runner *runner, struct kv_table *table,
     return KVERN_OK;
 }
 
+static void fake_kv_copy(struct runner *runner, int32_t from, int32_t to)
+{
+    struct fake_runner *fake = (struct fake_runner *)runner;
+
+    memcpy(fake->slots + (size_t)to * 16, fake->slots + (size_t)from * 16,
+           16 * sizeof *fake->slots);
+}
+
 static void fake_free(struct runner *runner)
 {
     atomic_store(&((struct fake_runner *)runner)->is_freed, true);
@@ -325,6 +333,7 @@ struct fake_runner *fake_runner_new(size_t n_kv_blocks)
 
     fake->runner = (struct runner){.run = fake_run,
                                    .free = fake_free,
+                                   .kv_copy = fake_kv_copy,
                                    .kv_bytes = fake_kv_bytes,
                                    .kv_read = fake_kv_read,
                                    .kv_write = fake_kv_write,
