@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "cli/interrupt.h"
+#include "cli/session_chat.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,6 +73,7 @@ kvern_status session_run_save(struct session_run *run, kvern_error *err)
     if (status == KVERN_OK) {
         kvern_session_get_info(run->session, &info);
         run->record.n_tokens = info.context_length;
+        chat_forget_after(&run->record.chat, info.position);
         /* the session is saved: a list that shows its old length is no failure */
         if (session_record_write(&run->record, &problem) != KVERN_OK)
             fprintf(stderr, "kvern: %s\n", problem.message);
