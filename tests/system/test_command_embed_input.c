@@ -200,6 +200,45 @@ static void bytes_for_tokens_are_told(void **state)
     assert_int_equal(directory_remove(model, &err), KVERN_OK);
 }
 
+/* What a model says of itself for embedding, to people and to programs. */
+static void prompts_are_shown(void **state)
+{
+    static const char prompts[] = "{\"prompts\": {\"query\": \"find:\\n\", \"document\": \"\"}}";
+    static const char *const files[] = {"config.json", "model.onnx", "tokenizer.json"};
+    char model[200];
+    char path[700];
+    char command[300];
+    kvern_error err;
+
+    (void)state;
+    snprintf(model, sizeof model, "%s/prompted", embed_directory);
+    assert_int_equal(directory_make(model, &err), KVERN_OK);
+    for (size_t i = 0; i < COUNT(files); i++) {
+        char from[1024];
+
+        snprintf(from, sizeof from, "%s/tests/golden/exports/bert-f32/%s", KVERN_SOURCE_DIR,
+                 files[i]);
+        snprintf(path, sizeof path, "%s/%s", model, files[i]);
+        copy_whole(from, path);
+    }
+    snprintf(path, sizeof path, "%s/config_sentence_transformers.json", model);
+    write_whole(path, prompts, strlen(prompts));
+    snprintf(command, sizeof command, "inspect %s", model);
+    char *shown = command_output(command, NULL, 0);
+    assert_contains(shown, "query: \"find:\\n\"\n");
+    assert_contains(shown, "document: \"\"\n");
+    snprintf(command, sizeof command, "inspect %s --json", model);
+    char *out = command_output(command, NULL, 0);
+    json_t *json = json_line(out, 0);
+    json_t *expected = json_loads(prompts, 0, NULL);
+    assert_true(json_equal(json_object_get(json, "prompts"), json_object_get(expected, "prompts")));
+    assert_int_equal(directory_remove(model, &err), KVERN_OK);
+    json_decref(expected);
+    json_decref(json);
+    free(out);
+    free(shown);
+}
+
 /* A file of `n` lines. */
 static void write_lines(const char *path, int n)
 {
@@ -270,6 +309,7 @@ int main(void)
         cmocka_unit_test(usage_errors_exit_2),
         cmocka_unit_test(a_full_disk_leaves_the_old_file),
         cmocka_unit_test(bytes_for_tokens_are_told),
+        cmocka_unit_test(prompts_are_shown),
         cmocka_unit_test(memory_does_not_grow_with_the_lines),
         cmocka_unit_test(ctrl_c_ends_between_texts),
     };
