@@ -415,7 +415,7 @@ static void print_overview(FILE *stream)
           "  kvern session create notes\n"
           "  kvern session append notes --file chapter1.txt\n"
           "  kvern embed --session notes \"What changed?\" --json\n"
-          "  kvern session generate talk --chat \"What is a hand mill?\"\n"
+          "  kvern session generate notes --chat \"What happens in it?\"\n"
           "  kvern session rewind notes 128\n",
           stream);
 }
