@@ -43,8 +43,11 @@ int session_parse(const struct option *options, const struct command_help *help,
 {
     int status = options_parse(options, help, argc, argv, arguments);
 
-    if (status < 0 && arguments->n != n_arguments)
-        status = usage_error(help, "usage: kvern %s", help->usage);
+    if (status < 0 && arguments->n < n_arguments)
+        status = usage_error(help, "an argument is missing: kvern %s", help->usage);
+    else if (status < 0 && arguments->n > n_arguments)
+        status = usage_error(help, "'%s' is one argument too many: kvern %s",
+                             arguments->items[n_arguments], help->usage);
     return status;
 }
 
@@ -352,7 +355,8 @@ static kvern_status delete_session(const char *name, kvern_error *err)
     if (status == KVERN_OK && session_exists(name))
         status = session_lock_take(&lock, name, SESSION_WAIT_MS, err);
     if (status == KVERN_OK && !session_exists(name))
-        status = fail(err, KVERN_NOT_FOUND, "there is no session '%s'", name);
+        status = fail(err, KVERN_NOT_FOUND,
+                      "there is no session '%s'; 'kvern session list' shows those there are", name);
     if (status == KVERN_OK)
         status = session_remove(name, err);
     session_lock_release(&lock);

@@ -63,6 +63,8 @@ static kvern_status create(const char *name, const struct engine_flags *flags,
     if (status == KVERN_OK)
         status = open_model(flags, &run.model, err);
     if (status == KVERN_OK)
+        status = check_dimensions(run.model, options->pooling, options->dimensions, err);
+    if (status == KVERN_OK)
         status = open_engine(flags, run.model, &run.engine, err);
     if (status == KVERN_OK)
         status = kvern_session_new(&run.session, run.engine, run.model, options, err);
@@ -204,6 +206,11 @@ int session_fork(int argc, char **argv)
     return session_work(&work, argc, argv);
 }
 
+static int check_save(const struct command_help *help, char **arguments)
+{
+    return *arguments[1] ? 0 : usage_error(help, "FILE is the path of a file, not ''");
+}
+
 static kvern_status save_to(struct session_run *run, char **arguments, bool is_json,
                             kvern_error *err)
 {
@@ -222,6 +229,7 @@ int session_save(int argc, char **argv)
                      "Writes a session to a file, which 'kvern session restore' takes anywhere.",
                  .examples = "  kvern session save notes notes.session"},
         .n_arguments = 2,
+        .check = check_save,
         .run = save_to,
     };
 
@@ -241,6 +249,9 @@ static kvern_status restore(struct session_run *run, const char *name, const cha
     if (status == KVERN_OK && session_exists(name) && !overwrites)
         status =
             fail(err, KVERN_INVALID, "there is a session '%s'; --overwrite takes its place", name);
+    if (status == KVERN_OK && !file_exists(file))
+        status = fail(err, KVERN_NOT_FOUND,
+                      "there is no file '%s'; 'kvern session save' writes one", file);
     if (status == KVERN_OK && !own.model && session_exists(name)) {
         status = session_record_read(&old, name, err);
         own.model = old.model;

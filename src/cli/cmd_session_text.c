@@ -29,6 +29,7 @@ struct text_command {
     /* of generate */
     kvern_request_options request;
     const char *system;
+    bool is_system_named; /* on the command line; the environment's is for first messages */
     bool is_chat;
     bool is_stream;
     bool is_quiet;
@@ -307,11 +308,12 @@ static kvern_status open_turn(struct session_run *run, struct text_command *comm
                               struct chat_turn *turn, kvern_error *err)
 {
     struct buffer message = {0};
+    bool takes_system = command->is_system_named || !chat_goes_on(run);
     kvern_status status = read_message(&command->texts, &message, err);
 
     if (status == KVERN_OK)
-        status = chat_turn_open(turn, run, command->system, message.data, message.n_bytes,
-                                (size_t)command->request.max_tokens, err);
+        status = chat_turn_open(turn, run, takes_system ? command->system : NULL, message.data,
+                                message.n_bytes, (size_t)command->request.max_tokens, err);
     if (status == KVERN_OK) {
         command->request.prompt = turn->tokens.ids + turn->n_kept;
         command->request.n_prompt = turn->tokens.n - turn->n_kept;
@@ -335,6 +337,10 @@ static kvern_status generate_and_save(struct session_run *run, struct text_comma
         status = open_turn(run, command, &turn, err);
     } else {
         status = read_tokens(run, &command->texts, &ids, err);
+        if (status == KVERN_OK && has_texts(command) && ids.n_bytes == 0)
+            status = fail(err, KVERN_INVALID,
+                          "the text is empty: leave it out to go on from where session '%s' stands",
+                          command->name);
         command->request.prompt = (const int32_t *)ids.data;
         command->request.n_prompt = ids.n_bytes / sizeof(int32_t);
     }
@@ -382,13 +388,15 @@ int session_generate(int argc, char **argv)
         {"quiet", 'q', OPTION_FLAG, &command.is_quiet, NULL, "only the answer"},
         {NULL},
     };
+    static const char *const system[] = {"system", NULL};
+    command.is_system_named = options_named(options, argc, argv, system) != NULL;
     int exit_status = parse(&command, options, &help, argc, argv);
 
     if (exit_status >= 0)
         return exit_status;
     if (command.is_chat && !has_texts(&command))
         return usage_error(&help, "--chat needs a TEXT, --file FILE, or - for stdin: the message");
-    if (command.system && !command.is_chat)
+    if (command.is_system_named && !command.is_chat)
         return usage_error(&help, "--system goes with --chat");
     kvern_request_options_init(&command.request);
     exit_status = set_sampling(&sampling, &help, &command.request);

@@ -65,16 +65,24 @@ static kvern_status add_message(struct chat_turn *turn, const char *role, const 
     return KVERN_OK;
 }
 
-/* The record's conversation if the session ends where its last answer does, else a new one. */
+bool chat_goes_on(const struct session_run *run)
+{
+    const json_t *messages = json_object_get(run->record.chat, "messages");
+    size_t n = json_array_size(messages);
+    kvern_session_info info;
+
+    kvern_session_get_info(run->session, &info);
+    return n > 0 && end_of(json_array_get(messages, n - 1)) == info.position;
+}
+
+/* The record's conversation if it goes on, else a new one. */
 static kvern_status take_up(struct chat_turn *turn, const struct session_run *run, kvern_error *err)
 {
-    const json_t *old = json_object_get(run->record.chat, "messages");
-    size_t n = json_array_size(old);
     kvern_session_info info;
 
     kvern_session_get_info(run->session, &info);
     turn->begin = info.position;
-    if (n > 0 && end_of(json_array_get(old, n - 1)) == info.position) {
+    if (chat_goes_on(run)) {
         json_int_t begin = json_integer_value(json_object_get(run->record.chat, "begin"));
 
         turn->chat = json_deep_copy(run->record.chat);

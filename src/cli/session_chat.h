@@ -18,6 +18,9 @@ struct chat_turn {
     size_t n_kept;       /* of them, the session's already */
 };
 
+/* Whether the session stands at the end of its conversation's last answer. */
+bool chat_goes_on(const struct session_run *run);
+
 /* Takes the user's message [n_bytes] up, and the session back to the tokens that stay. Continues
  * the conversation that ends where the session does, or begins one there. `system` (may be NULL) is
  * for the first message only. `n_answer` tokens must fit in after it where the window policy would

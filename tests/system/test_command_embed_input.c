@@ -118,6 +118,8 @@ static void usage_errors_exit_2(void **state)
         {"x --query y --similarity", "do not go together"},
         {"x --query y -o z", "leave out --format and -o"},
         {"x --query-prompt y", "needs --query"},
+        {"x --top 3", "--top needs --query"},
+        {"x --query ''", "--query takes a text"},
         {"x --format xml", "table, json, jsonl, csv or npy, not 'xml'"},
         {"x --json --format csv", "do not go together"},
         {"x --pooling max", "not 'max'"},
@@ -134,6 +136,29 @@ static void usage_errors_exit_2(void **state)
         command_refused(command, NULL, 2, cases[i].says);
     }
     command_refused("embed x -m no-such-model", NULL, 1, "kvern pull no-such-model");
+}
+
+/* One sentence, not one for every text. */
+static void what_no_text_can_have_is_told_once(void **state)
+{
+    static const struct {
+        const char *arguments;
+        const char *says;
+    } cases[] = {
+        {"--lines /dev/null", "there is no text to embed"},
+        {"--lines /dev/null --query x", "there is no text to embed"},
+        {"a b c -d 33", "--dimensions is 33, but the vectors of"},
+        {"a --pooling logits512 -d 513", "have 512 values"},
+        {"a -o /tmp", "cannot write /tmp: it is a directory"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char command[1024];
+
+        snprintf(command, sizeof command, "embed -m %s %s", embed_encoder, cases[i].arguments);
+        command_refused(command, NULL, 1, cases[i].says);
+    }
 }
 
 /* A full disk leaves no file, and an old one as it was. */
@@ -307,6 +332,7 @@ int main(void)
         cmocka_unit_test(too_long_is_an_error_or_cut_and_told),
         cmocka_unit_test(files_and_stdin),
         cmocka_unit_test(usage_errors_exit_2),
+        cmocka_unit_test(what_no_text_can_have_is_told_once),
         cmocka_unit_test(a_full_disk_leaves_the_old_file),
         cmocka_unit_test(bytes_for_tokens_are_told),
         cmocka_unit_test(prompts_are_shown),

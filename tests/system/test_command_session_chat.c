@@ -275,6 +275,7 @@ static void refusals(void **state)
     create_session("talk", tiny_model(), "");
     json_decref(say("talk", "hello", "-n 2"));
     create_session("plain", session_models[1], "");
+    create_session("greeted", tiny_model(), "");
     create_session("cut", tiny_model(), "--context 64 --window-policy truncate");
     create_session("strict", tiny_model(), "--context 64");
     int64_t position = session_number("show talk --json", "position");
@@ -284,7 +285,16 @@ static void refusals(void **state)
     json_decref(say("talk", "again", "-n 2"));
     assert_int_equal(session_number("show cut --json", "position"), 0);
     json_decref(say("cut", "hi", "-n 2"));
-    do_session("delete talk plain cut strict");
+    /* the environment's system message is for first messages, and no error elsewhere */
+    setenv("KVERN_SYSTEM", "You mill.", 1);
+    json_decref(say("talk", "once more", "-n 2"));
+    do_session("generate strict text -n 2");
+    json_decref(say("greeted", "hello", "-n 2"));
+    unsetenv("KVERN_SYSTEM");
+    json_t *messages = messages_of("greeted");
+    assert_int_equal(json_array_size(messages), 3);
+    json_decref(messages);
+    do_session("delete talk plain cut strict greeted");
 }
 
 /* What a stranger wrote into a record. */

@@ -28,11 +28,18 @@ static void errors(void **state)
     } cases[] = {
         {"", 2, "Usage: kvern session"},
         {"frobnicate", 2, "unknown subcommand 'session frobnicate'"},
+        {"show", 2, "an argument is missing: kvern session show NAME"},
+        {"show errs more", 2, "'more' is one argument too many"},
+        {"rewind errs", 2, "Try 'kvern session rewind --help'"},
         {"append nosuch text", 1, "kvern session create nosuch"},
         {"append errs", 2, "needs a TEXT"},
         {"append errs ''", 1, "the text is empty"},
         {"append errs --file /no/such/file", 1, "cannot open /no/such/file"},
-        {"embed errs", 1, "the session is empty"},
+        {"embed errs", 1, "session 'errs' is empty"},
+        {"embed errs text -o /tmp", 1, "cannot write /tmp: it is a directory"},
+        {"embed errs text -o /no/such/directory/v.csv", 1, "/no/such/directory/v.csv"},
+        {"generate errs ''", 1, "the text is empty: leave it out"},
+        {"append errs --file /bin/ls", 1, "/bin/ls: not text: byte"},
         {"rewind errs 1", 1, "cannot go back to 1"},
         {"rewind errs x", 2, "not 'x'"},
         {"rewind errs -- -1", 2, "not '-1'"},
@@ -40,10 +47,12 @@ static void errors(void **state)
         {"create ../errs", 1, "a session's name has"},
         {"create a/b", 1, "a session's name has"},
         {"delete .. errs/x", 1, "a session's name has"},
-        {"delete nosuch", 1, "there is no session 'nosuch'"},
+        {"delete nosuch", 1, "'kvern session list' shows"},
         {"reset nosuch", 1, "there is no session 'nosuch'"},
         {"restore other /dev/null", 1, "/dev/null"},
-        {"restore other /no/such/file", 1, "/no/such/file"},
+        {"restore other /no/such/file", 1, "there is no file '/no/such/file'"},
+        {"create other --dimensions 99999", 1, "--dimensions is 99999, but the vectors of tiny"},
+        {"save errs ''", 2, "not ''"},
         {"save errs /no/such/directory/file", 1, "/no/such/directory/file"},
         {"fork errs .x", 1, "a session's name has"},
     };
@@ -53,6 +62,7 @@ static void errors(void **state)
     for (size_t i = 0; i < COUNT(cases); i++)
         refuse_session(cases[i].arguments, cases[i].status, cases[i].says);
     unsetenv("KVERN_MODEL");
+    assert_int_equal(session_number("show errs --json", "position"), 0);
     char *out = session_output("list --json");
     assert_int_equal(count_lines(out), 1);
     json_t *listed = json_line(out, 0);
