@@ -144,6 +144,8 @@ kvern_status embed_run(struct embed_run *run, kvern_engine *engine, const kvern_
             status = interrupted(err);
     }
     progress_end(&progress);
+    if (status == KVERN_OK && run->n_done == 0 && !output_has_failed())
+        status = fail(err, KVERN_INVALID, "there is no text to embed");
     clear_slice(slice);
     free(slice);
     return status;
