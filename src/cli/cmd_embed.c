@@ -229,6 +229,7 @@ int cmd_embed(int argc, char **argv)
                           .top = DEFAULT_TOP};
     struct positionals arguments;
     kvern_embed_options_init(&embed.run.options);
+    embed.run.options.should_stop = should_stop;
     const struct option options[] = {
         ENGINE_OPTIONS_OF(embed.engine_flags, DEFAULT_EMBED_MODEL),
         {"file", 'f', OPTION_LIST, &embed.run.texts.files, "FILE",

@@ -136,6 +136,8 @@ kvern_status embed_run(struct embed_run *run, kvern_engine *engine, const kvern_
         max_bytes = bytes < FIRST_SLICE_BYTES ? FIRST_SLICE_BYTES
                     : bytes > MAX_SLICE_BYTES ? MAX_SLICE_BYTES
                                               : (size_t)bytes;
+        if (status == KVERN_CANCELLED)
+            status = interrupted(err);
         if (status == KVERN_OK)
             status = hand_on(run, slice, n_total == 1, &progress, err);
         clear_slice(slice);

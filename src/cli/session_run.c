@@ -32,6 +32,8 @@ static kvern_status open_state(struct session_run *run, kvern_error *err)
         status =
             kvern_session_new(&run->session, run->engine, run->model, &run->record.options, err);
     }
+    if (status == KVERN_OK)
+        kvern_session_set_stop(run->session, should_stop, NULL);
     free(path);
     return status;
 }
