@@ -152,6 +152,8 @@ static kvern_status append_tokens(struct session_run *run, const kvern_tokens *t
     kvern_status status = kvern_session_append(run->session, tokens->ids, tokens->n, &answer, err);
 
     *kept = (struct kept){.id = id, .answer = answer};
+    if (status == KVERN_CANCELLED)
+        return interrupted(err);
     if (status != KVERN_OK)
         return status;
     kept->values = try_new(answer.n_values, sizeof *kept->values);
