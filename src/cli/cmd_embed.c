@@ -29,6 +29,7 @@ struct embed {
     const char *query_prompt;
     const char *session;
     int64_t top;
+    const char *top_named; /* NULL: not on the command line */
     bool has_similarity;
     json_t *more; /* members of every JSON result; NULL: none */
     struct vector_writer writer;
@@ -146,6 +147,10 @@ static int embed_texts(struct embed *embed)
 
     if (status == KVERN_OK) {
         kvern_model_get_info(model, &info);
+        status = check_dimensions(model, embed->run.options.pooling, embed->run.options.dimensions,
+                                  &err);
+    }
+    if (status == KVERN_OK) {
         status = open_engine(&embed->engine_flags, model, &engine, &err);
     }
     if (info.has_byte_fallback)
@@ -181,6 +186,10 @@ static int check(struct embed *embed, const char *settled, const struct command_
         return usage_error(help,
                            "%s prints a table, or JSON with --json: leave out --format and -o",
                            embed->query ? "--query" : "--similarity");
+    if (embed->query && !*embed->query)
+        return usage_error(help, "--query takes a text that is not empty");
+    if (embed->top_named && !embed->query)
+        return usage_error(help, "--top needs --query");
     if (embed->query_prompt && !embed->query)
         return usage_error(help, "--query-prompt needs --query");
     if (embed->session && (embed->query || embed->has_similarity))
@@ -220,6 +229,7 @@ int cmd_embed(int argc, char **argv)
                           .top = DEFAULT_TOP};
     struct positionals arguments;
     kvern_embed_options_init(&embed.run.options);
+    embed.run.options.should_stop = should_stop;
     const struct option options[] = {
         ENGINE_OPTIONS_OF(embed.engine_flags, DEFAULT_EMBED_MODEL),
         {"file", 'f', OPTION_LIST, &embed.run.texts.files, "FILE",
@@ -256,6 +266,8 @@ int cmd_embed(int argc, char **argv)
     char *dash[] = {"-"};
     struct texts *texts = &embed.run.texts;
     const char *settled = options_named(options, argc, argv, settled_names);
+    static const char *const top[] = {"top", NULL};
+    embed.top_named = options_named(options, argc, argv, top);
     int exit_status = options_parse(options, &help, argc, argv, &arguments);
 
     if (exit_status >= 0)

@@ -10,9 +10,21 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-static json_t *info_json(const kvern_model_info *info)
+/* {"query": "query: ", ...} */
+static json_t *prompts_json(const kvern_model *model)
+{
+    json_t *prompts = json_object();
+    const char *name, *text;
+
+    for (size_t i = 0; kvern_model_get_prompt(model, i, &name, &text); i++)
+        json_object_set_new(prompts, name, json_string(text));
+    return prompts;
+}
+
+static json_t *info_json(const kvern_model *model, const kvern_model_info *info)
 {
     json_t *eos = json_array();
 
@@ -28,10 +40,10 @@ static json_t *info_json(const kvern_model_info *info)
         info->intermediate_size, "vocab_size", info->vocab_size, "max_context", info->max_context,
         "bos_token", info->bos_token, "eos_tokens", eos, "chat_template", info->has_chat_template,
         "tokenizer", info->has_tokenizer);
-    json_t *embedding = json_pack("{s:b s:s s:b s:i s:i s:b}", "encoder", info->is_encoder,
-                                  "pooling", info->pooling, "normalized", info->is_normalized,
-                                  "embedding_size", info->embedding_size, "max_tokens",
-                                  info->max_tokens, "byte_fallback", info->has_byte_fallback);
+    json_t *embedding = json_pack(
+        "{s:b s:s s:b s:i s:i s:o s:b}", "encoder", info->is_encoder, "pooling", info->pooling,
+        "normalized", info->is_normalized, "embedding_size", info->embedding_size, "max_tokens",
+        info->max_tokens, "prompts", prompts_json(model), "byte_fallback", info->has_byte_fallback);
 
     if (json && embedding)
         json_object_update(json, embedding);
@@ -99,7 +111,7 @@ int cmd_models(int argc, char **argv)
         }
         kvern_model_get_info(model, &info);
         if (is_json)
-            output_json(info_json(&info));
+            output_json(info_json(model, &info));
         else
             print_row(&info, name_width);
         kvern_model_close(model);
@@ -141,8 +153,14 @@ static void print_prompts(const kvern_model *model)
 {
     const char *name, *text;
 
-    for (size_t i = 0; kvern_model_get_prompt(model, i, &name, &text); i++)
-        printf("%-16s %s: \"%s\"\n", i == 0 ? "prompts" : "", name, text);
+    for (size_t i = 0; kvern_model_get_prompt(model, i, &name, &text); i++) {
+        json_t *string = json_string(text);
+        char *quoted = json_dumps(string, JSON_ENCODE_ANY); /* one line, whatever is in it */
+
+        printf("%-16s %s: %s\n", i == 0 ? "prompts" : "", name, quoted ? quoted : "?");
+        free(quoted);
+        json_decref(string);
+    }
 }
 
 static void print_embedding(const kvern_model_info *info)
@@ -169,6 +187,8 @@ static void print_info(const kvern_model_info *info)
         printf("%-16s %s\n", "made from", info->source);
     print_sizes(info);
     print_embedding(info);
+    if (info->bos_token >= 0)
+        printf("%-16s %d\n", "begin token", info->bos_token);
     if (info->n_eos_tokens > 0) {
         printf("%-16s", "end tokens");
         for (size_t i = 0; i < info->n_eos_tokens; i++)
@@ -213,7 +233,7 @@ int cmd_inspect(int argc, char **argv)
         return report(&err);
     kvern_model_get_info(model, &info);
     if (is_json) {
-        output_json(info_json(&info));
+        output_json(info_json(model, &info));
     } else {
         print_info(&info);
         print_prompts(model);

@@ -9,7 +9,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/progress.h"
-#include "cli/session_run.h"
+#include "cli/session_chat.h"
 
 #include "base/buffer.h"
 #include "base/error.h"
@@ -24,14 +24,18 @@ enum { SHOWN_CHARACTERS = 60 };
 
 static const struct option no_options[] = {{NULL}};
 
-void session_print(const char *name, const kvern_session_info *info, bool is_json)
+void session_print(const char *name, const kvern_session *session, bool is_json)
 {
+    kvern_session_info info = {0};
+
+    if (session)
+        kvern_session_get_info(session, &info);
     if (is_json)
         output_json(json_pack("{s:s s:I s:I}", "name", name, "context_length",
-                              (json_int_t)info->context_length, "position",
-                              (json_int_t)info->position));
+                              (json_int_t)info.context_length, "position",
+                              (json_int_t)info.position));
     else
-        printf("%s: context %zu tokens\n", name, info->context_length);
+        printf("%s: context %zu tokens\n", name, info.context_length);
 }
 
 int session_parse(const struct option *options, const struct command_help *help, int argc,
@@ -39,9 +43,38 @@ int session_parse(const struct option *options, const struct command_help *help,
 {
     int status = options_parse(options, help, argc, argv, arguments);
 
-    if (status < 0 && arguments->n != n_arguments)
-        status = usage_error(help, "usage: kvern %s", help->usage);
+    if (status < 0 && arguments->n < n_arguments)
+        status = usage_error(help, "an argument is missing: kvern %s", help->usage);
+    else if (status < 0 && arguments->n > n_arguments)
+        status = usage_error(help, "'%s' is one argument too many: kvern %s",
+                             arguments->items[n_arguments], help->usage);
     return status;
+}
+
+int session_work(const struct session_work *work, int argc, char **argv)
+{
+    struct engine_flags flags = {0};
+    bool is_json = false;
+    const struct option options[] = {
+        MACHINE_OPTIONS(flags),
+        {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object"},
+        {NULL},
+    };
+    struct positionals arguments;
+    struct session_run run = {0};
+    kvern_error err;
+    int exit_status =
+        session_parse(options, &work->help, argc, argv, work->n_arguments, &arguments);
+
+    if (exit_status < 0 && work->check)
+        exit_status = work->check(&work->help, arguments.items) ? EXIT_USAGE : -1;
+    if (exit_status >= 0)
+        return exit_status;
+    kvern_status status = session_run_open(&run, arguments.items[0], &flags, &err);
+    if (status == KVERN_OK)
+        status = work->run(&run, arguments.items, is_json, &err);
+    session_run_close(&run);
+    return status == KVERN_OK ? EXIT_OK : report(&err);
 }
 
 static json_t *listed_json(const struct session_record *record)
@@ -170,6 +203,10 @@ static void print_session(const struct session_run *run, const kvern_session_inf
         printf("%-14s %s\n", "window", kvern_window_name(info->policy));
     printf("%-14s %s%s\n", "vectors", kvern_pooling_name(info->pooling),
            info->is_normalized ? ", of length 1" : "");
+    if (record->chat)
+        printf("%-14s %zu messages from token %lld on\n", "conversation",
+               json_array_size(json_object_get(record->chat, "messages")),
+               (long long)json_integer_value(json_object_get(record->chat, "begin")));
     printf("%-14s %s\n", "size", size);
     printf("%-14s %s\n", "created", record->created);
     printf("%-14s %s\n", "updated", record->updated);
@@ -187,86 +224,88 @@ static json_t *session_json(const struct session_run *run, const kvern_session_i
 
     if (json && more)
         json_object_update(json, more);
+    if (json && run->record.chat)
+        json_object_set(json, "messages", json_object_get(run->record.chat, "messages"));
     json_decref(more);
     return json;
 }
 
-static int session_show(int argc, char **argv)
+static kvern_status show(struct session_run *run, char **arguments, bool is_json, kvern_error *err)
 {
-    static const struct command_help help = {
-        .usage = "session show NAME [OPTIONS]",
-        .summary = "Shows a session: its model, context and the end of its text. Checks its file.",
-        .examples = "  kvern session show notes",
-    };
-    struct engine_flags flags = {0};
-    bool is_json = false;
-    const struct option options[] = {
-        MACHINE_OPTIONS(flags),
-        {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object"},
-        {NULL},
-    };
-    struct positionals arguments;
-    struct session_run run = {0};
     struct buffer text = {0};
     kvern_session_info info;
-    kvern_error err;
-    int exit_status = session_parse(options, &help, argc, argv, 1, &arguments);
+    kvern_status status = last_text(run, &text, err);
 
-    if (exit_status >= 0)
-        return exit_status;
-    kvern_status status = session_run_open(&run, arguments.items[0], &flags, &err);
-    if (status == KVERN_OK)
-        status = last_text(&run, &text, &err);
+    (void)arguments;
     if (status == KVERN_OK) {
-        kvern_session_get_info(run.session, &info);
+        kvern_session_get_info(run->session, &info);
         if (is_json)
-            output_json(session_json(&run, &info, text.data ? text.data : ""));
+            output_json(session_json(run, &info, text.data ? text.data : ""));
         else
-            print_session(&run, &info, text.data ? text.data : "");
+            print_session(run, &info, text.data ? text.data : "");
     }
     buffer_clear(&text);
-    session_run_close(&run);
-    return status == KVERN_OK ? EXIT_OK : report(&err);
+    return status;
+}
+
+static int session_show(int argc, char **argv)
+{
+    static const struct session_work work = {
+        .help = {.usage = "session show NAME [OPTIONS]",
+                 .summary = "Shows a session: its model, context and the end of its text. Checks "
+                            "its file.",
+                 .examples = "  kvern session show notes"},
+        .n_arguments = 1,
+        .run = show,
+    };
+
+    return session_work(&work, argc, argv);
+}
+
+static bool read_count(const char *text, size_t *count)
+{
+    char *end = NULL;
+    unsigned long long n = strtoull(text, &end, 10);
+
+    *count = (size_t)n;
+    return *text >= '0' && *text <= '9' && !*end && n <= SIZE_MAX / 2;
+}
+
+static int check_rewind(const struct command_help *help, char **arguments)
+{
+    size_t n_tokens;
+
+    if (read_count(arguments[1], &n_tokens))
+        return 0;
+    return usage_error(help, "N is a number of tokens, not '%s'", arguments[1]);
+}
+
+static kvern_status rewind_to(struct session_run *run, char **arguments, bool is_json,
+                              kvern_error *err)
+{
+    size_t n_tokens = 0;
+
+    read_count(arguments[1], &n_tokens);
+    kvern_status status = kvern_session_rewind(run->session, n_tokens, err);
+    if (status == KVERN_OK)
+        status = session_run_save(run, err);
+    if (status == KVERN_OK)
+        session_print(arguments[0], run->session, is_json);
+    return status;
 }
 
 static int session_rewind(int argc, char **argv)
 {
-    static const struct command_help help = {
-        .usage = "session rewind NAME N [OPTIONS]",
-        .summary = "Takes a session back to the state after its first N tokens.",
-        .examples = "  kvern session rewind notes 128",
+    static const struct session_work work = {
+        .help = {.usage = "session rewind NAME N [OPTIONS]",
+                 .summary = "Takes a session back to the state after its first N tokens.",
+                 .examples = "  kvern session rewind notes 128"},
+        .n_arguments = 2,
+        .check = check_rewind,
+        .run = rewind_to,
     };
-    struct engine_flags flags = {0};
-    bool is_json = false;
-    const struct option options[] = {
-        MACHINE_OPTIONS(flags),
-        {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object"},
-        {NULL},
-    };
-    struct positionals arguments;
-    struct session_run run = {0};
-    kvern_session_info info;
-    kvern_error err;
-    char *end = NULL;
-    int exit_status = session_parse(options, &help, argc, argv, 2, &arguments);
 
-    if (exit_status >= 0)
-        return exit_status;
-    const char *count = arguments.items[1];
-    unsigned long long n_tokens = strtoull(count, &end, 10);
-    if (end == count || *end || *count == '-' || n_tokens > SIZE_MAX / 2)
-        return usage_error(&help, "N is a number of tokens, not '%s'", count);
-    kvern_status status = session_run_open(&run, arguments.items[0], &flags, &err);
-    if (status == KVERN_OK)
-        status = kvern_session_rewind(run.session, (size_t)n_tokens, &err);
-    if (status == KVERN_OK)
-        status = session_run_save(&run, &err);
-    if (status == KVERN_OK) {
-        kvern_session_get_info(run.session, &info);
-        session_print(arguments.items[0], &info, is_json);
-    }
-    session_run_close(&run);
-    return status == KVERN_OK ? EXIT_OK : report(&err);
+    return session_work(&work, argc, argv);
 }
 
 /* Needs no model: a session whose file or model is damaged can be emptied too. */
@@ -299,10 +338,11 @@ static int session_reset(int argc, char **argv)
         status = session_remove_state(name, &err);
     if (status == KVERN_OK) {
         run.record.n_tokens = 0;
+        chat_forget_after(&run.record.chat, 0);
         status = session_record_write(&run.record, &err);
     }
     if (status == KVERN_OK)
-        session_print(name, &(kvern_session_info){0}, is_json);
+        session_print(name, NULL, is_json);
     session_run_close(&run);
     return status == KVERN_OK ? EXIT_OK : report(&err);
 }
@@ -315,7 +355,8 @@ static kvern_status delete_session(const char *name, kvern_error *err)
     if (status == KVERN_OK && session_exists(name))
         status = session_lock_take(&lock, name, SESSION_WAIT_MS, err);
     if (status == KVERN_OK && !session_exists(name))
-        status = fail(err, KVERN_NOT_FOUND, "there is no session '%s'", name);
+        status = fail(err, KVERN_NOT_FOUND,
+                      "there is no session '%s'; 'kvern session list' shows those there are", name);
     if (status == KVERN_OK)
         status = session_remove(name, err);
     session_lock_release(&lock);
@@ -355,7 +396,7 @@ static const struct {
     {"show", session_show, "show one, and check its file"},
     {"append", session_append, "append text: only the new tokens run"},
     {"embed", session_embed, "append text and print the context's vector"},
-    {"generate", session_generate, "append text and what the model writes after it"},
+    {"generate", session_generate, "append text, or --chat a message, and what the model answers"},
     {"rewind", session_rewind, "go back to the state after the first N tokens"},
     {"reset", session_reset, "empty it"},
     {"fork", session_fork, "make another one with the same context"},
@@ -378,6 +419,7 @@ static void print_overview(FILE *stream)
           "  kvern session create notes\n"
           "  kvern session append notes --file chapter1.txt\n"
           "  kvern embed --session notes \"What changed?\" --json\n"
+          "  kvern session generate notes --chat \"What happens in it?\"\n"
           "  kvern session rewind notes 128\n",
           stream);
 }

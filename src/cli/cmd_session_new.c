@@ -5,8 +5,6 @@
  */
 #include "cli/cmd_session.h"
 
-#include "cli/session_run.h"
-
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -65,6 +63,8 @@ static kvern_status create(const char *name, const struct engine_flags *flags,
     if (status == KVERN_OK)
         status = open_model(flags, &run.model, err);
     if (status == KVERN_OK)
+        status = check_dimensions(run.model, options->pooling, options->dimensions, err);
+    if (status == KVERN_OK)
         status = open_engine(flags, run.model, &run.engine, err);
     if (status == KVERN_OK)
         status = kvern_session_new(&run.session, run.engine, run.model, options, err);
@@ -77,7 +77,7 @@ static kvern_status create(const char *name, const struct engine_flags *flags,
     if (status == KVERN_OK)
         status = session_record_write(&run.record, err);
     if (status == KVERN_OK && is_json)
-        session_print(name, &info, true);
+        session_print(name, run.session, true);
     else if (status == KVERN_OK)
         printf("%s: %s, up to %zu tokens, window policy %s\n", name,
                session_model_name(&run.record), info.max_context, kvern_window_name(info.policy));
@@ -157,81 +157,83 @@ static kvern_status save_as(struct session_run *run, struct session_record *reco
     return status;
 }
 
-int session_fork(int argc, char **argv)
+/* The same engine and options under another name. */
+static void copy_record(struct session_record *record, const char *name,
+                        const struct session_run *run)
 {
-    static const struct command_help help = {
-        .usage = "session fork NAME NEW [OPTIONS]",
-        .summary = "Makes a session NEW with the same context; both go their own ways from there.",
-        .examples = "  kvern session fork notes draft",
-    };
-    struct engine_flags flags = {0};
-    bool is_json = false;
-    const struct option options[] = {
-        MACHINE_OPTIONS(flags),
-        {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object"},
-        {NULL},
-    };
-    struct positionals arguments;
-    struct session_run run = {0};
-    struct session_lock lock = {0};
-    struct session_record record;
+    const struct session_record *old = &run->record;
     kvern_session_info info;
-    kvern_error err;
-    int exit_status = session_parse(options, &help, argc, argv, 2, &arguments);
 
-    if (exit_status >= 0)
-        return exit_status;
-    kvern_status status = lock_new(&lock, arguments.items[1], &err);
-    if (status == KVERN_OK)
-        status = session_run_open(&run, arguments.items[0], &flags, &err);
+    kvern_session_get_info(run->session, &info);
+    session_record_init(record, name, old->model);
+    record->preset = old->preset ? copy_string_or_abort(old->preset) : NULL;
+    record->kv_type = old->kv_type ? copy_string_or_abort(old->kv_type) : NULL;
+    record->context = old->context;
+    record->chat = json_incref(old->chat);
+    set_options(record, &info);
+}
+
+static kvern_status fork_as(struct session_run *run, char **arguments, bool is_json,
+                            kvern_error *err)
+{
+    struct session_lock lock = {0};
+    struct session_record record = {0};
+    kvern_status status = lock_new(&lock, arguments[1], err);
+
     if (status == KVERN_OK) {
-        kvern_session_get_info(run.session, &info);
-        session_record_init(&record, arguments.items[1], run.record.model);
-        record.preset = run.record.preset ? copy_string_or_abort(run.record.preset) : NULL;
-        record.kv_type = run.record.kv_type ? copy_string_or_abort(run.record.kv_type) : NULL;
-        record.context = run.record.context;
-        set_options(&record, &info);
-        status = save_as(&run, &record, &err);
-        session_record_clear(&record);
+        copy_record(&record, arguments[1], run);
+        status = save_as(run, &record, err);
     }
     if (status == KVERN_OK)
-        session_print(arguments.items[1], &info, is_json);
-    session_run_close(&run);
+        session_print(arguments[1], run->session, is_json);
+    session_record_clear(&record);
     session_lock_release(&lock);
-    return status == KVERN_OK ? EXIT_OK : report(&err);
+    return status;
+}
+
+int session_fork(int argc, char **argv)
+{
+    static const struct session_work work = {
+        .help =
+            {.usage = "session fork NAME NEW [OPTIONS]",
+             .summary =
+                 "Makes a session NEW with the same context; both go their own ways from there.",
+             .examples = "  kvern session fork notes draft"},
+        .n_arguments = 2,
+        .run = fork_as,
+    };
+
+    return session_work(&work, argc, argv);
+}
+
+static int check_save(const struct command_help *help, char **arguments)
+{
+    return *arguments[1] ? 0 : usage_error(help, "FILE is the path of a file, not ''");
+}
+
+static kvern_status save_to(struct session_run *run, char **arguments, bool is_json,
+                            kvern_error *err)
+{
+    kvern_status status = kvern_session_save(run->session, arguments[1], err);
+
+    if (status == KVERN_OK)
+        session_print(arguments[0], run->session, is_json);
+    return status;
 }
 
 int session_save(int argc, char **argv)
 {
-    static const struct command_help help = {
-        .usage = "session save NAME FILE [OPTIONS]",
-        .summary = "Writes a session to a file, which 'kvern session restore' takes anywhere.",
-        .examples = "  kvern session save notes notes.session",
+    static const struct session_work work = {
+        .help = {.usage = "session save NAME FILE [OPTIONS]",
+                 .summary =
+                     "Writes a session to a file, which 'kvern session restore' takes anywhere.",
+                 .examples = "  kvern session save notes notes.session"},
+        .n_arguments = 2,
+        .check = check_save,
+        .run = save_to,
     };
-    struct engine_flags flags = {0};
-    bool is_json = false;
-    const struct option options[] = {
-        MACHINE_OPTIONS(flags),
-        {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object"},
-        {NULL},
-    };
-    struct positionals arguments;
-    struct session_run run = {0};
-    kvern_session_info info;
-    kvern_error err;
-    int exit_status = session_parse(options, &help, argc, argv, 2, &arguments);
 
-    if (exit_status >= 0)
-        return exit_status;
-    kvern_status status = session_run_open(&run, arguments.items[0], &flags, &err);
-    if (status == KVERN_OK)
-        status = kvern_session_save(run.session, arguments.items[1], &err);
-    if (status == KVERN_OK) {
-        kvern_session_get_info(run.session, &info);
-        session_print(arguments.items[0], &info, is_json);
-    }
-    session_run_close(&run);
-    return status == KVERN_OK ? EXIT_OK : report(&err);
+    return session_work(&work, argc, argv);
 }
 
 /* A session that is there lends its model, unless one is named. */
@@ -247,6 +249,9 @@ static kvern_status restore(struct session_run *run, const char *name, const cha
     if (status == KVERN_OK && session_exists(name) && !overwrites)
         status =
             fail(err, KVERN_INVALID, "there is a session '%s'; --overwrite takes its place", name);
+    if (status == KVERN_OK && !file_exists(file))
+        status = fail(err, KVERN_NOT_FOUND,
+                      "there is no file '%s'; 'kvern session save' writes one", file);
     if (status == KVERN_OK && !own.model && session_exists(name)) {
         status = session_record_read(&old, name, err);
         own.model = old.model;
@@ -293,7 +298,6 @@ int session_restore(int argc, char **argv)
     };
     struct positionals arguments;
     struct session_run run = {0};
-    kvern_session_info info;
     kvern_error err;
     int exit_status = session_parse(options, &help, argc, argv, 2, &arguments);
 
@@ -301,10 +305,8 @@ int session_restore(int argc, char **argv)
         return exit_status;
     kvern_status status =
         restore(&run, arguments.items[0], arguments.items[1], &flags, overwrites, &err);
-    if (status == KVERN_OK) {
-        kvern_session_get_info(run.session, &info);
-        session_print(arguments.items[0], &info, is_json);
-    }
+    if (status == KVERN_OK)
+        session_print(arguments.items[0], run.session, is_json);
     session_run_close(&run);
     return status == KVERN_OK ? EXIT_OK : report(&err);
 }

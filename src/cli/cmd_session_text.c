@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * kvern session append, embed and generate: text goes into a stored session. All the texts of one
- * command are one change.
+ * command are one change. What a message's turn adds is session_chat.c's matter.
  */
 #include "cli/cmd_session.h"
 
 #include "cli/interrupt.h"
 #include "cli/output.h"
-#include "cli/session_run.h"
+#include "cli/session_chat.h"
 
 #include "base/buffer.h"
 #include "base/error.h"
@@ -26,24 +26,58 @@ struct text_command {
     const char *name;
     struct texts texts;
     bool is_json;
+    /* of generate */
+    kvern_request_options request;
+    const char *system;
+    bool is_system_named; /* on the command line; the environment's is for first messages */
+    bool is_chat;
+    bool is_stream;
     bool is_quiet;
 };
 
-/* The first argument is the session, the others are texts. Returns 0 or the exit status. */
-static int take_arguments(struct text_command *command, const struct positionals *arguments,
-                          const struct command_help *help)
+/* clang-format off */
+#define TEXT_OPTIONS(command)                                                                      \
+    MACHINE_OPTIONS((command).flags),                                                              \
+    {"file", 'f', OPTION_LIST, &(command).texts.files, "FILE",                                     \
+     "a file's text (may be given again)"}
+/* clang-format on */
+
+/* Parses; the first argument is the session, the others are texts. Returns -1 or the exit status.
+ */
+static int parse(struct text_command *command, const struct option *options,
+                 const struct command_help *help, int argc, char **argv)
 {
-    if (arguments->n == 0)
+    struct positionals arguments;
+    int exit_status = options_parse(options, help, argc, argv, &arguments);
+
+    if (exit_status >= 0)
+        return exit_status;
+    if (arguments.n == 0)
         return usage_error(help, "which session? 'kvern session list' shows those there are");
-    command->name = arguments->items[0];
+    command->name = arguments.items[0];
     command->texts.arguments =
-        (struct positionals){.items = arguments->items + 1, .n = arguments->n - 1};
-    return 0;
+        (struct positionals){.items = arguments.items + 1, .n = arguments.n - 1};
+    return -1;
 }
 
 static bool has_texts(const struct text_command *command)
 {
     return command->texts.arguments.n + command->texts.files.n > 0;
+}
+
+/* Opens the session, does the work, closes it. Returns the exit status. */
+static int run_on_session(struct text_command *command,
+                          kvern_status (*work)(struct session_run *run,
+                                               struct text_command *command, kvern_error *err))
+{
+    struct session_run run = {0};
+    kvern_error err = {0};
+    kvern_status status = session_run_open(&run, command->name, &command->flags, &err);
+
+    if (status == KVERN_OK)
+        status = work(&run, command, &err);
+    session_run_close(&run);
+    return status == KVERN_OK ? EXIT_OK : report(&err);
 }
 
 /* The tokens of all texts, one after another; those of the model only before the first. */
@@ -119,30 +153,18 @@ int session_append(int argc, char **argv)
                     "  kvern session append notes --file chapter1.txt --json",
     };
     struct text_command command = {0};
-    struct session_run run = {0};
-    struct positionals arguments;
-    kvern_error err = {0};
     const struct option options[] = {
-        MACHINE_OPTIONS(command.flags),
-        {"file", 'f', OPTION_LIST, &command.texts.files, "FILE",
-         "a file's text (may be given again)"},
+        TEXT_OPTIONS(command),
         {"json", 0, OPTION_FLAG, &command.is_json, NULL, "one JSON object"},
         {NULL},
     };
-    int exit_status = options_parse(options, &help, argc, argv, &arguments);
+    int exit_status = parse(&command, options, &help, argc, argv);
 
     if (exit_status >= 0)
         return exit_status;
-    exit_status = take_arguments(&command, &arguments, &help);
-    if (exit_status == 0 && !has_texts(&command))
-        exit_status = usage_error(&help, "append needs a TEXT, --file FILE, or - for stdin");
-    if (exit_status != 0)
-        return exit_status;
-    kvern_status status = session_run_open(&run, command.name, &command.flags, &err);
-    if (status == KVERN_OK)
-        status = append(&run, &command, &err);
-    session_run_close(&run);
-    return status == KVERN_OK ? EXIT_OK : report(&err);
+    if (!has_texts(&command))
+        return usage_error(&help, "append needs a TEXT, --file FILE, or - for stdin");
+    return run_on_session(&command, append);
 }
 
 int session_embed(int argc, char **argv)
@@ -157,21 +179,16 @@ int session_embed(int argc, char **argv)
     };
     struct text_command command = {0};
     struct vector_flags out = {0};
-    struct positionals arguments;
     const struct option options[] = {
-        MACHINE_OPTIONS(command.flags),
-        {"file", 'f', OPTION_LIST, &command.texts.files, "FILE",
-         "a file's text (may be given again)"},
+        TEXT_OPTIONS(command),
         VECTOR_OPTIONS(out),
         {NULL},
     };
-    int exit_status = options_parse(options, &help, argc, argv, &arguments);
+    int exit_status = parse(&command, options, &help, argc, argv);
 
     if (exit_status >= 0)
         return exit_status;
-    exit_status = take_arguments(&command, &arguments, &help);
-    if (exit_status == 0)
-        exit_status = resolve_format(&out, &help);
+    exit_status = resolve_format(&out, &help);
     if (exit_status != 0)
         return exit_status;
     return embed_in_session(command.name, &command.flags, &command.texts, &out);
@@ -226,7 +243,7 @@ static kvern_status generate(struct session_run *run, const kvern_request_option
 }
 
 static void print_generated(const struct session_run *run, const struct text_command *command,
-                            bool is_stream, const struct buffer *text, const kvern_event *event,
+                            const struct buffer *text, const kvern_event *event,
                             const kvern_session_answer *answer)
 {
     const char *bytes = text->data ? text->data : "";
@@ -239,38 +256,103 @@ static void print_generated(const struct session_run *run, const struct text_com
 
         if (json && more)
             json_object_update(json, more);
+        if (json && command->is_chat)
+            json_object_set_new(json, "messages",
+                                json_integer((json_int_t)json_array_size(
+                                    json_object_get(run->record.chat, "messages"))));
         json_decref(more);
         json_decref(id);
         output_json(json);
         return;
     }
-    if (!is_stream) {
+    if (!command->is_stream) {
         output_text(bytes, text->n_bytes);
         output_text("\n", 1);
     }
-    if (!command->is_quiet)
-        print_answer(stderr, answer);
+    if (command->is_quiet)
+        return;
+    print_answer(stderr, answer);
+    if (command->is_chat && event->finish == KVERN_FINISH_LENGTH)
+        fputs("the answer ended at the length limit (--max-tokens)\n", stderr);
 }
 
-/* Submits the texts' tokens, and saves what came of them. */
+/* All texts as one message, a blank line between them. */
+static kvern_status read_message(struct texts *texts, struct buffer *message, kvern_error *err)
+{
+    kvern_status status = KVERN_OK;
+    bool has_text = true;
+
+    while (status == KVERN_OK) {
+        struct text text;
+
+        status = texts_next(texts, &text, &has_text, err);
+        if (status != KVERN_OK || !has_text)
+            break;
+        if (message->n_bytes > 0)
+            buffer_add_string(message, "\n\n");
+        if (text.text)
+            buffer_add(message, text.text, text.n_bytes);
+        else
+            status = fail(err, text.error.status, "%s", text.error.message);
+        text_clear(&text);
+    }
+    if (status == KVERN_OK && message->has_failed)
+        status = fail(err, KVERN_MEMORY, "out of memory for the message");
+    if (status == KVERN_OK && message->n_bytes == 0)
+        status = fail(err, KVERN_INVALID, "the message is empty: there is nothing to answer");
+    return status;
+}
+
+/* A message's turn, and what is to be run of it. */
+static kvern_status open_turn(struct session_run *run, struct text_command *command,
+                              struct chat_turn *turn, kvern_error *err)
+{
+    struct buffer message = {0};
+    bool takes_system = command->is_system_named || !chat_goes_on(run);
+    kvern_status status = read_message(&command->texts, &message, err);
+
+    if (status == KVERN_OK)
+        status = chat_turn_open(turn, run, takes_system ? command->system : NULL, message.data,
+                                message.n_bytes, (size_t)command->request.max_tokens, err);
+    if (status == KVERN_OK) {
+        command->request.prompt = turn->tokens.ids + turn->n_kept;
+        command->request.n_prompt = turn->tokens.n - turn->n_kept;
+    }
+    buffer_clear(&message);
+    return status;
+}
+
+/* Submits the texts' tokens or the message's turn, and saves what came of them. */
 static kvern_status generate_and_save(struct session_run *run, struct text_command *command,
-                                      kvern_request_options *request, bool is_stream,
                                       kvern_error *err)
 {
+    struct chat_turn turn = {0};
     struct buffer ids = {0};
     struct buffer text = {0};
     kvern_event event = {0};
     kvern_session_answer answer = {0};
-    kvern_status status = read_tokens(run, &command->texts, &ids, err);
+    kvern_status status;
 
-    request->prompt = (const int32_t *)ids.data;
-    request->n_prompt = ids.n_bytes / sizeof(int32_t);
+    if (command->is_chat) {
+        status = open_turn(run, command, &turn, err);
+    } else {
+        status = read_tokens(run, &command->texts, &ids, err);
+        if (status == KVERN_OK && has_texts(command) && ids.n_bytes == 0)
+            status = fail(err, KVERN_INVALID,
+                          "the text is empty: leave it out to go on from where session '%s' stands",
+                          command->name);
+        command->request.prompt = (const int32_t *)ids.data;
+        command->request.n_prompt = ids.n_bytes / sizeof(int32_t);
+    }
     if (status == KVERN_OK)
-        status = generate(run, request, is_stream, &text, &event, &answer, err);
+        status = generate(run, &command->request, command->is_stream, &text, &event, &answer, err);
+    if (status == KVERN_OK && command->is_chat)
+        status = chat_turn_finish(&turn, run, text.data, text.n_bytes, err);
     if (status == KVERN_OK)
         status = session_run_save(run, err);
     if (status == KVERN_OK)
-        print_generated(run, command, is_stream, &text, &event, &answer);
+        print_generated(run, command, &text, &event, &answer);
+    chat_turn_clear(&turn);
     buffer_clear(&text);
     buffer_clear(&ids);
     return status;
@@ -281,42 +363,45 @@ int session_generate(int argc, char **argv)
     static const struct command_help help = {
         .usage = "session generate NAME [TEXT... | - | --file FILE] [OPTIONS]",
         .summary = "Appends text to a session, and what the model writes after it.",
-        .details = "The text goes in as it is, without a chat template; without one the model goes "
-                   "on from\nwhere the session stands. Ctrl-C leaves the session as before.",
+        .details =
+            "The text goes in as it is, and without one the model goes on from where the session\n"
+            "stands. With --chat the texts are one message of the user, which goes in through the\n"
+            "model's chat template, and the model answers; in a later turn only what is new runs.\n"
+            "Ctrl-C leaves the session as before.",
         .examples = "  kvern session generate story \"Once upon a time\" -n 100\n"
-                    "  kvern session generate story -n 100 --temperature 0.8 --seed 3",
+                    "  kvern session generate story -n 100 --temperature 0.8 --seed 3\n"
+                    "  kvern session generate talk --chat \"What is a hand mill?\"\n"
+                    "  kvern session generate talk --chat \"Who used it?\"",
     };
-    struct text_command command = {0};
+    struct text_command command = {.is_stream = isatty(STDOUT_FILENO)};
     struct sampling_flags sampling = SAMPLING_DEFAULTS;
-    struct session_run run = {0};
-    struct positionals arguments;
-    kvern_request_options request;
-    kvern_error err = {0};
-    bool is_stream = isatty(STDOUT_FILENO);
     const struct option options[] = {
-        MACHINE_OPTIONS(command.flags),
-        {"file", 'f', OPTION_LIST, &command.texts.files, "FILE",
-         "a file's text (may be given again)"},
+        TEXT_OPTIONS(command),
+        {"chat", 0, OPTION_FLAG, &command.is_chat, NULL,
+         "the text is a message: put it in the chat template"},
+        {"system", 0, OPTION_STRING, &command.system, "TEXT",
+         "system message, with the first --chat"},
         SAMPLING_OPTIONS(sampling),
-        {"stream", 0, OPTION_FLAG, &is_stream, NULL,
+        {"stream", 0, OPTION_FLAG, &command.is_stream, NULL,
          "print the answer as it comes (on a terminal)"},
         {"json", 0, OPTION_FLAG, &command.is_json, NULL, "one JSON object"},
         {"quiet", 'q', OPTION_FLAG, &command.is_quiet, NULL, "only the answer"},
         {NULL},
     };
-    int exit_status = options_parse(options, &help, argc, argv, &arguments);
+    static const char *const system[] = {"system", NULL};
+    command.is_system_named = options_named(options, argc, argv, system) != NULL;
+    int exit_status = parse(&command, options, &help, argc, argv);
 
     if (exit_status >= 0)
         return exit_status;
-    kvern_request_options_init(&request);
-    exit_status = take_arguments(&command, &arguments, &help);
-    if (exit_status == 0)
-        exit_status = set_sampling(&sampling, &help, &request);
+    if (command.is_chat && !has_texts(&command))
+        return usage_error(&help, "--chat needs a TEXT, --file FILE, or - for stdin: the message");
+    if (command.is_system_named && !command.is_chat)
+        return usage_error(&help, "--system goes with --chat");
+    kvern_request_options_init(&command.request);
+    exit_status = set_sampling(&sampling, &help, &command.request);
     if (exit_status != 0)
         return exit_status;
-    kvern_status status = session_run_open(&run, command.name, &command.flags, &err);
-    if (status == KVERN_OK)
-        status = generate_and_save(&run, &command, &request, is_stream && !command.is_json, &err);
-    session_run_close(&run);
-    return status == KVERN_OK ? EXIT_OK : report(&err);
+    command.is_stream = command.is_stream && !command.is_json;
+    return run_on_session(&command, generate_and_save);
 }

@@ -131,6 +131,24 @@ kvern_status read_text(const char *path, char **text, kvern_error *err)
     return status;
 }
 
+kvern_status check_dimensions(const kvern_model *model, kvern_pooling pooling, int64_t dimensions,
+                              kvern_error *err)
+{
+    enum { N_LOGITS = 512 };
+    kvern_model_info info;
+
+    kvern_model_get_info(model, &info);
+    bool is_own = pooling == KVERN_POOLING_MODEL || strcmp(info.pooling, "logits512") != 0;
+    int64_t n_values = pooling == KVERN_POOLING_LOGITS512 ? N_LOGITS
+                       : is_own                           ? info.embedding_size
+                                                          : 0; /* not known before one is made */
+    if (n_values > 0 && dimensions > n_values)
+        return fail(err, KVERN_INVALID,
+                    "--dimensions is %lld, but the vectors of %s have %lld values",
+                    (long long)dimensions, info.name, (long long)n_values);
+    return KVERN_OK;
+}
+
 kvern_status make_prompt(const kvern_model *model, const char *system, const char *text,
                          bool is_raw, kvern_tokens *tokens, kvern_error *err)
 {

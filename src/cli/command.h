@@ -124,6 +124,10 @@ kvern_status open_model(const struct engine_flags *flags, kvern_model **model, k
 kvern_status open_engine(const struct engine_flags *flags, const kvern_model *model,
                          kvern_engine **engine, kvern_error *err);
 
+/* Refuses more `dimensions` than the model's vectors of that pooling have values; 0: all. */
+kvern_status check_dimensions(const kvern_model *model, kvern_pooling pooling, int64_t dimensions,
+                              kvern_error *err);
+
 /* Waits for the last event of a request whose text nobody wants on the way; Ctrl-C cancels it. A
  * request that ended with an error gives that error. */
 kvern_status finish_request(kvern_request *request, kvern_event *event, kvern_error *err);

@@ -136,6 +136,8 @@ kvern_status embed_run(struct embed_run *run, kvern_engine *engine, const kvern_
         max_bytes = bytes < FIRST_SLICE_BYTES ? FIRST_SLICE_BYTES
                     : bytes > MAX_SLICE_BYTES ? MAX_SLICE_BYTES
                                               : (size_t)bytes;
+        if (status == KVERN_CANCELLED)
+            status = interrupted(err);
         if (status == KVERN_OK)
             status = hand_on(run, slice, n_total == 1, &progress, err);
         clear_slice(slice);
@@ -144,6 +146,8 @@ kvern_status embed_run(struct embed_run *run, kvern_engine *engine, const kvern_
             status = interrupted(err);
     }
     progress_end(&progress);
+    if (status == KVERN_OK && run->n_done == 0 && !output_has_failed())
+        status = fail(err, KVERN_INVALID, "there is no text to embed");
     clear_slice(slice);
     free(slice);
     return status;

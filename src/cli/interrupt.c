@@ -32,6 +32,12 @@ bool was_interrupted(void)
     return n_interrupts > 0;
 }
 
+bool should_stop(void *unused)
+{
+    (void)unused;
+    return was_interrupted();
+}
+
 void interrupt_forget(void)
 {
     n_interrupts = 0;

@@ -11,6 +11,8 @@ enum { EXIT_INTERRUPTED = 130 };
 
 void interrupt_watch(void);
 bool was_interrupted(void);
+/* The same as a kvern_stop_fn. */
+bool should_stop(void *unused);
 /* Forgets an interrupt that was acted upon (chat: only the answer ends). */
 void interrupt_forget(void);
 

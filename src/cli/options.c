@@ -14,6 +14,16 @@
 
 enum { LEFT_BYTES = 64 };
 
+/* The length of the command's own words, at the beginning of its usage: "session show NAME". */
+static int command_length(const char *usage)
+{
+    size_t n = strcspn(usage, " ");
+
+    while (usage[n] == ' ' && usage[n + 1] >= 'a' && usage[n + 1] <= 'z')
+        n += 1 + strcspn(usage + n + 1, " ");
+    return (int)n;
+}
+
 int usage_error(const struct command_help *help, const char *format, ...)
 {
     va_list args;
@@ -23,8 +33,7 @@ int usage_error(const struct command_help *help, const char *format, ...)
     vfprintf(stderr, format, args);
     va_end(args);
     if (help)
-        fprintf(stderr, "\nTry 'kvern %.*s --help'.\n", (int)strcspn(help->usage, " "),
-                help->usage);
+        fprintf(stderr, "\nTry 'kvern %.*s --help'.\n", command_length(help->usage), help->usage);
     else
         fputs("\nTry 'kvern help'.\n", stderr);
     return EXIT_USAGE;

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "cli/interrupt.h"
+#include "cli/session_chat.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,8 @@ static kvern_status open_state(struct session_run *run, kvern_error *err)
         status =
             kvern_session_new(&run->session, run->engine, run->model, &run->record.options, err);
     }
+    if (status == KVERN_OK)
+        kvern_session_set_stop(run->session, should_stop, NULL);
     free(path);
     return status;
 }
@@ -72,6 +75,7 @@ kvern_status session_run_save(struct session_run *run, kvern_error *err)
     if (status == KVERN_OK) {
         kvern_session_get_info(run->session, &info);
         run->record.n_tokens = info.context_length;
+        chat_forget_after(&run->record.chat, info.position);
         /* the session is saved: a list that shows its old length is no failure */
         if (session_record_write(&run->record, &problem) != KVERN_OK)
             fprintf(stderr, "kvern: %s\n", problem.message);
@@ -148,6 +152,8 @@ static kvern_status append_tokens(struct session_run *run, const kvern_tokens *t
     kvern_status status = kvern_session_append(run->session, tokens->ids, tokens->n, &answer, err);
 
     *kept = (struct kept){.id = id, .answer = answer};
+    if (status == KVERN_CANCELLED)
+        return interrupted(err);
     if (status != KVERN_OK)
         return status;
     kept->values = try_new(answer.n_values, sizeof *kept->values);
@@ -205,11 +211,10 @@ static kvern_status append_texts(struct session_run *run, struct texts *texts,
     return status;
 }
 
-static kvern_status write_kept(const struct kept_list *list, const struct vector_flags *out,
-                               kvern_error *err)
+static kvern_status put_kept(const struct kept_list *list, struct vector_writer *writer,
+                             kvern_error *err)
 {
-    struct vector_writer writer;
-    kvern_status status = vector_writer_open(&writer, out->resolved, out->path, err);
+    kvern_status status = KVERN_OK;
 
     for (size_t i = 0; status == KVERN_OK && i < list->n; i++) {
         const struct kept *kept = &list->items[i];
@@ -222,14 +227,32 @@ static kvern_status write_kept(const struct kept_list *list, const struct vector
             .more = kept->more,
         };
 
-        status = vector_writer_put(&writer, &row, err);
-        if (out->resolved != VECTORS_JSON && out->resolved != VECTORS_JSONL)
+        status = vector_writer_put(writer, &row, err);
+        if (writer->format != VECTORS_JSON && writer->format != VECTORS_JSONL)
             print_answer(stderr, &kept->answer);
     }
-    if (status == KVERN_OK)
-        status = vector_writer_commit(&writer, err);
-    vector_writer_clear(&writer);
     return status;
+}
+
+/* A file is whole before the session is saved, and is there after it; stdout comes last. */
+static kvern_status save_and_write(struct session_run *run, const struct kept_list *list,
+                                   struct vector_writer *writer, kvern_error *err)
+{
+    kvern_status status = writer->has_file ? put_kept(list, writer, err) : KVERN_OK;
+
+    if (status == KVERN_OK)
+        status = session_run_save(run, err);
+    if (status == KVERN_OK && !writer->has_file)
+        status = put_kept(list, writer, err);
+    return status == KVERN_OK ? vector_writer_commit(writer, err) : status;
+}
+
+static bool is_empty(const kvern_session *session)
+{
+    kvern_session_info info;
+
+    kvern_session_get_info(session, &info);
+    return info.position == 0;
 }
 
 int embed_in_session(const char *name, const struct engine_flags *flags, struct texts *texts,
@@ -237,13 +260,19 @@ int embed_in_session(const char *name, const struct engine_flags *flags, struct 
 {
     struct kept_list list = {.items = new_or_abort(MAX_TEXTS * sizeof *list.items)};
     struct session_run run = {0};
+    struct vector_writer writer = {0};
     bool has_source = texts->arguments.n + texts->files.n > 0 || texts->jsonl || texts->lines;
     const kvern_tokens none = {0};
     kvern_error err = {0};
     kvern_status status = session_run_open(&run, name, flags, &err);
 
+    if (status == KVERN_OK)
+        status = vector_writer_open(&writer, out->resolved, out->path, &err);
     if (status == KVERN_OK && has_source)
         status = append_texts(&run, texts, &list, &err);
+    else if (status == KVERN_OK && is_empty(run.session))
+        status = fail(&err, KVERN_INVALID,
+                      "session '%s' is empty, so it has no vector yet: give it a text", name);
     else if (status == KVERN_OK)
         status = append_tokens(&run, &none, json_integer(0), &list.items[list.n++], &err);
     if (status == KVERN_OK && list.n == 0)
@@ -251,9 +280,8 @@ int embed_in_session(const char *name, const struct engine_flags *flags, struct 
     if (status == KVERN_OK && was_interrupted())
         status = interrupted(&err);
     if (status == KVERN_OK)
-        status = session_run_save(&run, &err);
-    if (status == KVERN_OK)
-        status = write_kept(&list, out, &err);
+        status = save_and_write(&run, &list, &writer, &err);
+    vector_writer_clear(&writer);
     for (size_t i = 0; i < list.n; i++) {
         json_decref(list.items[i].id);
         json_decref(list.items[i].more);

@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_RECORD_BYTES = 64 << 10, POLL_MS = 50 };
+enum { MAX_RECORD_BYTES = 16 << 20 /* conversations are in it */, POLL_MS = 50 };
 
 static const char name_bytes[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
@@ -273,6 +273,7 @@ void session_record_clear(struct session_record *record)
     free(record->model);
     free(record->preset);
     free(record->kv_type);
+    json_decref(record->chat);
     *record = (struct session_record){0};
 }
 
@@ -310,8 +311,14 @@ kvern_status session_record_write(struct session_record *record, kvern_error *er
 
     set_now(record->updated);
     json_t *json = session_record_json(record);
+    if (json && record->chat)
+        json_object_set(json, "chat", record->chat);
     char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
-    if (!text)
+    if (text && strlen(text) > MAX_RECORD_BYTES)
+        status = fail(err, KVERN_LIMIT,
+                      "the conversation of session '%s' takes over %d MiB, the limit of %s",
+                      record->name, MAX_RECORD_BYTES >> 20, path);
+    else if (!text)
         status = fail(err, KVERN_MEMORY, "cannot make %s: memory ran out, or %s is not UTF-8", path,
                       record->model);
     if (status == KVERN_OK)
@@ -388,6 +395,7 @@ static const char *read_members(struct session_record *record, const json_t *jso
     if (!read_number(json, "tokens", 0, INT64_MAX, &value))
         return "tokens";
     record->n_tokens = (size_t)value;
+    record->chat = json_incref(json_object_get(json, "chat"));
     return NULL;
 }
 

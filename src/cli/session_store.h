@@ -24,6 +24,7 @@ struct session_record {
     char created[SESSION_TIME_BYTES]; /* 2026-11-21T11:30:00Z */
     char updated[SESSION_TIME_BYTES];
     size_t n_tokens; /* of its context when it was last saved */
+    json_t *chat;    /* session_chat.h's, as it was read; NULL: none */
 };
 
 /* 1 to 64 of A-Z a-z 0-9 . _ -, the first not a dot: nothing that could leave the directory. */
@@ -55,7 +56,7 @@ void session_record_init(struct session_record *record, const char *name, const 
 kvern_status session_record_read(struct session_record *record, const char *name, kvern_error *err);
 /* Writes it, with `updated` now. */
 kvern_status session_record_write(struct session_record *record, kvern_error *err);
-/* What NAME.json holds, without the name; NULL if memory ran out. */
+/* What NAME.json holds, without the name and the conversation; NULL if memory ran out. */
 json_t *session_record_json(const struct session_record *record);
 /* How the model is shown: the last part of its path, of an .onnx file the last two; of `record`. */
 const char *session_model_name(const struct session_record *record);

@@ -64,6 +64,8 @@ static kvern_status read_whole(const char *path, struct text *text, kvern_error 
 
     if (status == KVERN_OK)
         set_text(text, bytes, n_bytes);
+    if (status == KVERN_OK && !text->text)
+        fail_in(&text->error, text->error.status, "%s", shown(path));
     return status;
 }
 

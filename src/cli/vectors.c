@@ -274,7 +274,9 @@ kvern_status vector_writer_open(struct vector_writer *writer, enum vector_format
 
     *writer = (struct vector_writer){.format = format};
     writer->has_file = path && strcmp(path, "-") != 0;
-    if (writer->has_file)
+    if (writer->has_file && directory_exists(path))
+        status = fail(err, KVERN_INVALID, "cannot write %s: it is a directory", path);
+    else if (writer->has_file)
         status = file_writer_open(&writer->file, path, err);
     else if (format == VECTORS_NPY && !(writer->rows = tmpfile()))
         status = fail(err, KVERN_IO, "cannot make a temporary file: %s", strerror(errno));

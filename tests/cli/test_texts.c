@@ -126,7 +126,7 @@ static void what_is_no_text_fails_alone(void **state)
     texts.files.items[texts.files.n++] = "absent";
     gather(&texts, gathered);
     assert_string_equal(gathered,
-                        "\"zero\"!not text: byte 1 is NUL;\"absent\"!cannot open absent: No "
+                        "\"zero\"!zero: not text: byte 1 is NUL;\"absent\"!cannot open absent: No "
                         "such file or directory;2!lines line 1: not text: byte 1 is "
                         "NUL;3=e;");
 }

@@ -79,7 +79,7 @@ static void check_good(const char *name)
     assert_int_equal(read->n_kv_heads, 2);
     assert_int_equal(read->head_size, 16);
     assert_int_equal(read->hidden_size, 64);
-    assert_int_equal(read->intermediate_size, 80);
+    assert_int_equal(read->intermediate_size, 48);
     assert_int_equal(read->vocab_size, 288);
     assert_int_equal(read->max_positions, 512);
     assert_int_equal(read->rope_scaling, ROPE_SCALING_NONE);
@@ -291,7 +291,7 @@ static void changed_graphs(void **state)
         {SET_INPUT, "layers.1/mlp/up_proj", "nowhere", 0, KVERN_FORMAT,
          "reads nowhere, which nothing before it makes"},
         {SET_INPUT, "layers.1/mlp/up_proj/MatMul", "cos_cache", 1, KVERN_FORMAT,
-         "model.layers.1.mlp.up_proj.weight is [8, 512] where the config asks for [80, 64]"},
+         "model.layers.1.mlp.up_proj.weight is [8, 512] where the config asks for [48, 64]"},
         {SET_INT, "layers.1/attn/GroupQuery", "num_heads", 5, KVERN_UNSUPPORTED,
          "has 5 and 2 heads"},
         {SET_INT, "layers.1/attn/GroupQuery", "num_heads", 2, KVERN_UNSUPPORTED,
@@ -385,8 +385,8 @@ static void changed_configs(void **state)
          "config.json has head_dim = 32; the graph has 16"},
         {"\"hidden_size\": 64", "\"hidden_size\": 128, \"head_dim\": 16", KVERN_FORMAT,
          "config.json has hidden_size = 128; the graph has 64"},
-        {"\"intermediate_size\": 80", "\"intermediate_size\": 81", KVERN_FORMAT,
-         "config.json has intermediate_size = 81; the graph has 80"},
+        {"\"intermediate_size\": 48", "\"intermediate_size\": 49", KVERN_FORMAT,
+         "config.json has intermediate_size = 49; the graph has 48"},
         {"\"vocab_size\": 288", "\"vocab_size\": 289", KVERN_FORMAT,
          "config.json has vocab_size = 289; the graph has 288"},
         {"\"rope_theta\": 1000000.0", "\"rope_theta\": 999000.0", KVERN_FORMAT,

@@ -125,7 +125,7 @@ static void put_case(const json_t *row)
 
 static void check_case(const json_t *row, size_t number, const struct golden_lines *lines)
 {
-    const char *expected = json_string_value(json_object_get(row, "ids"));
+    const char *next = json_string_value(json_object_get(row, "ids"));
     char *json = NULL;
     kvern_error err = {0};
 
@@ -133,22 +133,20 @@ static void check_case(const json_t *row, size_t number, const struct golden_lin
     if (tokenizer_files_to_json(directory, &json, &err) != KVERN_OK)
         fail_msg("case %zu: %s", number, err.message);
     struct tokenizer *tokenizer = golden_open(json, strlen(json));
-    assert_int_equal(strlen(expected), 8 * lines->n);
     for (size_t i = 0; i < lines->n; i++) {
         const json_t *line = lines->lines[i];
         kvern_tokens tokens = {0};
-        char crc[9];
 
         assert_int_equal(
             tokenizer_encode(tokenizer, json_string_value(line), json_string_length(line),
                              KVERN_TOKENIZE_SPECIAL | KVERN_TOKENIZE_CONTROL, &tokens, NULL),
             KVERN_OK);
-        snprintf(crc, sizeof crc, "%08x", golden_crc_of_ids(&tokens));
-        if (strncmp(crc, expected + 8 * i, 8) != 0)
+        if (golden_crc_of_ids(&tokens) != golden_next_crc(&next))
             fail_msg("case %zu, \"%s\": ids differ from transformers'", number,
                      json_string_value(line));
         kvern_tokens_clear(&tokens);
     }
+    assert_string_equal(next, "");
     tokenizer_close(tokenizer);
     free(json);
 }

@@ -2,7 +2,8 @@
 """Makes tokens/decoders.json: python make_decoders.py (in this folder; tokenizers 0.22.2 was used).
 
 What Hugging Face's decoders give in every order: {"pieces": the vocabulary, "sequences": lists of ids, "decoders":
-[[names, CRC-32 of the decoded text of each sequence in hex, all joined]]}. The names are those of "members".
+[[names, the lower 16 bits of the CRC-32 of each sequence's decoded text in hex, all joined]]}. The names are those of
+"members".
 """
 import itertools
 import json
@@ -51,7 +52,7 @@ def main():
             "decoder": {"type": "Sequence", "decoders": [MEMBERS[name] for name in names]},
             "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "a"}}))
         crcs = (zlib.crc32(tokenizer.decode(ids, skip_special_tokens=False).encode()) for ids in sequences)
-        made.append([" ".join(names), "".join(f"{crc:08x}" for crc in crcs)])
+        made.append([" ".join(names), "".join(f"{crc & 0xffff:04x}" for crc in crcs)])
     lines = [json.dumps({"pieces": PIECES, "members": MEMBERS})[:-1],
              '"sequences": ' + json.dumps(sequences), '"decoders": [' + ",\n".join(json.dumps(m) for m in made) + "]}"]
     path = pathlib.Path(__file__).parent / "tokens" / "decoders.json"

@@ -4,16 +4,17 @@
 Writes, deterministically (tokenizers 0.22.2 and a CPython 3.11 standard library were used):
   tokens/lines.json     one JSON string a line: real code and text, and seeded mixtures of scripts
   tokens/NAME.json      small tokenizers trained on the lines: gpt2, llama3 and qwen2 style
-  tokens/NAME.digest    for each line: count and CRC-32 of its ids, written as "id,id,..."
+  tokens/NAME.digest    for each line: a CRC of its ids, written as "id,id,..."
   tokens/bert_lines.json  lines that are hard for WordPiece and Bert's normalizer
   tokens/bert.json, cased.json  small WordPiece tokenizers: uncased with "##", cased with "@@"
-  tokens/bert.digest, cased.digest  for these lines, then every 5th of lines.json: count and CRC-32 of the ids, CRC-32
-                        of the offsets ("begin,end,begin,..." in bytes; 0: not to be compared), CRC-32 of the ids where
-                        special tokens are text
+  tokens/bert.digest, cased.digest  for these lines, then every 5th of lines.json: a CRC of the ids, of the
+                        offsets ("begin,end,begin,..." in bytes; 0: not to be compared), and of the ids where special
+                        tokens are text
   tokens/variants.json, bert_variants.json  other configurations of these tokenizers: members that replace the base's, and for
-                        every 61st line the CRC-32 of its ids and of their decoded text (WordPiece: of the bert lines every 5th)
+                        every 61st line a CRC of its ids and of their decoded text (WordPiece: of the bert lines every 5th)
   tokens/files.json     directories without a tokenizer.json (vocabularies of bert.json and gpt2.json, some pieces renamed),
-                        as transformers 4.57 reads them: for every 5th of the bert lines the CRC-32 of its ids
+                        as transformers 4.57 reads them: for every 5th of the bert lines a CRC of its ids
+A CRC is the lower 16 bits of a CRC-32, in hex; one digest of all lines has them in rows of 16.
 Another tokenizer's digest, to be compared by hand or in a system test:
   python make_tokens.py --digest TOKENIZER_JSON OUT       (as gpt2.digest)
   python make_tokens.py --digest-bert TOKENIZER_JSON OUT  (as bert.digest)
@@ -317,7 +318,11 @@ def bert_variants():
 
 
 def crc(values):
-    return zlib.crc32(",".join(map(str, values)).encode())
+    return crc_of_text(",".join(map(str, values)))
+
+
+def crc_of_text(text):
+    return "%04x" % (zlib.crc32(text.encode()) & 0xffff)
 
 
 def byte_offsets(line, encoding):
@@ -333,7 +338,7 @@ def crc_of_offsets(line, encoding):
     nfd = unicodedata.normalize("NFD", line)
     is_ordered = nfd == "".join(unicodedata.normalize("NFD", c) for c in line)
     has_marks_that_stay = any(unicodedata.combining(c) and unicodedata.category(c) != "Mn" for c in nfd)
-    return 0 if has_marks_that_stay and not is_ordered else crc(byte_offsets(line, encoding))
+    return "0000" if has_marks_that_stay and not is_ordered else crc(byte_offsets(line, encoding))
 
 
 def as_is(tokenizer):
@@ -350,8 +355,7 @@ def digest_bert(tokenizer, lines):
         as_text = tokenizer.encode(line).ids
         tokenizer.encode_special_tokens = False
         encoding = tokenizer.encode(line)
-        rows.append("%d %08x %08x %08x\n" % (
-            len(encoding.ids), crc(encoding.ids), crc_of_offsets(line, encoding), crc(as_text)))
+        rows.append(crc(encoding.ids) + crc_of_offsets(line, encoding) + crc(as_text) + "\n")
     return "".join(rows)
 
 
@@ -370,8 +374,8 @@ def add_variants(bases, variants_, lines):
         ids = [tokenizer.encode(line).ids for line in lines]
         texts = [tokenizer.decode(x) for x in ids]
         made.append({"base": base, "name": name, "members": members,
-                     "ids": "".join("%08x" % zlib.crc32(",".join(map(str, x)).encode()) for x in ids),
-                     "texts": "".join("%08x" % zlib.crc32(x.encode()) for x in texts)})
+                     "ids": "".join(map(crc, ids)),
+                     "texts": "".join(map(crc_of_text, texts))})
     return made
 
 
@@ -429,16 +433,13 @@ def add_files(bases, lines):
                 (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), newline="")
             tokenizer = getattr(transformers, class_).from_pretrained(str(folder))
         ids = [tokenizer(line)["input_ids"] for line in lines]
-        made.append({"base": base, "renamed": renamed, "files": files, "ids": "".join("%08x" % crc(x) for x in ids)})
+        made.append({"base": base, "renamed": renamed, "files": files, "ids": "".join(map(crc, ids))})
     return made
 
 
 def digest(tokenizer, lines):
-    out = []
-    for line in lines:
-        ids = tokenizer.encode(line).ids
-        out.append("%d %08x\n" % (len(ids), zlib.crc32(",".join(map(str, ids)).encode())))
-    return "".join(out)
+    crcs = [crc(tokenizer.encode(line).ids) for line in lines]
+    return "".join("".join(crcs[i:i + 16]) + "\n" for i in range(0, len(crcs), 16))
 
 
 def read_lines(name):

@@ -60,6 +60,12 @@ static void run_child(const struct command_run *run, const char *command)
         *equals = '\0';
         setenv(name, equals + 1, 1);
     }
+    if (run->max_file_bytes) {
+        rlim_t limit = (rlim_t)run->max_file_bytes;
+
+        signal(SIGXFSZ, SIG_IGN); /* a write then fails, as on a full disk */
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){limit, limit});
+    }
     execv(argv[0], argv);
     _exit(126);
 }
@@ -207,6 +213,18 @@ char *command_output(const char *command, const char *input, int status)
                  status, run.out, run.err);
     free(run.err);
     return run.out;
+}
+
+void command_refused(const char *command, const char *environment, int status, const char *says)
+{
+    struct command_run run = {.environment = environment};
+
+    command_run(&run, command);
+    bool is_told = strstr(run.err, says) && (status != 1 || strncmp(run.err, "kvern: ", 7) == 0);
+    if (run.status != status || !is_told || *run.out)
+        fail_msg("kvern %s: exit status %d, not %d; stdout: %s; stderr: %s; should say: %s",
+                 command, run.status, status, run.out, run.err, says);
+    command_clear(&run);
 }
 
 size_t count_lines(const char *text)

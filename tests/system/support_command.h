@@ -14,6 +14,7 @@ struct command_run {
     const char *input;       /* on stdin; NULL: /dev/null */
     const char *environment; /* one "NAME=value" more, or NULL */
     const char *output;      /* a path for stdout instead of a pipe, or NULL */
+    long max_file_bytes;     /* the disk is full once a file has so many; 0: no limit */
     const char *interrupt;   /* SIGINT once this text is in stdout or stderr, or NULL */
     bool is_terminal;        /* stdin, stdout and stderr are one terminal: all goes to `out` */
     bool closes_early;       /* the reader of stdout goes away after the first bytes */
@@ -29,6 +30,8 @@ void command_run(struct command_run *run, const char *command);
 void command_clear(struct command_run *run);
 /* Runs it with `input` (may be NULL), expects the exit status, and gives stdout (free it). */
 char *command_output(const char *command, const char *input, int status);
+/* Expects the exit status, `says` in stderr and nothing on stdout; `environment` as above. */
+void command_refused(const char *command, const char *environment, int status, const char *says);
 /* Line `number` of `text` as JSON; fails the test if it is not. */
 json_t *json_line(const char *text, size_t number);
 size_t count_lines(const char *text);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 const char *const smollm2_gguf = ".deps/models/SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -20,10 +21,15 @@ kvern_model *open_test_model(const char *source, const char *weights)
     kvern_convert_options options;
     kvern_model *model = NULL;
     kvern_error err = {0};
+    struct stat made = {0};
 
     snprintf(path, sizeof path, "%s/%s", KVERN_SOURCE_DIR, source);
-    snprintf(target, sizeof target, "%s/test-models/%s-%s-v%d", KVERN_BUILD_DIR, path_base(source),
-             weights ? weights : "keep", MANIFEST_VERSION);
+    if (stat(path, &made) != 0)
+        fail_msg("there is no %s", path);
+    /* a source that changed is another model */
+    snprintf(target, sizeof target, "%s/test-models/%s-%s-v%d-%lld", KVERN_BUILD_DIR,
+             path_base(source), weights ? weights : "keep", MANIFEST_VERSION,
+             (long long)made.st_mtime);
     kvern_convert_options_init(&options);
     options.source = path;
     options.target = target;

@@ -102,3 +102,11 @@ kvern_model *open_small_model(char **directory)
     free(gguf);
     return model;
 }
+
+int close_small_model(kvern_model *model, char *directory)
+{
+    kvern_model_close(model);
+    bool is_gone = directory_remove(directory, NULL) == KVERN_OK;
+    free(directory);
+    return is_gone ? 0 : -1;
+}

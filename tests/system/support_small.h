@@ -26,8 +26,10 @@ void make_small_model(const char *gguf, const char *model);
  * model with a vocabulary of 5 will do. */
 kvern_status run_small_model(const kvern_model *opened, const kvern_request_options *options,
                              struct small_answer *answer, kvern_error *err);
-/* Makes a directory with such a model in it and opens that; both are the caller's to undo. */
+/* Makes a directory with such a model in it and opens that. */
 kvern_model *open_small_model(char **directory);
+/* Undoes it: 0, or -1 if the directory is not gone. */
+int close_small_model(kvern_model *model, char *directory);
 /* Writes `manifest` into `model`, but with size and hash of `name` as the file is now: what an
  * attacker would do. */
 void forge_manifest(const struct manifest *manifest, const char *model, const char *name);

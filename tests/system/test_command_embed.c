@@ -1,59 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * build/kvern embed as a user runs it, on tiny models of all three contracts: every way in and out,
- * texts alone and together, comparing and ranking, and texts that fail.
+ * The vectors of build/kvern embed, on tiny models of all three contracts: every format says the
+ * same, texts alone and together give the same, kinds, cosines and ranks are what they say.
  */
 #include "system/support_command.h"
+#include "system/support_embed.h"
 #include "system/support_files.h"
-#include "system/support_models.h"
 #include "test.h"
 
-#include "base/file.h"
+#include "kvern.h"
 
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-enum { N_TEXTS = 40, SIZE = 32, HIDDEN = 96 /* of tiny_model() */, MAX_GROWTH_KIB = 8192 };
-
-static char encoder[512]; /* of BERT's family, vectors of SIZE values, 64 tokens at most */
-static const char *const export = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-f32";
-static char *directory;
-
-static int make_models(void **state)
-{
-    kvern_model *model = open_test_model("tests/golden/exports/bert-checkpoint", "f32");
-    kvern_model_info info;
-
-    (void)state;
-    kvern_model_get_info(model, &info);
-    snprintf(encoder, sizeof encoder, "%s", info.directory);
-    kvern_model_close(model);
-    directory = make_directory();
-    return 0;
-}
-
-static int remove_models(void **state)
-{
-    kvern_error err;
-    int status = directory_remove(directory, &err) == KVERN_OK ? 0 : -1;
-
-    free(directory);
-    return remove_tiny_model(state) == 0 ? status : -1;
-}
-
-/* "kvern embed -m <model> <arguments>", its exit status, and stdout (free it). */
-static char *embed(const char *model, const char *arguments, const char *input, int status)
-{
-    char command[2048];
-
-    snprintf(command, sizeof command, "embed -m %s %s", model, arguments);
-    return command_output(command, input, status);
-}
+enum { N_TEXTS = 40, SIZE = EMBED_SIZE, HIDDEN = 96 /* of tiny_model() */ };
 
 /* The vector of a line of JSON; returns its size. */
 static size_t vector_of(const char *out, size_t line, float *values, size_t capacity)
@@ -80,7 +43,7 @@ static double length_of(const float *values, size_t n)
 
 static void json_has_the_promised_shape(void **state)
 {
-    char *out = embed(encoder, "'the value' --json", NULL, 0);
+    char *out = embed_output(embed_encoder, "'the value' --json", NULL, 0);
     json_t *result = json_line(out, 0);
     float values[SIZE];
 
@@ -102,9 +65,9 @@ static void every_format_says_the_same(void **state)
     char path[200];
     char arguments[1000];
     float rows[3][SIZE];
-    char *lines = embed(encoder, "--lines -", texts, 0);
-    char *array = embed(encoder, "--lines - --format json", texts, 0);
-    char *csv = embed(encoder, "--lines - --format csv", texts, 0);
+    char *lines = embed_output(embed_encoder, "--lines -", texts, 0);
+    char *array = embed_output(embed_encoder, "--lines - --format json", texts, 0);
+    char *csv = embed_output(embed_encoder, "--lines - --format csv", texts, 0);
     json_t *all = json_loads(array, 0, NULL);
 
     (void)state;
@@ -128,9 +91,9 @@ static void every_format_says_the_same(void **state)
         assert_int_equal(*at++, '\n');
     }
     /* a file by its name, and a pipe */
-    snprintf(path, sizeof path, "%s/out.npy", directory);
+    snprintf(path, sizeof path, "%s/out.npy", embed_directory);
     snprintf(arguments, sizeof arguments, "--lines - -o %s", path);
-    free(embed(encoder, arguments, texts, 0));
+    free(embed_output(embed_encoder, arguments, texts, 0));
     struct buffer npy = read_whole(path);
     assert_int_equal(npy.n_bytes, 128 + sizeof rows);
     assert_memory_equal(npy.data, "\x93NUMPY\x01\x00", 8);
@@ -138,7 +101,7 @@ static void every_format_says_the_same(void **state)
     assert_memory_equal(npy.data + 128, rows, sizeof rows);
 
     struct command_run run = {.input = texts, .output = path};
-    snprintf(arguments, sizeof arguments, "embed -m %s --lines - --format npy", encoder);
+    snprintf(arguments, sizeof arguments, "embed -m %s --lines - --format npy", embed_encoder);
     command_run(&run, arguments);
     assert_int_equal(run.status, 0);
     struct buffer piped = read_whole(path);
@@ -162,14 +125,14 @@ static void terminals(void **state)
     char command[2048];
 
     (void)state;
-    snprintf(command, sizeof command, "embed -m %s 'the name' self", encoder);
+    snprintf(command, sizeof command, "embed -m %s 'the name' self", embed_encoder);
     command_run(&run, command);
     assert_int_equal(run.status, 0);
     assert_contains(run.out, "TOKENS");
     assert_contains(run.out, " ...");
     assert_int_equal(count_lines(run.out), 3);
     command_clear(&run);
-    snprintf(command, sizeof command, "embed -m %s self --format npy", encoder);
+    snprintf(command, sizeof command, "embed -m %s self --format npy", embed_encoder);
     command_run(&npy, command);
     assert_int_equal(npy.status, 2);
     assert_contains(npy.out, "not for a terminal");
@@ -179,7 +142,7 @@ static void terminals(void **state)
 /* The same bytes, whatever runs beside a text and however many threads there are. */
 static void alone_or_together_the_vectors_are_the_same(void **state)
 {
-    const char *models[] = {encoder, tiny_model(), export};
+    const char *models[] = {embed_encoder, tiny_model(), embed_export};
     char lines[N_TEXTS * 160] = "";
 
     (void)state;
@@ -188,7 +151,7 @@ static void alone_or_together_the_vectors_are_the_same(void **state)
                  "{\"id\": %d, \"text\": \"the value of object %.*s is %d\"}\n", i, i % 23,
                  "a name, or the object it", i * 7919);
     for (size_t m = 0; m < COUNT(models); m++) {
-        char *together = embed(models[m], "--input -", lines, 0);
+        char *together = embed_output(models[m], "--input -", lines, 0);
         const char *line = lines;
         const char *result = together;
 
@@ -199,7 +162,7 @@ static void alone_or_together_the_vectors_are_the_same(void **state)
 
             if (i % 8 == 0) {
                 char *input = strndup(line, (size_t)(end - line));
-                char *alone = embed(models[m], "--input - -t 1", input, 0);
+                char *alone = embed_output(models[m], "--input - -t 1", input, 0);
 
                 if (strncmp(alone, result, n_result + 1) != 0)
                     fail_msg("%s: text %d alone: %s, together: %s", models[m], i, alone, result);
@@ -230,7 +193,7 @@ static void kinds_of_vectors(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
-        char *out = embed(tiny_model(), cases[i].arguments, NULL, 0);
+        char *out = embed_output(tiny_model(), cases[i].arguments, NULL, 0);
         size_t n = vector_of(out, 0, vectors[i], 512);
         double length = length_of(vectors[i], n);
 
@@ -242,8 +205,8 @@ static void kinds_of_vectors(void **state)
         }
         free(out);
     }
-    free(embed(tiny_model(), "x --dimensions 97", NULL, 1));
-    free(embed(encoder, "x --prompt nosuch", NULL, 1));
+    free(embed_output(tiny_model(), "x --dimensions 97", NULL, 1));
+    free(embed_output(embed_encoder, "x --prompt nosuch", NULL, 1));
 }
 
 /* --similarity and --query are the cosines of the vectors themselves. */
@@ -252,11 +215,13 @@ static void comparing_and_ranking(void **state)
     static const char texts[] = "{\"id\": \"a\", \"text\": \"the name of the object\"}\n"
                                 "{\"id\": \"b\", \"text\": \"if not self\"}\n"
                                 "{\"id\": \"c\", \"text\": \"the name of the\\nvalue\"}\n";
-    char *vectors = embed(encoder, "--input -", texts, 0);
-    char *query = embed(encoder, "'the name of it'", NULL, 0);
-    char *matrix = embed(encoder, "--input - --similarity --json", texts, 0);
-    char *ranked = embed(encoder, "--input - --query 'the name of it' --json", texts, 0);
-    char *best = embed(encoder, "--input - --query 'the name of it' --top 1 --json", texts, 0);
+    char *vectors = embed_output(embed_encoder, "--input -", texts, 0);
+    char *query = embed_output(embed_encoder, "'the name of it'", NULL, 0);
+    char *matrix = embed_output(embed_encoder, "--input - --similarity --json", texts, 0);
+    char *ranked =
+        embed_output(embed_encoder, "--input - --query 'the name of it' --json", texts, 0);
+    char *best =
+        embed_output(embed_encoder, "--input - --query 'the name of it' --top 1 --json", texts, 0);
     float rows[4][SIZE];
     double last = 2;
 
@@ -293,10 +258,10 @@ static void comparing_and_ranking(void **state)
     assert_int_equal(count_lines(best), 1);
     assert_memory_equal(best, ranked, strlen(best));
 
-    char *table = embed(encoder, "--input - --query 'the name of it'", texts, 0);
+    char *table = embed_output(embed_encoder, "--input - --query 'the name of it'", texts, 0);
     assert_contains(table, "RANK    SCORE  ID  TEXT\n");
     assert_int_equal(count_lines(table), 4);
-    char *square = embed(encoder, "--input - --similarity", texts, 0);
+    char *square = embed_output(embed_encoder, "--input - --similarity", texts, 0);
     assert_contains(square, "a   1.0000 ");
     assert_int_equal(count_lines(square), 4);
     free(square);
@@ -308,266 +273,6 @@ static void comparing_and_ranking(void **state)
     free(vectors);
 }
 
-/* Sets an error's text in a line of results; the others are there all the same. */
-static void texts_fail_alone(void **state)
-{
-    static const struct {
-        const char *line;
-        const char *says;
-    } cases[] = {
-        {"{\"id\": \"bad\", \"text\": \"\"}", "the text is empty"},
-        {"nonsense", "line 2: not JSON"},
-        {"{\"id\": \"bad\"}", "needs a string"},
-    };
-
-    (void)state;
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        struct command_run run = {0};
-        char input[300];
-        char command[2048];
-
-        snprintf(input, sizeof input, "\"first\"\n%s\n\"last\"\n", cases[i].line);
-        snprintf(command, sizeof command, "embed -m %s --input -", export);
-        run.input = input;
-        command_run(&run, command);
-        assert_int_equal(run.status, 1);
-        assert_int_equal(count_lines(run.out), 3);
-        json_t *result = json_line(run.out, 1);
-        assert_keys(result, "id error");
-        assert_contains(json_string_value(json_object_get(result, "error")), cases[i].says);
-        assert_contains(run.err, cases[i].says);
-        json_decref(result);
-        result = json_line(run.out, 2);
-        assert_keys(result, "id embedding tokens truncated");
-        json_decref(result);
-        command_clear(&run);
-    }
-}
-
-static void too_long_is_an_error_or_cut_and_told(void **state)
-{
-    struct command_run run = {0};
-    char input[400] = "";
-    char command[2048];
-    char path[200];
-
-    (void)state;
-    for (int i = 0; i < 90; i++)
-        strcat(input, "the ");
-    run.input = input;
-    snprintf(path, sizeof path, "%s/none.npy", directory);
-    snprintf(command, sizeof command, "embed -m %s --format npy -o %s", encoder, path);
-    command_run(&run, command);
-    assert_int_equal(run.status, 1);
-    assert_contains(run.err, "92 tokens, over the limit of 64");
-    assert_contains(run.err, "(--truncate)");
-    assert_false(file_exists(path));
-    assert_string_equal(run.out, "");
-    command_clear(&run);
-
-    snprintf(command, sizeof command, "embed -m %s --truncate", encoder);
-    command_run(&run, command);
-    assert_int_equal(run.status, 0);
-    assert_contains(run.err, "1 text was over the limit and cut");
-    json_t *result = json_line(run.out, 0);
-    assert_true(json_is_true(json_object_get(result, "truncated")));
-    assert_int_equal(json_integer_value(json_object_get(result, "tokens")), 64);
-    json_decref(result);
-    command_clear(&run);
-}
-
-static void files_and_stdin(void **state)
-{
-    char path[200];
-    char arguments[1000];
-
-    (void)state;
-    snprintf(path, sizeof path, "%s/text", directory);
-    write_whole(path, "the name", 8);
-    snprintf(arguments, sizeof arguments, "self --file %s --file /no/such/file -", path);
-    char *out = embed(encoder, arguments, "the name", 1);
-    assert_int_equal(count_lines(out), 4);
-    json_t *from_stdin = json_line(out, 1);
-    json_t *from_file = json_line(out, 2);
-    json_t *absent = json_line(out, 3);
-    assert_string_equal(json_string_value(json_object_get(from_file, "id")), path);
-    assert_true(json_equal(json_object_get(from_file, "embedding"),
-                           json_object_get(from_stdin, "embedding")));
-    assert_contains(json_string_value(json_object_get(absent, "error")), "No such file");
-    json_decref(absent);
-    json_decref(from_file);
-    json_decref(from_stdin);
-    free(out);
-}
-
-static void usage_errors_exit_2(void **state)
-{
-    static const struct {
-        const char *arguments;
-        const char *says;
-    } cases[] = {
-        {"x --query y --similarity", "do not go together"},
-        {"x --query y -o z", "leave out --format and -o"},
-        {"x --query-prompt y", "needs --query"},
-        {"x --format xml", "table, json, jsonl, csv or npy, not 'xml'"},
-        {"x --json --format csv", "do not go together"},
-        {"x --pooling max", "not 'max'"},
-        {"--input - --lines -", "cannot both be stdin"},
-        {"x --session y --pooling last", "a session keeps the --pooling"},
-        {"x --session y --similarity", "leave out --query and --similarity"},
-    };
-
-    (void)state;
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        struct command_run run = {0};
-        char command[2048];
-
-        snprintf(command, sizeof command, "embed %s", cases[i].arguments);
-        command_run(&run, command);
-        if (run.status != 2)
-            fail_msg("kvern %s: exit status %d, not 2", command, run.status);
-        assert_contains(run.err, cases[i].says);
-        assert_string_equal(run.out, "");
-        command_clear(&run);
-    }
-    struct command_run none = {0};
-    command_run(&none, "embed x -m no-such-model");
-    assert_int_equal(none.status, 1);
-    assert_contains(none.err, "kvern pull no-such-model");
-    command_clear(&none);
-}
-
-/* A full disk leaves no file, and an old one as it was. */
-static void a_full_disk_leaves_the_old_file(void **state)
-{
-    struct rlimit before;
-    char path[200];
-    char command[2048];
-
-    (void)state;
-    snprintf(path, sizeof path, "%s/kept.csv", directory);
-    write_whole(path, "old", 3);
-    snprintf(command, sizeof command, "embed -m %s self -o %s", encoder, path);
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-    signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){100, before.rlim_max}), 0);
-    struct command_run run = {0};
-    command_run(&run, command);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
-    signal(SIGXFSZ, SIG_DFL);
-    assert_int_equal(run.status, 1);
-    assert_contains(run.err, "kept.csv");
-    command_clear(&run);
-    struct buffer kept = read_whole(path);
-    assert_string_equal(kept.data, "old");
-    buffer_clear(&kept);
-    unlink(path);
-    char *names = list_directory(directory);
-    assert_null(strstr(names, ".tmp"));
-    free(names);
-}
-
-/* An export without a tokenizer takes bytes, and says so in every result. */
-static void bytes_for_tokens_are_told(void **state)
-{
-    static const char *const files[] = {"config.json", "model.onnx"};
-    char model[200];
-    char command[2048];
-    kvern_error err;
-
-    (void)state;
-    snprintf(model, sizeof model, "%s/bare", directory);
-    assert_int_equal(directory_make(model, &err), KVERN_OK);
-    for (size_t i = 0; i < COUNT(files); i++) {
-        char from[1024];
-        char to[700];
-
-        snprintf(from, sizeof from, "%s/%s", export, files[i]);
-        snprintf(to, sizeof to, "%s/%s", model, files[i]);
-        copy_whole(from, to);
-    }
-    struct command_run run = {0};
-    snprintf(command, sizeof command, "embed -m %s abc --json", model);
-    command_run(&run, command);
-    assert_int_equal(run.status, 0);
-    json_t *result = json_line(run.out, 0);
-    assert_keys(result, "id embedding tokens truncated tokenizer");
-    assert_string_equal(json_string_value(json_object_get(result, "tokenizer")), "bytes");
-    assert_int_equal(json_integer_value(json_object_get(result, "tokens")), 3);
-    assert_true(strlen(run.err) > 0);
-    json_decref(result);
-    command_clear(&run);
-    snprintf(command, sizeof command, "generate -m %s abc --raw --max-tokens 1 --json", model);
-    command_run(&run, command);
-    assert_int_equal(run.status, 0);
-    result = json_line(run.out, 0);
-    assert_string_equal(json_string_value(json_object_get(result, "tokenizer")), "bytes");
-    json_decref(result);
-    command_clear(&run);
-    assert_int_equal(directory_remove(model, &err), KVERN_OK);
-}
-
-/* A file of `n` lines. */
-static void write_lines(const char *path, int n)
-{
-    FILE *file = fopen(path, "w");
-
-    assert_non_null(file);
-    for (int i = 0; i < n; i++)
-        fprintf(file, "the value of object %d\n", i);
-    assert_int_equal(fclose(file), 0);
-}
-
-/* Texts are read, embedded and written in slices: many take no more memory than some. */
-static void memory_does_not_grow_with_the_lines(void **state)
-{
-    static const int n_lines[] = {3000, 30000};
-    long rss_kib[2];
-
-    (void)state;
-#ifdef __SANITIZE_ADDRESS__
-    skip(); /* freed memory is kept in quarantine there */
-#endif
-    for (size_t i = 0; i < 2; i++) {
-        struct command_run run = {0};
-        char path[200];
-        char command[2048];
-
-        snprintf(path, sizeof path, "%s/lines", directory);
-        write_lines(path, n_lines[i]);
-        snprintf(command, sizeof command, "embed -m %s --lines %s -o %s.npy -q", encoder, path,
-                 path);
-        command_run(&run, command);
-        assert_int_equal(run.status, 0);
-        rss_kib[i] = run.max_rss_kib;
-        command_clear(&run);
-    }
-    printf("  peak memory of 3,000 texts %ld KiB, of 30,000 %ld KiB\n", rss_kib[0], rss_kib[1]);
-    assert_in_range(rss_kib[1], 0, rss_kib[0] + MAX_GROWTH_KIB);
-}
-
-/* What was printed before Ctrl-C are whole lines, in order. */
-static void ctrl_c_ends_between_texts(void **state)
-{
-    struct command_run run = {.interrupt = "{\"id\":20,"};
-    char path[200];
-    char command[2048];
-
-    (void)state;
-    snprintf(path, sizeof path, "%s/lines", directory);
-    write_lines(path, 200000);
-    snprintf(command, sizeof command, "embed -m %s --lines %s -d 2", encoder, path);
-    command_run(&run, command);
-    assert_int_equal(run.status, 130);
-    assert_contains(run.err, "interrupted");
-    size_t n = count_lines(run.out);
-    assert_true(n > 20 && n < 200000);
-    json_t *last = json_line(run.out, n - 1);
-    assert_int_equal(json_integer_value(json_object_get(last, "id")), n - 1);
-    json_decref(last);
-    command_clear(&run);
-}
-
 static void bench_counts_texts(void **state)
 {
     static const char ids[] = "{\"ids\": [2, 5, 3]}\n[2, 6, 7, 8, 3]\n";
@@ -575,11 +280,11 @@ static void bench_counts_texts(void **state)
     char command[2048];
 
     (void)state;
-    snprintf(path, sizeof path, "%s/ids.jsonl", directory);
+    snprintf(path, sizeof path, "%s/ids.jsonl", embed_directory);
     write_whole(path, ids, strlen(ids));
     snprintf(command, sizeof command,
-             "bench -m %s --embed 8x3 --embed-file %s --repeats 2 --no-limits --json", encoder,
-             path);
+             "bench -m %s --embed 8x3 --embed-file %s --repeats 2 --no-limits --json",
+             embed_encoder, path);
     char *out = command_output(command, NULL, 0);
     json_t *bench = json_line(out, 0);
     const json_t *results = json_object_get(bench, "results");
@@ -607,16 +312,8 @@ int main(void)
         cmocka_unit_test(alone_or_together_the_vectors_are_the_same),
         cmocka_unit_test(kinds_of_vectors),
         cmocka_unit_test(comparing_and_ranking),
-        cmocka_unit_test(texts_fail_alone),
-        cmocka_unit_test(too_long_is_an_error_or_cut_and_told),
-        cmocka_unit_test(files_and_stdin),
-        cmocka_unit_test(usage_errors_exit_2),
-        cmocka_unit_test(a_full_disk_leaves_the_old_file),
-        cmocka_unit_test(bytes_for_tokens_are_told),
-        cmocka_unit_test(memory_does_not_grow_with_the_lines),
-        cmocka_unit_test(ctrl_c_ends_between_texts),
         cmocka_unit_test(bench_counts_texts),
     };
 
-    return cmocka_run_group_tests(tests, make_models, remove_models);
+    return cmocka_run_group_tests(tests, make_embed_models, remove_embed_models);
 }

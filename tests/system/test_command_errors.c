@@ -38,16 +38,8 @@ static void usage_errors_exit_2(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        struct command_run run = {0};
-
-        command_run(&run, cases[i].command);
-        if (run.status != 2)
-            fail_msg("kvern %s: exit status %d, not 2", cases[i].command, run.status);
-        assert_contains(run.err, cases[i].says);
-        assert_string_equal(run.out, "");
-        command_clear(&run);
-    }
+    for (size_t i = 0; i < COUNT(cases); i++)
+        command_refused(cases[i].command, NULL, 2, cases[i].says);
 }
 
 static void failures_exit_1_with_advice(void **state)
@@ -69,21 +61,12 @@ static void failures_exit_1_with_advice(void **state)
         {"convert /no/such.gguf", "/no/such.gguf"},
     };
 
-    (void)state;
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        struct command_run run = {0};
-        char environment[600];
+    char environment[600];
 
-        snprintf(environment, sizeof environment, "KVERN_MODEL=%s", tiny_model());
-        run.environment = environment;
-        command_run(&run, cases[i].command);
-        if (run.status != 1)
-            fail_msg("kvern %s: exit status %d, not 1: %s", cases[i].command, run.status, run.err);
-        assert_contains(run.err, cases[i].says);
-        assert_memory_equal(run.err, "kvern: ", 7);
-        assert_string_equal(run.out, "");
-        command_clear(&run);
-    }
+    (void)state;
+    snprintf(environment, sizeof environment, "KVERN_MODEL=%s", tiny_model());
+    for (size_t i = 0; i < COUNT(cases); i++)
+        command_refused(cases[i].command, environment, 1, cases[i].says);
 }
 
 static void a_bad_line_names_its_number(void **state)

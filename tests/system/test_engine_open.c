@@ -28,10 +28,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    kvern_model_close(model);
-    bool is_gone = directory_remove(directory, NULL) == KVERN_OK;
-    free(directory);
-    return is_gone ? 0 : -1;
+    return close_small_model(model, directory);
 }
 
 static kvern_engine_stats stats_of(const kvern_engine_options *options)

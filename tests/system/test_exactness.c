@@ -179,7 +179,7 @@ static void kept_conversations_change_nothing(void **state)
         int32_t answers[2][N_DECODED];
 
         for (size_t i = 0; i < TURN; i++)
-            prompt[n_prompt++] = (int32_t)(next_random(&random) % 331);
+            prompt[n_prompt++] = (int32_t)(next_random(&random) % 203);
         for (uint64_t conversation = 0; conversation < 2; conversation++) {
             kvern_request_options options;
             kvern_request *request = NULL;

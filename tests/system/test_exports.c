@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { N_IDS = 33, VOCAB = 288, HIDDEN = 32, N_GENERATED = 12, N_PROMPTS = 5 };
+enum { N_IDS = 33, LOGITS_STRIDE = 4, VOCAB = 288, HIDDEN = 32, N_GENERATED = 12, N_PROMPTS = 5 };
 
 /* Tolerances are shares of the logits' range: what f32 promises; f16 keeps 11 bits; int4 rounds
  * activations to 8 bits, where another machine's kernels may round to the neighbour. On the machine
@@ -137,8 +137,9 @@ static double run_golden(const struct subject *subject, const kvern_model *model
     double worst = 0;
 
     finish_request(submit(engine, ids, N_IDS, 1, all, rows), NULL, 0);
-    for (size_t i = all ? 0 : N_IDS - 1; i < N_IDS; i++) {
-        double difference = differ(rows->values[i], golden + (all ? i : 0) * VOCAB, VOCAB);
+    for (size_t i = all ? 0 : N_IDS - 1; i < N_IDS; i += LOGITS_STRIDE) {
+        const float *row = golden + (all ? i / LOGITS_STRIDE : 0) * VOCAB;
+        double difference = differ(rows->values[i], row, VOCAB);
 
         assert_true(rows->is_there[i]);
         worst = difference > worst ? difference : worst;
@@ -154,7 +155,7 @@ static void logits_are_the_goldens(void **state)
     for (size_t i = 0; i < COUNT(subjects); i++) {
         const struct subject *subject = &subjects[i];
         struct buffer ids = read_golden(subject, "ids.i32", N_IDS * sizeof(int32_t));
-        size_t n_rows = subject->has_last_only ? 1 : N_IDS;
+        size_t n_rows = subject->has_last_only ? 1 : 1 + N_IDS / LOGITS_STRIDE;
         struct buffer golden = read_golden(subject, "logits.f32", n_rows * VOCAB * sizeof(float));
         kvern_model *model = open_export(subject);
         double at_once =

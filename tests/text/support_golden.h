@@ -10,7 +10,6 @@
 
 #include <jansson.h>
 #include <stddef.h>
-#include <stdint.h>
 
 /* A file of tests/golden/tokens, NUL-terminated; the caller frees it. */
 char *golden_file(const char *name, size_t *n_bytes);
@@ -25,12 +24,20 @@ struct golden_lines {
 void golden_lines_add(struct golden_lines *lines, const char *file, size_t stride);
 void golden_lines_free(struct golden_lines *lines);
 
-uint32_t golden_crc(const char *bytes, size_t n_bytes);
-/* CRC-32 of the ids written as "id,id,...", as make_tokens.py takes it. */
-uint32_t golden_crc_of_ids(const kvern_tokens *tokens);
+/* The goldens hold 16 bits of each CRC-32: it is a line with wrong ids among 65,536 that would not
+ * be seen, and no rule is wrong in a single line. */
+enum { GOLDEN_HEX = 4 };
+unsigned golden_crc(const char *bytes, size_t n_bytes);
+/* Of the ids written as "id,id,...", as make_tokens.py takes it. */
+unsigned golden_crc_of_ids(const kvern_tokens *tokens);
+/* Of the offsets written as "begin,end,begin,...". */
+unsigned golden_crc_of_offsets(const kvern_tokens *tokens);
+/* The CRC that `next` stands at, in hex; moves on, over a line end too. */
+unsigned golden_next_crc(const char **next);
 
-/* CRC-32 of the offsets written as "begin,end,begin,...". */
-uint32_t golden_crc_of_offsets(const kvern_tokens *tokens);
+/* Each line's ids against the file's. */
+void golden_check_ids(const struct tokenizer *tokenizer, const struct golden_lines *lines,
+                      const char *file);
 
 /* WordPiece: the lines bert.digest and its kin are of. */
 void golden_lines_add_bert(struct golden_lines *lines);

@@ -131,10 +131,8 @@ static void every_order_is_refused_or_pythons(void **state)
         n_accepted++;
         for (size_t j = 0; j < json_array_size(sequences); j++) {
             struct buffer out = decode(&decoder, json_array_get(sequences, j));
-            char crc[9];
 
-            snprintf(crc, sizeof crc, "%08x", golden_crc(out.data ? out.data : "", out.n_bytes));
-            if (strncmp(crc, crcs + 8 * j, 8) != 0)
+            if (golden_crc(out.data ? out.data : "", out.n_bytes) != golden_next_crc(&crcs))
                 fail_msg("%s: sequence %zu gives \"%s\", not Python's text", names, j,
                          out.data ? out.data : "");
             buffer_clear(&out);
