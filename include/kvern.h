@@ -196,9 +196,9 @@ typedef struct kvern_engine_options {
     const char *kv_type;    /* "f16" (default) or "f32"; an export's KV has its own type */
     bool no_prefix_cache;   /* run every prompt whole, even if another one began the same way */
     double max_decode_slowdown; /* while streams decode, prompts beside them may make a step take at
-                                   most about this many times as long, at least 1; 0: no bound, which
-                                   gives the most tokens a second */
-    const char *provider;   /* "cpu" (default); "cuda": for ONNX exports only */
+                                   most about this many times as long, at least 1; 0: no bound,
+                                   which gives the most tokens a second */
+    const char *provider;       /* "cpu" (default); "cuda": for ONNX exports only */
 } kvern_engine_options;
 
 KVERN_API void kvern_engine_options_init(kvern_engine_options *options);

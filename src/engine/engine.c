@@ -3,7 +3,8 @@
  * The engine's thread and what callers may do to it. A step is a transaction: sequences advance in
  * engine_commit() only, after the runner succeeded, so a failed step leaves them as they were. The
  * thread sleeps in its inbox while there is nothing to run. A long step is cut short when a request
- * in it is cancelled; the next one then runs to its end, so that others go on whatever is cancelled.
+ * in it is cancelled; the next one then runs to its end, so that others go on whatever is
+ * cancelled.
  */
 #include "engine/engine.h"
 
@@ -536,7 +537,8 @@ static kvern_status set_window(const kvern_engine *engine, const kvern_request_o
 /* Different models never share an engine; what has a key shares with its like only. */
 static struct prefix_key cache_root(const kvern_engine *engine, const char *cache_key)
 {
-    struct prefix_key root = prefix_key_root(engine->limits.kv_kind, strlen(engine->limits.kv_kind));
+    struct prefix_key root =
+        prefix_key_root(engine->limits.kv_kind, strlen(engine->limits.kv_kind));
     struct prefix_key salted[2] = {root};
 
     if (!cache_key)

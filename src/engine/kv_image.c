@@ -91,11 +91,10 @@ static kvern_status put(const struct engine_parts *parts, void *data, kvern_erro
     const struct put *put = data;
     const struct kv_image *image = put->image;
     struct scheduler *scheduler = parts->scheduler;
-    struct kept item = {
-        .conversation = put->conversation,
-        .n_tokens = image->n_tokens,
-        .window = image->window,
-        .is_foreign = true};
+    struct kept item = {.conversation = put->conversation,
+                        .n_tokens = image->n_tokens,
+                        .window = image->window,
+                        .is_foreign = true};
     size_t n_tokens = n_held(image);
     kvern_status status;
 

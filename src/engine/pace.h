@@ -11,11 +11,11 @@
 #include <stddef.h>
 
 struct pace {
-    double most;        /* times the decode-only step; 0: no bound */
-    double decode_ms;   /* of a step without prompts; 0: not measured */
-    size_t n_decodes;   /* streams of the steps it was measured with */
-    size_t n_tokens;    /* prompt tokens tried */
-    size_t n_mixed;     /* steps with both since the last measurement */
+    double most;      /* times the decode-only step; 0: no bound */
+    double decode_ms; /* of a step without prompts; 0: not measured */
+    size_t n_decodes; /* streams of the steps it was measured with */
+    size_t n_tokens;  /* prompt tokens tried */
+    size_t n_mixed;   /* steps with both since the last measurement */
 };
 
 void pace_init(struct pace *pace, double most);

@@ -40,12 +40,10 @@ void kvern_request_options_init(kvern_request_options *options)
 
 const char *kvern_finish_name(kvern_finish finish)
 {
-    static const char *const names[] = {[KVERN_FINISH_NONE] = "",
-                                        [KVERN_FINISH_STOP] = "stop",
-                                        [KVERN_FINISH_LENGTH] = "length",
-                                        [KVERN_FINISH_CANCELLED] = "cancelled",
-                                        [KVERN_FINISH_ERROR] = "error",
-                                        [KVERN_FINISH_TIMEOUT] = "timeout"};
+    static const char *const names[] = {
+        [KVERN_FINISH_NONE] = "",         [KVERN_FINISH_STOP] = "stop",
+        [KVERN_FINISH_LENGTH] = "length", [KVERN_FINISH_CANCELLED] = "cancelled",
+        [KVERN_FINISH_ERROR] = "error",   [KVERN_FINISH_TIMEOUT] = "timeout"};
 
     return (size_t)finish < sizeof names / sizeof names[0] ? names[finish] : "";
 }

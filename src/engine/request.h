@@ -35,12 +35,12 @@ struct kvern_request {
     double started_ms;     /* of its first step; 0: none yet */
     double first_token_ms; /* 0: none yet */
     kvern_error error;
-    double deadline_ms; /* on clock_ms(); 0: none */
+    double deadline_ms;         /* on clock_ms(); 0: none */
     kvern_request *next_sample; /* until the engine has taken them */
     kvern_engine *engine;
     atomic_bool is_cancelled;
     atomic_bool is_in_long_step; /* worth interrupting */
-    struct queue deliveries; /* from the engine to the reader */
+    struct queue deliveries;     /* from the engine to the reader */
     /* the reader's */
     struct buffer text;
     int32_t *tokens; /* [n_tokens] */

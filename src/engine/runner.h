@@ -20,8 +20,8 @@ struct runner {
      * batch's own tokens. */
     kvern_status (*run)(struct runner *runner, const struct batch *batch,
                         struct runner_output *output, kvern_error *err);
-    /* Ends the run in progress, or the next one, with KVERN_CANCELLED as soon as it can. Any thread.
-     * NULL: this runner cannot be interrupted. */
+    /* Ends the run in progress, or the next one, with KVERN_CANCELLED as soon as it can. Any
+     * thread. NULL: this runner cannot be interrupted. */
     void (*interrupt)(struct runner *runner);
     void (*free)(struct runner *runner);
     /* Copies what is in a block. NULL: blocks only count. */

@@ -215,7 +215,7 @@ static size_t count_missing(const struct scheduler *scheduler, const struct sequ
     if (sequence->window.n_blocks > 0) {
         size_t n_own = kv_blocks_count_own(&scheduler->blocks, table);
 
-        if (n_needed - n_has > sequence->window.n_blocks - n_own) {
+        if (n_needed > n_has && n_needed - n_has > sequence->window.n_blocks - n_own) {
             n_needed = sequence->window.n_blocks;
             n_has = n_own;
         }
@@ -275,6 +275,13 @@ static bool promise_growth(struct scheduler *scheduler)
             return false;
     }
     return true;
+}
+
+/* Blocks for all that run, or fewer run. */
+static void see_to_growth(struct scheduler *scheduler)
+{
+    while (can_preempt(scheduler) && !promise_growth(scheduler))
+        preempt(scheduler, find_lowest(scheduler));
 }
 
 /* ---- admission ---- */
@@ -546,9 +553,9 @@ void scheduler_plan(struct scheduler *scheduler, struct plan *plan)
 
     plan->n_items = 0;
     plan->n_copies = 0;
-    while (can_preempt(scheduler) && !promise_growth(scheduler))
-        preempt(scheduler, find_lowest(scheduler));
+    see_to_growth(scheduler);
     admit(scheduler);
+    see_to_growth(scheduler); /* who takes over a leader's blocks makes it copy its last one */
     if (has_prefill(scheduler))
         n_for_decode -= n_tokens < PREFILL_SHARE ? 1 : n_tokens / PREFILL_SHARE;
     n_tokens -= plan_decodes(scheduler, plan, n_for_decode);

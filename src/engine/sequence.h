@@ -35,7 +35,7 @@ struct sequence {
     struct kv_table table;
     struct sequence_window window;
     uint64_t conversation;   /* 0: none; see kept_kv.h */
-    bool is_foreign; /* its KV came from outside: nobody else may take it over */
+    bool is_foreign;         /* its KV came from outside: nobody else may take it over */
     size_t n_cached;         /* tokens whose KV was there already when it was first admitted */
     size_t n_shown;          /* tokens whose rows were read: not again after pre-emption */
     struct prefix_key root;  /* where its chain in the prefix cache begins */

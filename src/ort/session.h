@@ -58,8 +58,8 @@ kvern_status session_run(struct session *session, const struct session_tensor *i
 /* Ends the run in progress, or the next one, with KVERN_CANCELLED at the end of the operator it is
  * in. Any thread. */
 void session_interrupt(struct session *session);
-/* After a run that gave `status`: KVERN_CANCELLED if it failed and was interrupted, and the next one
- * is not. */
+/* After a run that gave `status`: KVERN_CANCELLED if it failed and was interrupted, and the next
+ * one is not. */
 kvern_status session_settle(struct session *session, kvern_status status, kvern_error *err);
 void session_close(struct session *session);
 

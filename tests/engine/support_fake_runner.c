@@ -71,7 +71,7 @@ static void wait_for_gate(struct fake_runner *fake)
     for (;;) {
         int n = atomic_load(&fake->n_gates);
 
-        if (n < 0)
+        if (n < 0 || atomic_load(&fake->is_interrupted))
             return;
         if (n > 0 && atomic_compare_exchange_weak(&fake->n_gates, &n, n - 1))
             return;
@@ -252,6 +252,10 @@ static kvern_status fake_run(struct runner *runner, const struct batch *batch,
     struct rows rows = {0};
 
     wait_for_gate(fake);
+    if (atomic_exchange(&fake->is_interrupted, false)) {
+        atomic_fetch_add(&fake->n_interrupted, 1);
+        return fail(err, KVERN_CANCELLED, "the step was interrupted");
+    }
     atomic_fetch_add(&fake->n_runs, 1);
     if (batch->n_tokens > atomic_load(&fake->widest))
         atomic_store(&fake->widest, batch->n_tokens);
@@ -322,6 +326,11 @@ static void fake_kv_copy(struct runner *runner, int32_t from, int32_t to)
            16 * sizeof *fake->slots);
 }
 
+static void fake_interrupt(struct runner *runner)
+{
+    atomic_store(&((struct fake_runner *)runner)->is_interrupted, true);
+}
+
 static void fake_free(struct runner *runner)
 {
     atomic_store(&((struct fake_runner *)runner)->is_freed, true);
@@ -332,6 +341,7 @@ struct fake_runner *fake_runner_new(size_t n_kv_blocks)
     struct fake_runner *fake = new_or_abort(sizeof *fake);
 
     fake->runner = (struct runner){.run = fake_run,
+                                   .interrupt = fake_interrupt,
                                    .free = fake_free,
                                    .kv_copy = fake_kv_copy,
                                    .kv_bytes = fake_kv_bytes,

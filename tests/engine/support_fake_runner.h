@@ -25,8 +25,10 @@ struct fake_runner {
     bool is_rigid;       /* those are */
     atomic_int n_values; /* kv_values there are; freed after the runner: a bad read */
     atomic_int n_runs;
-    atomic_int n_gates;     /* runs that may start; negative: all */
-    atomic_int n_bad_reads; /* history slots that were never written, wrong positions */
+    atomic_int n_gates; /* runs that may start; negative: all */
+    atomic_bool is_interrupted;
+    atomic_int n_interrupted; /* runs */
+    atomic_int n_bad_reads;   /* history slots that were never written, wrong positions */
     atomic_bool is_freed;
     atomic_size_t widest; /* most tokens of a run */
 };

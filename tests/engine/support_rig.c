@@ -10,6 +10,8 @@ void rig_open(struct rig *rig, struct fake_runner *fake, struct engine_limits li
 
     rig->fake = fake;
     limits.checks_blocks = true;
+    if (fake->keeps_values)
+        fake->runner.kv_copy = NULL;
     if (engine_new(&rig->engine, &fake->runner, &limits, &fake_decoder,
                    (struct stop_ids){&stop_id, 1}, &err) != KVERN_OK)
         fail_msg("%s", err.message);

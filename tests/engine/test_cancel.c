@@ -132,7 +132,9 @@ static struct rig open_rig(const struct subject *subject)
     if (fake->is_rigid)
         fake->runner.kv_bytes = NULL;
     fake->runner.has_fixed_chunks = subject->keeps_values;
-    rig_open(&rig, fake, (struct engine_limits){.prefill_chunk = CHUNK, .kv_kind = "fake"});
+    rig_open(&rig, fake,
+             (struct engine_limits){
+                 .prefill_chunk = CHUNK, .kv_kind = "fake", .has_no_prefix_cache = true});
     return rig;
 }
 
@@ -209,7 +211,9 @@ static void a_session_is_as_before_a_cancelled_call(void **state)
         cancel_one(&rig, session, other, i % 2 == 0, subject->label);
         kvern_session_get_info(session, &after);
         kvern_engine_get_stats(rig.engine, &stats[1]);
-        assert_memory_equal(&before, &after, sizeof before);
+        assert_int_equal(before.context_length, after.context_length);
+        assert_int_equal(before.position, after.position);
+        assert_int_equal(before.n_values, after.n_values);
         assert_memory_equal(kvern_session_tokens(session, &n_tokens), own, sizeof own);
         assert_int_equal(n_tokens, N_OWN);
         if (subject->keeps_kv) {

@@ -13,6 +13,8 @@
 
 enum { N_BLOCKS = 61, N_TABLES = 12, CAPACITY = 24, N_OPERATIONS = 1000000 };
 
+static const int32_t contents[6][KV_BLOCK_TOKENS] = {{1}, {2}, {3}, {4}, {5}, {6}};
+
 static uint32_t random_state = 12345;
 
 static uint32_t random_below(uint32_t n)
@@ -39,7 +41,7 @@ static void operate(struct kv_blocks *kv, struct kv_table *tables)
     size_t n_before = kv_blocks_available(kv);
     size_t n = random_below(6);
 
-    switch (random_below(8)) {
+    switch (random_below(11)) {
     case 0:
         kv_blocks_release(kv, table);
         assert_int_equal(table->n_blocks + table->n_promised, 0);
@@ -51,7 +53,37 @@ static void operate(struct kv_blocks *kv, struct kv_table *tables)
         break;
     case 3:
         if (other->n_blocks > 0 && table->n_blocks + table->n_promised < CAPACITY)
-            kv_blocks_share(kv, table, other->blocks[random_below((uint32_t)other->n_blocks)]);
+            assert_true(
+                kv_blocks_share(kv, table, other->blocks[random_below((uint32_t)other->n_blocks)]));
+        break;
+    case 4: /* few contents, so that many blocks hold the same */
+        if (table->n_blocks > 0)
+            kv_blocks_remember(kv, table, random_below((uint32_t)table->n_blocks),
+                               (struct prefix_key){.low = n, .high = 1}, contents[n]);
+        break;
+    case 5: {
+        int32_t found =
+            prefix_cache_find(&kv->prefixes, (struct prefix_key){.low = n, .high = 1}, contents[n]);
+
+        if (found >= 0 && table->n_blocks + table->n_promised < CAPACITY) {
+            bool is_used = kv->blocks[found].n_references > 0;
+
+            assert_int_equal(kv_blocks_share(kv, table, found), is_used || n_before > 0);
+        }
+        break;
+    }
+    case 6:
+        if (table->n_blocks > 0) {
+            size_t i = random_below((uint32_t)table->n_blocks);
+            int32_t old = table->blocks[i];
+
+            if (kv->blocks[old].n_references == 1) {
+                kv_blocks_forget(kv, table, i);
+            } else if (table->n_promised > 0) {
+                assert_int_equal(kv_blocks_replace(kv, table, i), old);
+                assert_false(kv_blocks_is_settled(kv, table, i));
+            }
+        }
         break;
     default:
         if (table->n_promised > 0)
@@ -81,6 +113,46 @@ static void test_random_operations(void **state)
     assert_int_equal(kv_blocks_available(&kv), N_BLOCKS);
     for (size_t i = 0; i < N_TABLES; i++)
         kv_table_clear(&tables[i]);
+    kv_blocks_clear(&kv);
+}
+
+/* A remembered block is taken only when no empty one is left, the one free longest first. */
+static void test_remembered_blocks(void **state)
+{
+    struct kv_blocks kv;
+    struct kv_table a;
+    struct kv_table b;
+    int32_t tokens[KV_BLOCK_TOKENS] = {0};
+    struct prefix_key keys[3];
+    (void)state;
+
+    assert_int_equal(kv_blocks_init(&kv, 4, NULL), KVERN_OK);
+    kv_table_init(&a, 4, NULL);
+    kv_table_init(&b, 4, NULL);
+    kv_blocks_promise(&kv, &a, 3);
+    kv_blocks_extend(&kv, &a, 48);
+    for (size_t i = 0; i < 3; i++) {
+        keys[i] = prefix_key_next(i > 0 ? keys[i - 1] : prefix_key_root("", 0), tokens);
+        kv_blocks_remember(&kv, &a, i, keys[i], tokens);
+        assert_true(kv_blocks_is_settled(&kv, &a, i));
+    }
+    kv_blocks_release(&kv, &a);
+    assert_int_equal(kv_blocks_available(&kv), 4);
+    assert_int_equal(prefix_cache_find(&kv.prefixes, keys[1], tokens), 1);
+    kv_blocks_promise(&kv, &b, 2); /* block 3, which holds nothing, then 2, released first */
+    kv_blocks_extend(&kv, &b, 32);
+    assert_int_equal(b.blocks[0], 3);
+    assert_int_equal(b.blocks[1], 2);
+    assert_int_equal(kv.n_evicted, 1);
+    assert_int_equal(prefix_cache_find(&kv.prefixes, keys[2], tokens), -1);
+    kv_blocks_promise(&kv, &b, 1);
+    assert_true(kv_blocks_share(&kv, &a, 0));
+    assert_false(kv_blocks_share(&kv, &a, 1)); /* it is promised */
+    assert_int_equal(a.n_blocks, 1);
+    kv_blocks_release(&kv, &a);
+    kv_blocks_release(&kv, &b);
+    kv_table_clear(&a);
+    kv_table_clear(&b);
     kv_blocks_clear(&kv);
 }
 
@@ -143,6 +215,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_operations),
+        cmocka_unit_test(test_remembered_blocks),
         cmocka_unit_test(test_last_given_back_first),
         cmocka_unit_test(test_checker_sees_damage),
     };

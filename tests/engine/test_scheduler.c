@@ -43,7 +43,7 @@ static bool commit(struct scheduler *scheduler, const struct plan_item *item)
 {
     struct sequence *sequence = item->sequence;
 
-    sequence->n_computed += item->n_tokens;
+    scheduler_advance(scheduler, sequence, item->n_tokens);
     if (sequence->n_computed < sequence->n_tokens)
         return false;
     sequence_append(sequence, 7);
@@ -150,12 +150,16 @@ static void test_shares(void **state)
     scheduler_clear(&scheduler);
 }
 
-/* The worst case is promised: a large request waits for blocks, and a small one behind it waits
- * too. */
+/* Where nothing can be pre-empted, the worst case is promised: a large request waits for blocks,
+ * and a small one behind it waits too. */
 static void test_admission_in_order(void **state)
 {
-    struct scheduler scheduler = make_scheduler(
-        (struct scheduler_limits){.step_tokens = 64, .max_running = 8, .max_context = 1000}, 10);
+    struct scheduler scheduler = make_scheduler((struct scheduler_limits){.step_tokens = 64,
+                                                                          .max_running = 8,
+                                                                          .max_context = 1000,
+                                                                          .has_fixed_chunks = true,
+                                                                          .counts_blocks = true},
+                                                10);
     struct sequence sequences[3];
     struct plan plan;
     (void)state;

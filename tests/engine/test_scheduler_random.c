@@ -117,7 +117,7 @@ static void commit_item(struct world *world, const struct plan_item *item)
         end(world, sequence, false);
         return;
     }
-    sequence->n_computed += item->n_tokens;
+    scheduler_advance(&world->scheduler, sequence, item->n_tokens);
     if (sequence->n_computed < sequence->n_tokens)
         return;
     if (!sequence->wants_hidden)
@@ -136,6 +136,10 @@ static void step(struct world *world)
     if (plan->n_items == 0 && world->scheduler.waiting.n + world->scheduler.running.n > 0)
         fail_msg("%zu sequences wait for nothing, %zu blocks are available",
                  world->scheduler.waiting.n, kv_blocks_available(&world->scheduler.blocks));
+    for (size_t i = 0; i < plan->n_copies; i++)
+        memcpy(world->content + (size_t)plan->copies[i].to * KV_BLOCK_TOKENS,
+               world->content + (size_t)plan->copies[i].from * KV_BLOCK_TOKENS,
+               KV_BLOCK_TOKENS * sizeof *world->content);
     for (size_t i = 0; i < plan->n_items; i++) {
         const struct plan_item *item = &plan->items[i];
 
