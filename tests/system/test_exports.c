@@ -182,7 +182,7 @@ static size_t make_prompt(size_t number, int32_t *prompt)
     size_t n = 3 + number * 38;
 
     for (size_t i = 0; i < n; i++)
-        prompt[i] = (int32_t)((number * 71 + i * 13 + i * i) % 285);
+        prompt[i] = (int32_t)((number * 71 + i * 13 + i * i) % 200);
     return n;
 }
 

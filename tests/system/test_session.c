@@ -44,7 +44,7 @@ static int open_subjects(void **state)
     (void)state;
     for (size_t i = 0; i < N_TEXT; i++) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
-        text[i] = (int32_t)((seed >> 33) % 280);
+        text[i] = (int32_t)((seed >> 33) % 200);
     }
     for (size_t i = 0; i < COUNT(subjects); i++) {
         struct subject *subject = &subjects[i];

@@ -30,7 +30,7 @@ static int set_up(void **state)
 {
     (void)state;
     for (int32_t i = 0; i < N_TEXT; i++)
-        text[i] = (i * 37 + 11) % 280;
+        text[i] = (i * 37 + 11) % 200;
     directory = make_directory();
     return 0;
 }
