@@ -60,6 +60,7 @@ kvern_engine *open_test_engine(const kvern_model *model, int32_t n_threads, int3
     options.n_threads = n_threads;
     options.prefill_chunk = prefill_chunk;
     options.kv_type = kv_type;
+    options.no_prefix_cache = true;
     if (kvern_engine_open(&engine, model, &options, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     return engine;
