@@ -9,3 +9,10 @@ endforeach()
 # What sessions cost, through the public header alone.
 add_executable(bench_sessions EXCLUDE_FROM_ALL bench/sessions.c)
 target_link_libraries(bench_sessions PRIVATE kvern)
+
+# The engine under load, likewise; `ninja bench_engine` builds both.
+foreach(name workload engine_latency)
+    add_executable(bench_${name} EXCLUDE_FROM_ALL bench/${name}.c bench/measure.c)
+    target_link_libraries(bench_${name} PRIVATE kvern)
+endforeach()
+add_custom_target(bench_engine DEPENDS bench_workload bench_engine_latency)
