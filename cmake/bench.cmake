@@ -6,12 +6,8 @@ foreach(name linear encoder)
     kvern_link(bench_${name}_kernels base ops)
 endforeach()
 
-# What sessions cost, through the public header alone.
-add_executable(bench_sessions EXCLUDE_FROM_ALL bench/sessions.c)
-target_link_libraries(bench_sessions PRIVATE kvern)
-
-# The engine under load, likewise; `ninja bench_engine` builds both.
-foreach(name workload engine_latency)
+# What sessions cost, and the engine under load: through the public header alone.
+foreach(name sessions workload engine_latency)
     add_executable(bench_${name} EXCLUDE_FROM_ALL bench/${name}.c bench/measure.c)
     target_link_libraries(bench_${name} PRIVATE kvern)
 endforeach()
