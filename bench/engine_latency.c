@@ -7,7 +7,8 @@
  *   build/bench_engine_latency MODEL [first_token] [decode] [cancel] [memory]
  *       [--rounds N] [--prompts N] [--threads N] [--kv-memory MIB] [--json]
  *
- * Without a name: all four. docs/performance.md says what is measured and why.
+ * Without a name: all four. A line for each figure as it comes; with --json an object at the end.
+ * docs/performance.md says what is measured and why.
  */
 #include "measure.h"
 
@@ -46,6 +47,7 @@ struct bench {
     uint64_t seed;
     size_t n_rounds;
     size_t n_prompts; /* of `memory` */
+    bool is_json;
     struct result results[64];
     size_t n_results;
 };
@@ -56,7 +58,8 @@ static void report(struct bench *b, const char *part, const char *name, double v
 
     snprintf(result->key, sizeof result->key, "%s_%s", part, name);
     result->value = value;
-    fprintf(stderr, "%-40s %12.2f\n", result->key, value);
+    fprintf(b->is_json ? stderr : stdout, "%-40s %12.2f\n", result->key, value);
+    fflush(stdout);
 }
 
 static void report_ms(struct bench *b, const char *part, struct samples *samples)
@@ -65,15 +68,12 @@ static void report_ms(struct bench *b, const char *part, struct samples *samples
     report(b, part, "p95_ms", samples_percentile(samples, 0.95));
 }
 
-static void print_results(const struct bench *b, bool is_json)
+static void print_json(const struct bench *b)
 {
-    if (is_json)
-        printf("{\"model\": \"%s\", \"threads\": %d", b->info.name, b->options.n_threads);
+    printf("{\"model\": \"%s\", \"threads\": %d", b->info.name, b->options.n_threads);
     for (size_t i = 0; i < b->n_results; i++)
-        printf(is_json ? ", \"%s\": %.3f" : "%-40s %12.2f\n", b->results[i].key,
-               b->results[i].value);
-    if (is_json)
-        printf("}\n");
+        printf(", \"%s\": %.3f", b->results[i].key, b->results[i].value);
+    printf("}\n");
 }
 
 /* The one place that knows how the cache is turned off. false: this engine cannot. */
@@ -496,14 +496,13 @@ int main(int argc, char **argv)
         {"threads", required_argument, NULL, 't'},   {"json", no_argument, NULL, 'j'},
         {"kv-memory", required_argument, NULL, 'k'}, {0}};
     struct bench b = {.seed = 5, .n_rounds = 2, .n_prompts = 5000};
-    bool is_json = false;
     kvern_error err = {0};
 
     kvern_engine_options_init(&b.options);
     b.options.n_threads = kvern_default_threads();
     for (int c; (c = getopt_long(argc, argv, "", LONG, NULL)) != -1;) {
         if (c == 'j')
-            is_json = true;
+            b.is_json = true;
         else if (c == 'r')
             b.n_rounds = strtoul(optarg, NULL, 10);
         else if (c == 'p')
@@ -523,7 +522,8 @@ int main(int argc, char **argv)
         if (is_named(PARTS[i].name, argv + optind + 1, argc - optind - 1))
             PARTS[i].measure(&b);
     }
-    print_results(&b, is_json);
+    if (b.is_json)
+        print_json(&b);
     kvern_model_close(b.model);
     return 0;
 }
