@@ -5,7 +5,7 @@
  * a cancel, and whether memory grows. Times are the caller's own, from its call to its event.
  *
  *   build/bench_engine_latency MODEL [first_token] [decode] [cancel] [memory]
- *       [--rounds N] [--prompts N] [--threads N] [--kv-memory MIB] [--json]
+ *       [--rounds N] [--cancels N] [--prompts N] [--threads N] [--kv-memory MIB] [--json]
  *
  * Without a name: all four. A line for each figure as it comes; with --json an object at the end.
  * docs/performance.md says what is measured and why.
@@ -26,7 +26,6 @@ enum {
     STREAM_PROMPT = 128,
     STREAM_ALONE = 200, /* tokens alone, before each long prompt */
     LONG_PROMPT = 4000,
-    N_CANCELS = 200,
     CANCEL_RUNNING = 8,    /* max_sequences while cancelling */
     CANCEL_IN_FLIGHT = 12, /* so that some are always queued */
     CANCEL_PROMPT = 2000,
@@ -46,6 +45,7 @@ struct bench {
     kvern_engine_options options;
     uint64_t seed;
     size_t n_rounds;
+    size_t n_cancels;
     size_t n_prompts; /* of `memory` */
     bool is_json;
     struct result results[64];
@@ -372,7 +372,7 @@ static void measure_cancel(struct bench *b)
     engine = open_engine(b, &options);
     for (size_t i = 0; i < CANCEL_IN_FLIGHT; i++)
         requests[i] = submit_load(b, engine);
-    while (all.n < N_CANCELS) {
+    while (all.n < b->n_cancels) {
         struct timespec pause = {
             .tv_nsec = (long)draw_between(&b->seed, 0, CANCEL_PAUSE_MS * 1000) * 1000};
         kvern_request **victim = &requests[draw_between(&b->seed, 0, CANCEL_IN_FLIGHT - 1)];
@@ -475,8 +475,8 @@ enum { N_PARTS = sizeof PARTS / sizeof PARTS[0] };
 static int usage(void)
 {
     fprintf(stderr, "usage: bench_engine_latency MODEL [first_token] [decode] [cancel] [memory]\n"
-                    "           [--rounds N] [--prompts N] [--threads N] [--kv-memory MIB]"
-                    " [--json]\n");
+                    "           [--rounds N] [--cancels N] [--prompts N] [--threads N]"
+                    " [--kv-memory MIB] [--json]\n");
     return 2;
 }
 
@@ -491,11 +491,14 @@ static bool is_named(const char *name, char **names, int n_names)
 
 int main(int argc, char **argv)
 {
-    static const struct option LONG[] = {
-        {"rounds", required_argument, NULL, 'r'},    {"prompts", required_argument, NULL, 'p'},
-        {"threads", required_argument, NULL, 't'},   {"json", no_argument, NULL, 'j'},
-        {"kv-memory", required_argument, NULL, 'k'}, {0}};
-    struct bench b = {.seed = 5, .n_rounds = 2, .n_prompts = 5000};
+    static const struct option LONG[] = {{"rounds", required_argument, NULL, 'r'},
+                                         {"cancels", required_argument, NULL, 'c'},
+                                         {"prompts", required_argument, NULL, 'p'},
+                                         {"threads", required_argument, NULL, 't'},
+                                         {"json", no_argument, NULL, 'j'},
+                                         {"kv-memory", required_argument, NULL, 'k'},
+                                         {0}};
+    struct bench b = {.seed = 5, .n_rounds = 2, .n_cancels = 200, .n_prompts = 5000};
     kvern_error err = {0};
 
     kvern_engine_options_init(&b.options);
@@ -505,6 +508,8 @@ int main(int argc, char **argv)
             b.is_json = true;
         else if (c == 'r')
             b.n_rounds = strtoul(optarg, NULL, 10);
+        else if (c == 'c')
+            b.n_cancels = strtoul(optarg, NULL, 10);
         else if (c == 'p')
             b.n_prompts = strtoul(optarg, NULL, 10);
         else if (c == 't')
@@ -514,7 +519,8 @@ int main(int argc, char **argv)
         else
             return usage();
     }
-    if (optind == argc || b.n_rounds == 0 || b.n_prompts < MEMORY_SKIPPED + MEMORY_GROUP)
+    if (optind == argc || b.n_rounds == 0 || b.n_cancels == 0 ||
+        b.n_prompts < MEMORY_SKIPPED + MEMORY_GROUP)
         return usage();
     check(kvern_model_open(&b.model, argv[optind], &err), &err);
     kvern_model_get_info(b.model, &b.info);
