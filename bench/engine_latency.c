@@ -322,26 +322,60 @@ static void measure_decode(struct bench *b)
 
 enum phase { PHASE_QUEUED, PHASE_PREFILLING, PHASE_DECODING, N_PHASES };
 
-static kvern_request *submit_load(struct bench *b, kvern_engine *engine)
+struct flight {
+    kvern_request *request;
+    uint64_t submitted; /* its number: the order of submission */
+    bool has_token;
+};
+
+/* The flights of one engine. */
+struct load {
+    kvern_engine *engine;
+    struct flight flights[CANCEL_IN_FLIGHT];
+    uint64_t n_submitted;
+};
+
+static void submit_flight(struct bench *b, struct load *load, struct flight *flight)
 {
     size_t n_prompt = draw_between(&b->seed, 64, CANCEL_PROMPT);
+    size_t n_out = draw_between(&b->seed, 64, 256);
 
-    return submit_drawn(b, engine, n_prompt, draw_between(&b->seed, 64, 256));
+    *flight = (struct flight){.request = submit_drawn(b, load->engine, n_prompt, n_out),
+                              .submitted = load->n_submitted++};
 }
 
 /* Reads what has come, and puts a new request where one has ended. */
-static void refresh(struct bench *b, kvern_engine *engine, kvern_request **requests)
+static void refresh(struct bench *b, struct load *load)
 {
     for (size_t i = 0; i < CANCEL_IN_FLIGHT; i++) {
+        struct flight *flight = &load->flights[i];
         kvern_event event = {0};
 
-        while (event.finish == KVERN_FINISH_NONE && take_event(requests[i], 0, &event))
-            ;
+        while (event.finish == KVERN_FINISH_NONE && take_event(flight->request, 0, &event))
+            flight->has_token |= event.n_tokens > 0;
         if (event.finish != KVERN_FINISH_NONE) {
-            kvern_request_free(requests[i]);
-            requests[i] = submit_load(b, engine);
+            kvern_request_free(flight->request);
+            submit_flight(b, load, flight);
         }
     }
+}
+
+/* One that is likely in that phase: prompts are run in the order of submission. Any, if none is. */
+static struct flight *choose_victim(struct bench *b, struct load *load, enum phase phase)
+{
+    struct flight *victim = NULL;
+    size_t first = draw_between(&b->seed, 0, CANCEL_IN_FLIGHT - 1);
+
+    for (size_t i = 0; i < CANCEL_IN_FLIGHT; i++) {
+        struct flight *flight = &load->flights[(first + i) % CANCEL_IN_FLIGHT];
+
+        if (flight->has_token != (phase == PHASE_DECODING))
+            continue;
+        if (!victim || (phase == PHASE_PREFILLING && flight->submitted < victim->submitted) ||
+            (phase == PHASE_QUEUED && flight->submitted > victim->submitted))
+            victim = flight;
+    }
+    return victim ? victim : &load->flights[first];
 }
 
 /* From the call to the last event. false: it ended by itself. */
@@ -364,33 +398,33 @@ static void measure_cancel(struct bench *b)
 {
     static const char *const NAMES[] = {"cancel_queued", "cancel_prefilling", "cancel_decoding"};
     struct samples all = {0}, samples[N_PHASES] = {{0}};
-    kvern_request *requests[CANCEL_IN_FLIGHT];
+    struct load load = {0};
     kvern_engine_options options = b->options;
-    kvern_engine *engine;
 
     options.max_sequences = CANCEL_RUNNING;
-    engine = open_engine(b, &options);
+    load.engine = open_engine(b, &options);
     for (size_t i = 0; i < CANCEL_IN_FLIGHT; i++)
-        requests[i] = submit_load(b, engine);
+        submit_flight(b, &load, &load.flights[i]);
     while (all.n < b->n_cancels) {
         struct timespec pause = {
             .tv_nsec = (long)draw_between(&b->seed, 0, CANCEL_PAUSE_MS * 1000) * 1000};
-        kvern_request **victim = &requests[draw_between(&b->seed, 0, CANCEL_IN_FLIGHT - 1)];
+        struct flight *victim;
         enum phase phase;
         double taken_ms;
 
         nanosleep(&pause, NULL);
-        refresh(b, engine, requests);
-        if (time_cancel(*victim, &taken_ms, &phase)) {
+        refresh(b, &load);
+        victim = choose_victim(b, &load, (enum phase)draw_between(&b->seed, 0, N_PHASES - 1));
+        if (time_cancel(victim->request, &taken_ms, &phase)) {
             samples_add(&all, taken_ms);
             samples_add(&samples[phase], taken_ms);
         }
-        kvern_request_free(*victim);
-        *victim = submit_load(b, engine);
+        kvern_request_free(victim->request);
+        submit_flight(b, &load, victim);
     }
     for (size_t i = 0; i < CANCEL_IN_FLIGHT; i++)
-        kvern_request_free(requests[i]);
-    kvern_engine_close(engine);
+        kvern_request_free(load.flights[i].request);
+    kvern_engine_close(load.engine);
     report_ms(b, "cancel", &all);
     for (size_t i = 0; i < N_PHASES; i++) {
         report(b, NAMES[i], "n", (double)samples[i].n);
