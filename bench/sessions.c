@@ -5,66 +5,19 @@
  *
  *   build/bench_sessions MODEL [context] [appended] [sessions] [tokens of each]
  */
-#include "kvern.h"
+#include "measure.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { ROUNDS = 5 };
 
-static void check(kvern_status status, const kvern_error *err)
+static int32_t *make_tokens(size_t n, int32_t vocab_size, uint64_t seed)
 {
-    if (status == KVERN_OK)
-        return;
-    fprintf(stderr, "bench_sessions: %s\n", err->message);
-    exit(1);
-}
+    int32_t *tokens = allocate(n, sizeof *tokens);
 
-static double now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
-}
-
-/* Resident bytes of this process that no file backs: weights that are mapped do not count. */
-static double anonymous_bytes(void)
-{
-    FILE *stream = fopen("/proc/self/status", "re");
-    char line[256];
-    double kib = 0;
-
-    while (stream && fgets(line, sizeof line, stream))
-        sscanf(line, "RssAnon: %lf", &kib);
-    if (stream)
-        fclose(stream);
-    return kib * 1024;
-}
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *values)
-{
-    qsort(values, ROUNDS, sizeof *values, compare);
-    return values[ROUNDS / 2];
-}
-
-static int32_t *make_tokens(size_t n, size_t vocab_size, uint64_t seed)
-{
-    int32_t *tokens = malloc(n * sizeof *tokens);
-
-    for (size_t i = 0; tokens && i < n; i++) {
-        seed = seed * 6364136223846793005u + 1442695040888963407u;
-        tokens[i] = (int32_t)((seed >> 33) % vocab_size);
-    }
+    draw_tokens(&seed, vocab_size, tokens, n);
     return tokens;
 }
 
@@ -79,51 +32,51 @@ static double timed_append(kvern_session *session, const int32_t *tokens, size_t
 }
 
 static void time_appends(kvern_engine *engine, const kvern_model *model, size_t n_context,
-                         size_t n_appended, size_t vocab_size)
+                         size_t n_appended, int32_t vocab_size)
 {
     int32_t *tokens = make_tokens(n_context + n_appended, vocab_size, 1);
-    double appends[ROUNDS], afresh[ROUNDS];
+    struct samples appends = {0}, afresh = {0};
     kvern_error err = {0};
 
-    for (size_t round = 0; tokens && round < ROUNDS; round++) {
+    for (size_t round = 0; round < ROUNDS; round++) {
         kvern_session *session = NULL;
 
         check(kvern_session_new(&session, engine, model, NULL, &err), &err);
         timed_append(session, tokens, n_context);
-        appends[round] = timed_append(session, tokens + n_context, n_appended);
+        samples_add(&appends, timed_append(session, tokens + n_context, n_appended));
         kvern_session_reset(session);
-        afresh[round] = timed_append(session, tokens, n_context + n_appended);
+        samples_add(&afresh, timed_append(session, tokens, n_context + n_appended));
         kvern_session_free(session);
     }
-    double append = median(appends), fresh = median(afresh);
+    double append = samples_percentile(&appends, 0.5), fresh = samples_percentile(&afresh, 0.5);
     printf("%zu tokens appended to %zu: %.1f ms; %zu afresh: %.1f ms; 1/%.1f\n", n_appended,
            n_context, append, n_context + n_appended, fresh, fresh / append);
+    samples_clear(&appends);
+    samples_clear(&afresh);
     free(tokens);
 }
 
 static void weigh_sessions(kvern_engine *engine, const kvern_model *model, size_t n_sessions,
                            size_t n_tokens, const kvern_model_info *info)
 {
-    kvern_session **sessions = calloc(n_sessions, sizeof(void *));
-    int32_t *tokens = make_tokens(n_tokens, (size_t)info->vocab_size, 2);
+    kvern_session **sessions = allocate(n_sessions, sizeof(void *));
+    int32_t *tokens = make_tokens(n_tokens, info->vocab_size, 2);
     kvern_error err = {0};
     double before;
     double kv = (double)n_sessions * (double)n_tokens * 2 * info->n_layers * info->n_kv_heads *
                 info->head_size * (strcmp(info->contract, "paged") == 0 ? 2 : 4);
 
-    if (!sessions || !tokens)
-        exit(1);
     /* what a first run takes for itself is no session's */
     check(kvern_session_new(&sessions[0], engine, model, NULL, &err), &err);
     timed_append(sessions[0], tokens, n_tokens);
     kvern_session_free(sessions[0]);
-    before = anonymous_bytes();
+    before = memory_mb("RssAnon");
     for (size_t i = 0; i < n_sessions; i++) {
         check(kvern_session_new(&sessions[i], engine, model, NULL, &err), &err);
         tokens[0] = (int32_t)i;
         timed_append(sessions[i], tokens, n_tokens);
     }
-    double grown = anonymous_bytes() - before;
+    double grown = (memory_mb("RssAnon") - before) * 1e6;
     printf("%zu sessions of %zu tokens: %.0f MB; their KV %.0f MB: %+.1f %%\n", n_sessions,
            n_tokens, grown / 1e6, kv / 1e6, (grown / kv - 1) * 100);
     for (size_t i = 0; i < n_sessions; i++)
@@ -152,7 +105,7 @@ int main(int argc, char **argv)
     kvern_engine_options_init(&options);
     options.kv_memory_bytes = (size_t)4 << 30;
     check(kvern_engine_open(&engine, model, &options, &err), &err);
-    time_appends(engine, model, numbers[0], numbers[1], (size_t)info.vocab_size);
+    time_appends(engine, model, numbers[0], numbers[1], info.vocab_size);
     if (numbers[2] > 0)
         weigh_sessions(engine, model, numbers[2], numbers[3], &info);
     kvern_engine_close(engine);

@@ -6,6 +6,14 @@ foreach(name linear encoder)
     kvern_link(bench_${name}_kernels base ops)
 endforeach()
 
-# What sessions cost, through the public header alone.
-add_executable(bench_sessions EXCLUDE_FROM_ALL bench/sessions.c)
-target_link_libraries(bench_sessions PRIVATE kvern)
+# What sessions cost, and the engine under load: through the public header alone.
+foreach(name sessions workload engine_latency)
+    add_executable(bench_${name} EXCLUDE_FROM_ALL bench/${name}.c bench/measure.c)
+    target_link_libraries(bench_${name} PRIVATE kvern)
+endforeach()
+add_custom_target(bench_engine DEPENDS bench_workload bench_engine_latency)
+# The prefix cache can be turned off, and so compared, where the engine's options have a field for it.
+file(STRINGS include/kvern.h prefix_cache_field REGEX "no_prefix_cache;")
+if(prefix_cache_field)
+    target_compile_definitions(bench_engine_latency PRIVATE HAS_NO_PREFIX_CACHE)
+endif()

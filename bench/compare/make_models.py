@@ -17,7 +17,8 @@ The embedding table, which is the output layer too, decides much of decode. Smol
 GGUF, and so has it in the forms of llama.cpp and OpenVINO, whose default this is; the builder of
 onnxruntime-genai makes 4 bit. In the other model it has 4 bit everywhere.
 
-The exporters run in their peer's environment (setup.sh). What is there already is not made again.
+The exporters run in their peer's environment (setup.sh). What is there already is not made again, except a kvern
+form that this kvern does not read.
 """
 import argparse
 import json
@@ -146,6 +147,12 @@ def run(*command):
     subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr)
 
 
+def opens(kvern, folder):
+    """Whether this kvern reads the model: one that an older kvern made may have another form."""
+    return subprocess.run([kvern, "inspect", folder], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).returncode == 0
+
+
 def make(name, base, kvern):
     """All forms of one model. Each is made beside its place and moved there when whole."""
     hf = base / "hf"
@@ -173,6 +180,8 @@ def make(name, base, kvern):
 
     for form, make_form in (("hf", lambda folder: make_hf(name, folder)), ("gguf", gguf),
                             ("genai", genai), ("openvino", openvino), ("kvern", kvern_model)):
+        if form == "kvern" and not opens(kvern, base / form):
+            shutil.rmtree(base / form, ignore_errors=True)
         if (base / form).exists():
             print(f"{name}/{form}: ready")
             continue

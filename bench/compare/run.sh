@@ -1,8 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The whole comparison from nothing: kvern, the peers, their models, speed, and whether answers change in
-# a batch; then embeddings. What is there already is kept, so a run that was stopped goes on. Arguments (--rounds 5, --model
-# NAME, --only NAMES) go to compare.py. Results: build/bench/{speed,answers,embed}.{md,json}.
+# a batch; embeddings; many requests of different lengths at once, and what one of them feels of the others. What is there
+# already is kept, so a run that was stopped goes on; so are the peers' settings found for many requests
+# (build/bench/workload_settings.json). Arguments (--rounds 5, --model NAME, --only NAMES) go to compare.py. Results:
+# build/bench/{speed,answers,embed,workload}.{md,json} and build/bench/engine_latency.json.
 set -eu
 cd "$(dirname "$0")/../.."
 kvern=${KVERN:-build/kvern}
@@ -22,4 +24,7 @@ sh scripts/setup.sh minilm
 python3 bench/compare/answers.py --kvern "$kvern" --markdown "$out/answers.md" >"$out/answers.json"
 python3 bench/compare/make_embed_models.py
 python3 bench/compare/embed.py --kvern "$kvern" --model "$out/minilm" --markdown "$out/embed.md" >"$out/embed.json"
-echo "$out/speed.md, $out/answers.md and $out/embed.md are written"
+cmake --build build --target bench_engine
+python3 bench/compare/workload.py --settings "$out/workload_settings.json" --markdown "$out/workload.md" >"$out/workload.json"
+build/bench_engine_latency .deps/models/compare/smollm2-135m/kvern --json >"$out/engine_latency.json"
+echo "$out/{speed,answers,embed,workload}.md and $out/engine_latency.json are written"

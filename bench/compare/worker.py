@@ -156,20 +156,26 @@ class OpenVINO:
         import openvino
         import openvino_genai as api
         self.api, self.numpy, self.openvino = api, numpy, openvino
-        scheduler = api.SchedulerConfig()
-        scheduler.max_num_batched_tokens = 8192
-        scheduler.max_num_seqs = 64
-        scheduler.enable_prefix_caching = False
-        scheduler.cache_size = 2
-        self.pipe = api.ContinuousBatchingPipeline(
-            str(folder / "openvino"), scheduler, "CPU", {"INFERENCE_NUM_THREADS": N_THREADS})
+        self.folder = folder
+        self.open(max_num_batched_tokens=8192, max_num_seqs=64)
 
-    def generate(self, prompts, steps):
+    def open(self, **settings):
+        """The pipeline, with these fields of its SchedulerConfig."""
+        scheduler = self.api.SchedulerConfig()
+        scheduler.enable_prefix_caching, scheduler.cache_size = False, 2
+        for name, value in settings.items():
+            setattr(scheduler, name, value)
+        self.pipe = self.api.ContinuousBatchingPipeline(
+            str(self.folder / "openvino"), scheduler, "CPU", {"INFERENCE_NUM_THREADS": N_THREADS})
+
+    def submit(self, i, ids, steps):
         config = self.api.GenerationConfig()
         config.max_new_tokens, config.ignore_eos, config.do_sample = steps, True, False
-        handles = [self.pipe.add_request(
+        return self.pipe.add_request(
             i, self.openvino.Tensor(self.numpy.array([ids], dtype=self.numpy.int64)), config)
-            for i, ids in enumerate(prompts)]
+
+    def generate(self, prompts, steps):
+        handles = [self.submit(i, ids, steps) for i, ids in enumerate(prompts)]
         times = [time.perf_counter()]
         while self.pipe.has_non_finished_requests():
             self.pipe.step()
