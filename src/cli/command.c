@@ -66,6 +66,7 @@ int set_sampling(const struct sampling_flags *flags, const struct command_help *
         .top_p = (float)flags->top_p,
         .min_p = (float)flags->min_p,
         .repetition_penalty = (float)flags->repetition_penalty,
+        .typical_p = 1,
         .seed = (uint64_t)flags->seed,
     };
     return 0;
