@@ -6,6 +6,7 @@
 #include "cli/cmd_session.h"
 
 #include "cli/interrupt.h"
+#include "cli/logprobs.h"
 #include "cli/output.h"
 #include "cli/session_run.h"
 
@@ -177,11 +178,19 @@ int session_embed(int argc, char **argv)
     return embed_in_session(command.name, &command.flags, &command.texts, &out);
 }
 
+/* What came of a request. */
+struct generated {
+    struct buffer text;
+    json_t *logprobs; /* NULL: none were asked for */
+    kvern_event event;
+};
+
 /* Takes the answer as it comes; Ctrl-C cancels, and then the session is as before. */
-static kvern_status read_answer(kvern_request *request, bool is_stream, struct buffer *text,
-                                kvern_event *event, kvern_error *err)
+static kvern_status read_answer(const kvern_model *model, kvern_request *request, bool is_stream,
+                                struct generated *answer, kvern_error *err)
 {
-    *event = (kvern_event){0};
+    kvern_event *event = &answer->event;
+
     while (event->finish == KVERN_FINISH_NONE) {
         if (was_interrupted() || output_has_failed())
             kvern_request_cancel(request);
@@ -189,9 +198,11 @@ static kvern_status read_answer(kvern_request *request, bool is_stream, struct b
 
         if (status == KVERN_TIMEOUT)
             continue;
+        if (status == KVERN_OK)
+            status = logprobs_add(&answer->logprobs, model, event, err);
         if (status != KVERN_OK)
             return status;
-        buffer_add(text, event->text, event->n_text);
+        buffer_add(&answer->text, event->text, event->n_text);
         if (is_stream) {
             output_text(event->text, event->n_text);
             output_flush();
@@ -199,12 +210,13 @@ static kvern_status read_answer(kvern_request *request, bool is_stream, struct b
     }
     if (is_stream)
         output_text("\n", 1);
-    return text->has_failed ? fail(err, KVERN_MEMORY, "out of memory keeping an answer") : KVERN_OK;
+    return answer->text.has_failed ? fail(err, KVERN_MEMORY, "out of memory keeping an answer")
+                                   : KVERN_OK;
 }
 
 /* The answer belongs to the session only if it is whole: the caller saves after KVERN_OK. */
 static kvern_status generate(struct session_run *run, const kvern_request_options *options,
-                             bool is_stream, struct buffer *text, kvern_event *event,
+                             bool is_stream, struct generated *generated,
                              kvern_session_answer *answer, kvern_error *err)
 {
     kvern_request *request = NULL;
@@ -213,9 +225,9 @@ static kvern_status generate(struct session_run *run, const kvern_request_option
 
     if (status != KVERN_OK)
         return status;
-    status = read_answer(request, is_stream, text, event, err);
+    status = read_answer(run->model, request, is_stream, generated, err);
     kvern_status finished = kvern_session_finish(run->session, request, answer, &problem);
-    if (event->finish == KVERN_FINISH_CANCELLED)
+    if (generated->event.finish == KVERN_FINISH_CANCELLED)
         status = was_interrupted()
                      ? fail(err, KVERN_CANCELLED, "interrupted; the session is as before")
                      : fail(err, KVERN_IO, "nobody reads the answer; the session is as before");
@@ -226,17 +238,20 @@ static kvern_status generate(struct session_run *run, const kvern_request_option
 }
 
 static void print_generated(const struct session_run *run, const struct text_command *command,
-                            bool is_stream, const struct buffer *text, const kvern_event *event,
+                            bool is_stream, const struct generated *generated,
                             const kvern_session_answer *answer)
 {
+    const struct buffer *text = &generated->text;
     const char *bytes = text->data ? text->data : "";
 
     tell_left_out(answer);
     if (command->is_json) {
         json_t *id = json_string(run->record.name);
-        json_t *json = result_json(run->model, id, bytes, text->n_bytes, event);
+        json_t *json = result_json(run->model, id, bytes, text->n_bytes, &generated->event);
         json_t *more = answer_json(run, answer);
 
+        if (json && generated->logprobs)
+            json_object_set(json, "logprobs", generated->logprobs);
         if (json && more)
             json_object_update(json, more);
         json_decref(more);
@@ -258,20 +273,20 @@ static kvern_status generate_and_save(struct session_run *run, struct text_comma
                                       kvern_error *err)
 {
     struct buffer ids = {0};
-    struct buffer text = {0};
-    kvern_event event = {0};
+    struct generated generated = {0};
     kvern_session_answer answer = {0};
     kvern_status status = read_tokens(run, &command->texts, &ids, err);
 
     request->prompt = (const int32_t *)ids.data;
     request->n_prompt = ids.n_bytes / sizeof(int32_t);
     if (status == KVERN_OK)
-        status = generate(run, request, is_stream, &text, &event, &answer, err);
+        status = generate(run, request, is_stream, &generated, &answer, err);
     if (status == KVERN_OK)
         status = session_run_save(run, err);
     if (status == KVERN_OK)
-        print_generated(run, command, is_stream, &text, &event, &answer);
-    buffer_clear(&text);
+        print_generated(run, command, is_stream, &generated, &answer);
+    json_decref(generated.logprobs);
+    buffer_clear(&generated.text);
     buffer_clear(&ids);
     return status;
 }
@@ -312,6 +327,8 @@ int session_generate(int argc, char **argv)
     exit_status = take_arguments(&command, &arguments, &help);
     if (exit_status == 0)
         exit_status = set_sampling(&sampling, &help, &request);
+    if (exit_status == 0 && sampling.logprobs >= 0 && !command.is_json)
+        exit_status = usage_error(&help, "--logprobs needs --json");
     if (exit_status != 0)
         return exit_status;
     kvern_status status = session_run_open(&run, command.name, &command.flags, &err);
