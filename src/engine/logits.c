@@ -8,7 +8,7 @@
 #include <float.h>
 #include <math.h>
 
-enum { LANES = 32, BLOCK = 512 };
+enum { LANES = 32, SUM_LANES = 8, BLOCK = 512 };
 
 bool logits_find_max(const float *logits, size_t n, float *max)
 {
@@ -37,6 +37,38 @@ bool logits_find_max(const float *logits, size_t n, float *max)
             return false;
     }
     return *max > -INFINITY;
+}
+
+size_t logits_find(const float *logits, size_t n, float logit)
+{
+    size_t i = 0;
+
+    for (; i + LANES <= n; i += LANES) {
+        int n_equal = 0;
+
+        for (size_t j = 0; j < LANES; j++)
+            n_equal += logits[i + j] == logit;
+        if (n_equal)
+            break;
+    }
+    while (logits[i] != logit)
+        i++;
+    return i;
+}
+
+size_t logits_next_over(const float *logits, size_t id, size_t n, float limit)
+{
+    for (; id + LANES <= n; id += LANES) {
+        int n_over = 0;
+
+        for (size_t j = 0; j < LANES; j++)
+            n_over += logits[id + j] > limit;
+        if (n_over)
+            break;
+    }
+    while (id < n && !(logits[id] > limit))
+        id++;
+    return id;
 }
 
 /* exp of x <= 0: 2^n times a polynomial over half an octave each way (Cody and Waite's reduction;
@@ -75,15 +107,22 @@ void logits_weigh(const float *logits, size_t n, float max, float temperature, f
 double logits_log_sum(const float *logits, size_t n, float max)
 {
     float weights[BLOCK];
+    double sums[SUM_LANES] = {0};
     double sum = 0;
 
     for (size_t i = 0; i < n; i += BLOCK) {
         size_t n_block = n - i < BLOCK ? n - i : BLOCK;
 
         logits_weigh(logits + i, n_block, max, 1, weights);
-        for (size_t j = 0; j < n_block; j++)
-            sum += (double)weights[j];
+        for (size_t j = n_block; j < BLOCK; j++)
+            weights[j] = 0;
+        for (size_t j = 0; j < BLOCK; j += SUM_LANES) {
+            for (size_t k = 0; k < SUM_LANES; k++)
+                sums[k] += (double)weights[j + k];
+        }
     }
+    for (size_t k = 0; k < SUM_LANES; k++)
+        sum += sums[k];
     return log(sum);
 }
 

@@ -170,66 +170,70 @@ kvern_status sampler_pick(struct sampler *sampler, const kvern_sampling *samplin
             &sampler->left,
             uniform(sampling->seed, (uint64_t)(place->n_history - place->n_prompt)));
     } else {
-        size_t i = 0;
-
-        while (source.logits[i] != source.max)
-            i++;
-        *token = (int32_t)i;
+        *token = (int32_t)logits_find(source.logits, source.vocab_size, source.max);
         sampler->candidates[0] = (struct candidate){.value = 1, .id = *token};
         sampler->left = (struct candidates){sampler->candidates, 1};
     }
     return KVERN_OK;
 }
 
-/* Puts the candidate where it ranks among the best so far, best first; the n_top-th falls out. */
-static void rank(struct candidate *best, size_t *n_best, size_t n_top, struct candidate candidate)
-{
-    size_t at;
+/* The best so far, best first. */
+struct ranking {
+    struct candidate best[MAX_TOP_LOGPROBS];
+    size_t n;
+    size_t capacity;
+    float least; /* what is below it has no place, nor what is equal and has a higher id */
+};
 
-    if (*n_best < n_top)
-        at = (*n_best)++;
-    else if (candidate_ranks_before(candidate, best[n_top - 1]))
-        at = n_top - 1;
-    else
+static void rank(struct ranking *ranking, struct candidate candidate)
+{
+    struct candidate *best = ranking->best;
+    size_t at = ranking->n;
+
+    if (ranking->n < ranking->capacity)
+        ranking->n++;
+    else if (at == 0 || !candidate_ranks_before(candidate, best[--at]))
         return;
     for (; at > 0 && candidate_ranks_before(candidate, best[at - 1]); at--)
         best[at] = best[at - 1];
     best[at] = candidate;
+    if (ranking->n == ranking->capacity)
+        ranking->least = best[ranking->n - 1].value;
 }
 
 static void model_logprobs(const struct sampler *sampler, const float *logits, int32_t token,
                            float *logprob, kvern_logprob *top, size_t n_top)
 {
-    struct candidate best[MAX_TOP_LOGPROBS];
-    size_t n_best = 0;
+    struct ranking ranking = {.capacity = n_top, .least = -INFINITY};
+    size_t n = sampler->vocab_size;
     float max = 0;
 
-    logits_find_max(logits, sampler->vocab_size, &max); /* finite: a token was picked from them */
-    double log_sum = logits_log_sum(logits, sampler->vocab_size, max);
+    logits_find_max(logits, n, &max); /* finite: a token was picked from them */
+    double log_sum = logits_log_sum(logits, n, max);
     *logprob = (float)((double)(logits[token] - max) - log_sum);
-    for (size_t i = 0; n_top > 0 && i < sampler->vocab_size; i++) {
-        if (logits[i] > -INFINITY)
-            rank(best, &n_best, n_top, (struct candidate){logits[i], (int32_t)i});
-    }
-    for (size_t i = 0; i < n_best; i++)
-        top[i] = (kvern_logprob){best[i].id, (float)((double)(best[i].value - max) - log_sum)};
+    for (size_t i = n_top > 0 ? logits_next_over(logits, 0, n, ranking.least) : n; i < n;
+         i = logits_next_over(logits, i + 1, n, ranking.least))
+        rank(&ranking, (struct candidate){logits[i], (int32_t)i});
+    for (size_t i = 0; i < ranking.n; i++)
+        top[i] = (kvern_logprob){ranking.best[i].id,
+                                 (float)((double)(ranking.best[i].value - max) - log_sum)};
 }
 
 static void sampled_logprobs(const struct candidates *left, int32_t token, float *logprob,
                              kvern_logprob *top, size_t n_top)
 {
-    struct candidate best[MAX_TOP_LOGPROBS];
+    struct ranking ranking = {.capacity = n_top};
     double log_sum = log(candidates_sum(left));
-    size_t n_best = 0;
 
     for (size_t i = 0; i < left->n; i++) {
         if (left->items[i].id == token)
             *logprob = (float)(log((double)left->items[i].value) - log_sum);
-        if (n_top > 0)
-            rank(best, &n_best, n_top, left->items[i]);
+        if (left->items[i].value >= ranking.least)
+            rank(&ranking, left->items[i]);
     }
-    for (size_t i = 0; i < n_best; i++)
-        top[i] = (kvern_logprob){best[i].id, (float)(log((double)best[i].value) - log_sum)};
+    for (size_t i = 0; i < ranking.n; i++)
+        top[i] = (kvern_logprob){ranking.best[i].id,
+                                 (float)(log((double)ranking.best[i].value) - log_sum)};
 }
 
 void sampler_logprobs(const struct sampler *sampler, kvern_logprobs kind,

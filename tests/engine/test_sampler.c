@@ -421,6 +421,34 @@ static int compare(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
+/* The tokens left lie nearer to the entropy than all others, and weigh just enough. */
+static void check_typical(struct sampler *sampler, const float *logits, double sum)
+{
+    struct sampler_place place = place_after(logits, 0);
+    kvern_sampling sampling = defaults();
+    double entropy = log(sum);
+    double farthest = 0;
+    double kept = 0;
+    size_t n_nearer = 0;
+    int32_t token;
+
+    for (size_t i = 0; i < sampler->vocab_size; i++)
+        entropy -= exp(logits[i]) / sum * logits[i];
+    sampling.top_k = 0;
+    sampling.typical_p = .3F;
+    assert_int_equal(sampler_pick(sampler, &sampling, &place, &token, NULL), KVERN_OK);
+    for (size_t i = 0; i < sampler->left.n; i++) {
+        double x = logits[sampler->left.items[i].id];
+
+        kept += exp(x) / sum;
+        farthest = fmax(farthest, fabs(log(sum) - x - entropy));
+    }
+    for (size_t i = 0; i < sampler->vocab_size; i++)
+        n_nearer += fabs(log(sum) - logits[i] - entropy) < farthest - 1e-5;
+    assert_true(fabs(kept - .3) < 1e-4);
+    assert_true(n_nearer <= sampler->left.n && n_nearer + 20 >= sampler->left.n);
+}
+
 static void test_large_vocabulary(void **state)
 {
     enum { LARGE = 150000, K = 40 };
@@ -451,7 +479,9 @@ static void test_large_vocabulary(void **state)
         sampling.top_p = i % 2 ? 1 : .1F;
         assert_int_equal(sampler_pick(&sampler, &sampling, &place, &token, NULL), KVERN_OK);
         assert_true(logits[token] >= sorted[i % 2 ? K - 1 : n_nucleus + 1]);
+        assert_true(i % 2 || (sampler.left.n + 1 >= n_nucleus && sampler.left.n <= n_nucleus + 1));
     }
+    check_typical(&sampler, logits, sum);
     assert_true(fabs(log_probability(logits, LARGE, 5) - (logits[5] - log(sum))) < 1e-4);
     sampler_clear(&sampler);
     free(logits);
