@@ -227,14 +227,45 @@ typedef struct kvern_engine_stats {
 
 KVERN_API void kvern_engine_get_stats(kvern_engine *engine, kvern_engine_stats *stats);
 
+/* Added to a token's logit: -100 all but forbids it, 100 all but forces it. */
+typedef struct kvern_logit_bias {
+    int32_t id;
+    float bias; /* -100 to 100 */
+} kvern_logit_bias;
+
+/* How a token is chosen, in the order in which the fields act (docs/sampling.md); what is out of
+ * its range is refused by kvern_submit. */
 typedef struct kvern_sampling {
-    float temperature;        /* 0: greedy; default 0 */
-    int32_t top_k;            /* 0: off */
-    float top_p;              /* 1: off */
-    float min_p;              /* 0: off */
-    float repetition_penalty; /* 1: off */
-    uint64_t seed;            /* with equal seeds, equal answers, whatever runs beside */
+    float repetition_penalty; /* over 0 to 100; 1: off. Of tokens in prompt and answer */
+    float presence_penalty;   /* -2 to 2; 0: off. Taken off once if the answer has the token */
+    float frequency_penalty;  /* -2 to 2; 0: off. Taken off for each time that it has it */
+    const kvern_logit_bias *logit_bias; /* [n_logit_bias], copied; at most 1,024 different ids */
+    size_t n_logit_bias;
+    float temperature; /* 0 to 100; 0: greedy, the default */
+    int32_t top_k;     /* 0: off */
+    float top_p;       /* over 0 to 1; 1: off */
+    float min_p;       /* 0 to 1; 0: off */
+    float typical_p;   /* over 0 to 1; 1: off */
+    uint64_t seed;     /* with equal seeds, equal answers, whatever runs beside */
 } kvern_sampling;
+
+/* Which log-probabilities a request gives of the tokens it generates. */
+typedef enum kvern_logprobs {
+    KVERN_LOGPROBS_NONE,
+    KVERN_LOGPROBS_MODEL,   /* of the model's own logits */
+    KVERN_LOGPROBS_SAMPLED, /* of what the token was drawn from: after penalties, temperature and
+                               filters. Greedy choices have 0 */
+} kvern_logprobs;
+
+/* "none", "model", "sampled": static; false: no kind of that name. */
+KVERN_API const char *kvern_logprobs_name(kvern_logprobs logprobs);
+KVERN_API bool kvern_logprobs_from_name(const char *name, kvern_logprobs *logprobs);
+
+/* A token and its natural log-probability. */
+typedef struct kvern_logprob {
+    int32_t id; /* -1: there are no more tokens that can come here */
+    float logprob;
+} kvern_logprob;
 
 /* Sees the logits [vocab_size] that follow `position` (0-based index of the last token run), on the
  * engine's thread, valid during the call only. For tests, evaluation and probing. */
@@ -269,13 +300,20 @@ typedef struct kvern_request_options {
     bool embed;            /* run the prompt and give its vector; nothing is generated */
     kvern_pooling pooling; /* with `embed` */
     int32_t max_tokens;    /* to generate; 0: up to the context limit */
+    int32_t min_tokens;    /* before so many, end tokens and stop tokens are not chosen (unless
+                              nothing else is left) and stop strings are text; 0: off */
     kvern_sampling sampling;
     const char *const *stop; /* [n_stop] stop strings, copied; not part of the answer */
     size_t n_stop;
-    uint64_t conversation; /* not 0: the KV of the last request with this number is taken over
-                              for the tokens both begin with, and this one's is kept in turn
-                              (4,096 conversations at most, the longest idle go first).
-                              Numbers from 2^63 on are the sessions' */
+    const int32_t *stop_token_ids; /* [n_stop_token_ids], copied, at most 64; end the answer like
+                                      end tokens, also with ignore_eos */
+    size_t n_stop_token_ids;
+    kvern_logprobs logprobs; /* of every token generated, in the events */
+    int32_t top_logprobs;    /* with logprobs: also of so many of the likeliest, 0 to 20 */
+    uint64_t conversation;   /* not 0: the KV of the last request with this number is taken over
+                                for the tokens both begin with, and this one's is kept in turn
+                                (4,096 conversations at most, the longest idle go first).
+                                Numbers from 2^63 on are the sessions' */
     int32_t window;        /* not 0: only this many tokens stay in the KV cache, and the sink_tokens
                               first ones; positions go on. At least 32. What a token sees is settled by
                               its position alone: older tokens leave in blocks of 16. */
@@ -308,7 +346,7 @@ KVERN_API kvern_status kvern_submit_samples(kvern_engine *engine,
 
 typedef enum kvern_finish {
     KVERN_FINISH_NONE,   /* not finished */
-    KVERN_FINISH_STOP,   /* an end token or a stop string */
+    KVERN_FINISH_STOP,   /* an end token, a stop token or a stop string */
     KVERN_FINISH_LENGTH, /* max_tokens or the context limit */
     KVERN_FINISH_CANCELLED,
     KVERN_FINISH_ERROR,
@@ -324,6 +362,9 @@ typedef struct kvern_event {
     size_t n_text;
     const int32_t *tokens; /* [n_tokens] new ids, until the next call */
     size_t n_tokens;
+    const float *logprobs; /* [n_tokens] with logprobs, until the next call; else NULL */
+    const kvern_logprob *top_logprobs; /* [n_tokens, n_top_logprobs], the likeliest first */
+    size_t n_top_logprobs;             /* of each token: what the request asked for */
     const float
         *prompt_logprobs; /* [n_prompt - 1] with score_prompt, in the last event; else NULL */
     size_t n_prompt_logprobs;

@@ -6,6 +6,7 @@
  */
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/logprobs.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/prompts.h"
@@ -128,7 +129,7 @@ static void count_result(struct generate *run, const kvern_event *event)
 }
 
 static void print_result(struct generate *run, const struct prompt *prompt,
-                         const struct buffer *text, const kvern_event *event)
+                         const struct buffer *text, json_t *logprobs, const kvern_event *event)
 {
     const char *bytes = text->data ? text->data : "";
 
@@ -144,7 +145,11 @@ static void print_result(struct generate *run, const struct prompt *prompt,
         fprintf(stderr, "%s\n", event->error.message);
     }
     if (run->is_json) {
-        output_json(result_json(run->model, prompt->id, bytes, text->n_bytes, event));
+        json_t *json = result_json(run->model, prompt->id, bytes, text->n_bytes, event);
+
+        if (json && logprobs)
+            json_object_set(json, "logprobs", logprobs);
+        output_json(json);
         return;
     }
     if (event->finish == KVERN_FINISH_ERROR && run->prompts.n == 1 && text->n_bytes == 0)
@@ -216,6 +221,7 @@ static kvern_status finish_one(struct generate *run, kvern_engine *engine, size_
 {
     struct job *job = &run->jobs[i];
     struct buffer text = {0};
+    json_t *logprobs = NULL;
     kvern_event event = {0};
     kvern_status status = KVERN_OK;
     bool is_cancelled = false;
@@ -234,6 +240,8 @@ static kvern_status finish_one(struct generate *run, kvern_engine *engine, size_
         show_progress(run, engine, i);
         if (status == KVERN_TIMEOUT)
             continue;
+        if (status == KVERN_OK)
+            status = logprobs_add(&logprobs, run->model, &event, err);
         if (status != KVERN_OK)
             goto done;
         buffer_add(&text, event.text, event.n_text);
@@ -246,10 +254,11 @@ static kvern_status finish_one(struct generate *run, kvern_engine *engine, size_
     if (text.has_failed)
         status = fail(err, KVERN_MEMORY, "out of memory keeping an answer");
     else
-        print_result(run, &run->prompts.items[i], &text, &event);
+        print_result(run, &run->prompts.items[i], &text, logprobs, &event);
 done:
     kvern_request_free(job->request);
     job->request = NULL;
+    json_decref(logprobs);
     buffer_clear(&text);
     return status;
 }
@@ -335,10 +344,11 @@ int cmd_generate(int argc, char **argv)
         .details =
             "Without a PROMPT the text on stdin is one. With --file all words and files are one.\n"
             "A line of --prompts is {\"id\", \"prompt\" | \"messages\", and any of temperature, "
-            "top_k,\ntop_p, min_p, repetition_penalty, seed, stop, max_tokens, ignore_eos}; other "
-            "members\nare left alone. The same request gives the same answer, bit for bit, "
-            "whatever "
-            "runs\nbeside it. With Ctrl-C what was generated so far is printed (exit status 130).",
+            "top_k,\ntop_p, min_p, typical_p, repetition_penalty, presence_penalty, "
+            "frequency_penalty,\nlogit_bias, seed, stop, stop_token_ids, max_tokens, min_tokens, "
+            "ignore_eos, logprobs,\nlogprobs_of}; other members are left alone. The same request "
+            "gives the same answer, bit\nfor bit, whatever runs beside it. With Ctrl-C what was "
+            "generated so far is printed (exit\nstatus 130).",
         .examples = "  kvern generate \"What is a hand mill?\"\n"
                     "  kvern generate \"Explain this file.\" --file src/base/map.c\n"
                     "  git diff | kvern generate \"Summarise this change:\" --file -\n"
@@ -381,5 +391,7 @@ int cmd_generate(int argc, char **argv)
     exit_status = set_sampling(&run.sampling, &help, &run.settings.request);
     if (exit_status != 0)
         return exit_status;
+    if (run.sampling.logprobs >= 0 && !run.is_json)
+        return usage_error(&help, "--logprobs needs --json");
     return generate(&run, &arguments);
 }

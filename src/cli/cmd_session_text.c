@@ -6,6 +6,7 @@
 #include "cli/cmd_session.h"
 
 #include "cli/interrupt.h"
+#include "cli/logprobs.h"
 #include "cli/output.h"
 #include "cli/session_chat.h"
 
@@ -194,11 +195,19 @@ int session_embed(int argc, char **argv)
     return embed_in_session(command.name, &command.flags, &command.texts, &out);
 }
 
+/* What came of a request. */
+struct generated {
+    struct buffer text;
+    json_t *logprobs; /* NULL: none were asked for */
+    kvern_event event;
+};
+
 /* Takes the answer as it comes; Ctrl-C cancels, and then the session is as before. */
-static kvern_status read_answer(kvern_request *request, bool is_stream, struct buffer *text,
-                                kvern_event *event, kvern_error *err)
+static kvern_status read_answer(const kvern_model *model, kvern_request *request, bool is_stream,
+                                struct generated *answer, kvern_error *err)
 {
-    *event = (kvern_event){0};
+    kvern_event *event = &answer->event;
+
     while (event->finish == KVERN_FINISH_NONE) {
         if (was_interrupted() || output_has_failed())
             kvern_request_cancel(request);
@@ -206,9 +215,11 @@ static kvern_status read_answer(kvern_request *request, bool is_stream, struct b
 
         if (status == KVERN_TIMEOUT)
             continue;
+        if (status == KVERN_OK)
+            status = logprobs_add(&answer->logprobs, model, event, err);
         if (status != KVERN_OK)
             return status;
-        buffer_add(text, event->text, event->n_text);
+        buffer_add(&answer->text, event->text, event->n_text);
         if (is_stream) {
             output_text(event->text, event->n_text);
             output_flush();
@@ -216,12 +227,13 @@ static kvern_status read_answer(kvern_request *request, bool is_stream, struct b
     }
     if (is_stream)
         output_text("\n", 1);
-    return text->has_failed ? fail(err, KVERN_MEMORY, "out of memory keeping an answer") : KVERN_OK;
+    return answer->text.has_failed ? fail(err, KVERN_MEMORY, "out of memory keeping an answer")
+                                   : KVERN_OK;
 }
 
 /* The answer belongs to the session only if it is whole: the caller saves after KVERN_OK. */
 static kvern_status generate(struct session_run *run, const kvern_request_options *options,
-                             bool is_stream, struct buffer *text, kvern_event *event,
+                             bool is_stream, struct generated *generated,
                              kvern_session_answer *answer, kvern_error *err)
 {
     kvern_request *request = NULL;
@@ -230,9 +242,9 @@ static kvern_status generate(struct session_run *run, const kvern_request_option
 
     if (status != KVERN_OK)
         return status;
-    status = read_answer(request, is_stream, text, event, err);
+    status = read_answer(run->model, request, is_stream, generated, err);
     kvern_status finished = kvern_session_finish(run->session, request, answer, &problem);
-    if (event->finish == KVERN_FINISH_CANCELLED)
+    if (generated->event.finish == KVERN_FINISH_CANCELLED)
         status = was_interrupted()
                      ? fail(err, KVERN_CANCELLED, "interrupted; the session is as before")
                      : fail(err, KVERN_IO, "nobody reads the answer; the session is as before");
@@ -243,17 +255,19 @@ static kvern_status generate(struct session_run *run, const kvern_request_option
 }
 
 static void print_generated(const struct session_run *run, const struct text_command *command,
-                            const struct buffer *text, const kvern_event *event,
-                            const kvern_session_answer *answer)
+                            const struct generated *generated, const kvern_session_answer *answer)
 {
+    const struct buffer *text = &generated->text;
     const char *bytes = text->data ? text->data : "";
 
     tell_left_out(answer);
     if (command->is_json) {
         json_t *id = json_string(run->record.name);
-        json_t *json = result_json(run->model, id, bytes, text->n_bytes, event);
+        json_t *json = result_json(run->model, id, bytes, text->n_bytes, &generated->event);
         json_t *more = answer_json(run, answer);
 
+        if (json && generated->logprobs)
+            json_object_set(json, "logprobs", generated->logprobs);
         if (json && more)
             json_object_update(json, more);
         if (json && command->is_chat)
@@ -272,7 +286,7 @@ static void print_generated(const struct session_run *run, const struct text_com
     if (command->is_quiet)
         return;
     print_answer(stderr, answer);
-    if (command->is_chat && event->finish == KVERN_FINISH_LENGTH)
+    if (command->is_chat && generated->event.finish == KVERN_FINISH_LENGTH)
         fputs("the answer ended at the length limit (--max-tokens)\n", stderr);
 }
 
@@ -328,8 +342,7 @@ static kvern_status generate_and_save(struct session_run *run, struct text_comma
 {
     struct chat_turn turn = {0};
     struct buffer ids = {0};
-    struct buffer text = {0};
-    kvern_event event = {0};
+    struct generated generated = {0};
     kvern_session_answer answer = {0};
     kvern_status status;
 
@@ -345,15 +358,16 @@ static kvern_status generate_and_save(struct session_run *run, struct text_comma
         command->request.n_prompt = ids.n_bytes / sizeof(int32_t);
     }
     if (status == KVERN_OK)
-        status = generate(run, &command->request, command->is_stream, &text, &event, &answer, err);
+        status = generate(run, &command->request, command->is_stream, &generated, &answer, err);
     if (status == KVERN_OK && command->is_chat)
-        status = chat_turn_finish(&turn, run, text.data, text.n_bytes, err);
+        status = chat_turn_finish(&turn, run, generated.text.data, generated.text.n_bytes, err);
     if (status == KVERN_OK)
         status = session_run_save(run, err);
     if (status == KVERN_OK)
-        print_generated(run, command, &text, &event, &answer);
+        print_generated(run, command, &generated, &answer);
     chat_turn_clear(&turn);
-    buffer_clear(&text);
+    json_decref(generated.logprobs);
+    buffer_clear(&generated.text);
     buffer_clear(&ids);
     return status;
 }
@@ -400,6 +414,8 @@ int session_generate(int argc, char **argv)
         return usage_error(&help, "--system goes with --chat");
     kvern_request_options_init(&command.request);
     exit_status = set_sampling(&sampling, &help, &command.request);
+    if (exit_status == 0 && sampling.logprobs >= 0 && !command.is_json)
+        exit_status = usage_error(&help, "--logprobs needs --json");
     if (exit_status != 0)
         return exit_status;
     command.is_stream = command.is_stream && !command.is_json;

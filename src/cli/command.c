@@ -49,28 +49,6 @@ kvern_status open_engine(const struct engine_flags *flags, const kvern_model *mo
     return kvern_engine_open(engine, model, &options, err);
 }
 
-int set_sampling(const struct sampling_flags *flags, const struct command_help *help,
-                 kvern_request_options *request)
-{
-    for (size_t i = 0; i < flags->stop.n; i++) {
-        if (*flags->stop.items[i] == '\0')
-            return usage_error(help, "--stop takes a text that is not empty");
-    }
-    request->max_tokens = (int32_t)flags->max_tokens;
-    request->ignore_eos = flags->ignore_eos;
-    request->stop = flags->stop.items;
-    request->n_stop = flags->stop.n;
-    request->sampling = (kvern_sampling){
-        .temperature = (float)flags->temperature,
-        .top_k = (int32_t)flags->top_k,
-        .top_p = (float)flags->top_p,
-        .min_p = (float)flags->min_p,
-        .repetition_penalty = (float)flags->repetition_penalty,
-        .seed = (uint64_t)flags->seed,
-    };
-    return 0;
-}
-
 kvern_status interrupted(kvern_error *err)
 {
     return fail(err, KVERN_CANCELLED, "interrupted");

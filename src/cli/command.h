@@ -7,15 +7,13 @@
 #define KVERN_CLI_COMMAND_H
 
 #include "cli/options.h"
+#include "cli/sampling_flags.h"
 #include "kvern.h"
 
 #include <jansson.h>
 
 /* The others: EXIT_USAGE in options.h, EXIT_INTERRUPTED in interrupt.h. */
 enum { EXIT_OK = 0, EXIT_FAILED = 1 };
-
-/* The largest seed that the command line takes; exact as a double. */
-#define MAX_SEED 9007199254740992.0
 
 /* The model when none is named: to generate with, and to embed with. */
 #define DEFAULT_MODEL "smollm2"
@@ -81,43 +79,7 @@ struct engine_flags {
      1 << 16}
 
 #define ENGINE_OPTIONS(flags) ENGINE_OPTIONS_OF(flags, DEFAULT_MODEL)
-
-/* How answers are drawn; filled by SAMPLING_OPTIONS rows over SAMPLING_DEFAULTS. */
-struct sampling_flags {
-    double temperature;
-    double top_p;
-    double min_p;
-    double repetition_penalty;
-    int64_t top_k;
-    int64_t seed;
-    int64_t max_tokens;
-    struct option_list stop;
-    bool ignore_eos;
-};
-
-#define SAMPLING_DEFAULTS {.top_p = 1, .repetition_penalty = 1, .max_tokens = 256}
-
-#define SAMPLING_OPTIONS(flags)                                                                    \
-    {"max-tokens", 'n', OPTION_INT, &(flags).max_tokens, "N",                                      \
-     "tokens of an answer at most (256; 0: up to the context)", 0, 1 << 24},                       \
-    {"temperature", 0, OPTION_FLOAT, &(flags).temperature, "T", "0 is greedy (0)", 0, 100},        \
-    {"top-k", 0, OPTION_INT, &(flags).top_k, "K", "sample from the K likeliest (off)", 0,          \
-     1 << 24},                                                                                     \
-    {"top-p", 0, OPTION_FLOAT, &(flags).top_p, "P",                                                \
-     "sample from the likeliest that sum to P (1)", 0, 1},                                         \
-    {"min-p", 0, OPTION_FLOAT, &(flags).min_p, "P", "drop what is under P times the likeliest (0)", \
-     0, 1},                                                                                        \
-    {"repetition-penalty", 0, OPTION_FLOAT, &(flags).repetition_penalty, "R",                      \
-     "over 1 discourages repeats (1)", 0.01, 100},                                                 \
-    {"seed", 0, OPTION_INT, &(flags).seed, "N", "of the random choices (0)", 0, MAX_SEED},         \
-    {"stop", 0, OPTION_LIST, &(flags).stop, "TEXT", "end before this text (may be given again)"},  \
-    {"ignore-eos", 0, OPTION_FLAG, &(flags).ignore_eos, NULL, "go on after end tokens"}
 /* clang-format on */
-
-/* The flags as a request; its stop strings are borrowed from them. Returns 0, or the exit status of
- * a usage error. */
-int set_sampling(const struct sampling_flags *flags, const struct command_help *help,
-                 kvern_request_options *request);
 
 /* Opens flags->model (the default one if NULL). */
 kvern_status open_model(const struct engine_flags *flags, kvern_model **model, kvern_error *err);

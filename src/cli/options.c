@@ -149,7 +149,7 @@ static int add_to_list(const struct origin *origin, struct option_list *list, co
         list->n = 0;
         list->is_from_environment = false;
     }
-    if (list->n == sizeof list->items / sizeof list->items[0])
+    if (list->n == OPTION_LIST_ITEMS)
         return usage_error(origin->help, "%s can be given %zu times at most", origin->shown,
                            list->n);
     list->items[list->n++] = text;

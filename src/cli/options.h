@@ -24,8 +24,10 @@ enum option_kind {
     OPTION_LIST,   /* struct option_list: may be given again; the environment gives one item */
 };
 
+enum { OPTION_LIST_ITEMS = 256 };
+
 struct option_list {
-    const char *items[256];
+    const char *items[OPTION_LIST_ITEMS];
     size_t n;
     bool is_from_environment; /* the first one on the command line takes its place */
 };

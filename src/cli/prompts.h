@@ -6,6 +6,7 @@
 #ifndef KVERN_CLI_PROMPTS_H
 #define KVERN_CLI_PROMPTS_H
 
+#include "cli/sampling_fields.h"
 #include "kvern.h"
 
 #include <jansson.h>
@@ -20,9 +21,9 @@ struct prompt_settings {
 struct prompt {
     json_t *id; /* owned: the line's "id", or its number from 0 */
     kvern_tokens tokens;
-    kvern_request_options request; /* prompt and stop point into this struct */
-    const char **stop;             /* owned array of strings owned by `fields` */
-    json_t *fields;                /* owned: the JSON line, or NULL */
+    kvern_request_options request; /* prompt and lists point into this struct */
+    struct sampling_lists lists;
+    json_t *fields; /* owned: the JSON line, or NULL */
 };
 
 struct prompts {

@@ -172,15 +172,6 @@ static bool engine_wait(kvern_engine *e)
     return !is_closing;
 }
 
-static bool is_stop_id(const kvern_engine *e, int32_t token)
-{
-    for (size_t i = 0; i < e->n_stop_ids; i++) {
-        if (e->stop_ids[i] == token)
-            return true;
-    }
-    return false;
-}
-
 static void count_step(kvern_engine *e, const struct plan *plan)
 {
     pthread_mutex_lock(&e->stats_mutex);
@@ -217,14 +208,13 @@ static void commit_item(kvern_engine *e, const struct plan_item *item, const flo
     if (status == KVERN_OK && sequence->n_computed < sequence->n_tokens)
         return;
     if (status == KVERN_OK)
-        status = sampler_pick(&e->sampler, &request->sampling, rows + (item->n_rows - 1) * row_size,
-                              sequence->tokens, sequence->n_tokens, sequence_n_generated(sequence),
-                              &token, &error);
+        status = request_pick(request, &e->sampler, rows + (item->n_rows - 1) * row_size, &token,
+                              &error);
     if (status != KVERN_OK) {
         finish(e, sequence, KVERN_FINISH_ERROR, &error);
         return;
     }
-    how = request_add_token(request, token, !request->ignore_eos && is_stop_id(e, token));
+    how = request_add_token(request, token);
     if (how != KVERN_FINISH_NONE)
         finish(e, sequence, how, NULL);
 }
@@ -579,6 +569,8 @@ static kvern_status make_requests(kvern_engine *engine, const kvern_request_opti
 {
     const struct request_model model = {
         .vocab_size = engine->runner->vocab_size,
+        .end_tokens = engine->stop_ids,
+        .n_end_tokens = engine->n_stop_ids,
         .has_no_logits = engine->runner->has_no_logits,
         .pools_itself = engine->runner->pools_itself,
         .hidden_size = engine->runner->hidden_size,

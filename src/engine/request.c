@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "engine/engine.h"
-#include "engine/sampler.h"
+#include "engine/logits.h"
 
 #include <assert.h>
 #include <math.h>
@@ -31,11 +31,14 @@ struct delivery {
     double wait_ms;
     double prefill_ms;
     double decode_ms;
+    float logprob;                /* with a token and logprobs */
+    kvern_logprob top_logprobs[]; /* [request->n_top_logprobs] likewise */
 };
 
 void kvern_request_options_init(kvern_request_options *options)
 {
-    *options = (kvern_request_options){.sampling = {.top_p = 1, .repetition_penalty = 1}};
+    *options =
+        (kvern_request_options){.sampling = {.repetition_penalty = 1, .top_p = 1, .typical_p = 1}};
 }
 
 const char *kvern_finish_name(kvern_finish finish)
@@ -86,20 +89,42 @@ static kvern_status set_pooling(kvern_request *request, kvern_pooling pooling,
                         err);
 }
 
+static void set_end_ids(kvern_request *request, const kvern_request_options *options,
+                        const struct request_model *model)
+{
+    size_t n_most = model->n_end_tokens + options->n_stop_token_ids;
+
+    request->end_ids = new_or_abort(n_most * sizeof *request->end_ids);
+    for (size_t i = 0; !options->ignore_eos && i < model->n_end_tokens; i++) {
+        int32_t id = model->end_tokens[i];
+
+        if (id >= 0 && (size_t)id < model->vocab_size)
+            request->end_ids[request->n_end_ids++] = id;
+    }
+    for (size_t i = 0; i < options->n_stop_token_ids; i++)
+        request->end_ids[request->n_end_ids++] = options->stop_token_ids[i];
+}
+
 kvern_status request_new(kvern_request **out, const kvern_request_options *options,
                          size_t max_tokens, const struct request_model *model, kvern_error *err)
 {
     kvern_status status = check_prompt(options, model->vocab_size, err);
+    kvern_sampling sampling = {0};
     kvern_request *request;
 
     if (status == KVERN_OK)
-        status = sampling_check(&options->sampling, err);
+        status = sampling_check_request(options, max_tokens, model->vocab_size, err);
+    if (status == KVERN_OK)
+        status = sampling_init(&sampling, &options->sampling, model->vocab_size, err);
     if (status != KVERN_OK)
         return status;
     request = new_or_abort(sizeof *request);
     queue_init(&request->deliveries);
-    request->sampling = options->sampling;
-    request->ignore_eos = options->ignore_eos;
+    request->sampling = sampling;
+    request->min_tokens = (size_t)options->min_tokens;
+    set_end_ids(request, options, model);
+    request->logprobs_kind = options->logprobs;
+    request->n_top_logprobs = (size_t)options->top_logprobs;
     request->score_prompt = options->score_prompt && !options->embed;
     request->all_logits = options->all_logits && options->on_logits;
     request->on_logits = options->on_logits;
@@ -146,6 +171,8 @@ void request_free(kvern_request *request)
         delivery_free((struct delivery *)item);
     queue_clear(&request->deliveries);
     sequence_clear(&request->sequence);
+    sampling_clear(&request->sampling);
+    free(request->end_ids);
     stop_filter_clear(&request->stop_filter);
     if (request->decoder.free)
         request->decoder.free(request->decoder.state);
@@ -153,6 +180,8 @@ void request_free(kvern_request *request)
     pooling_clear(&request->pooling);
     buffer_clear(&request->text);
     free(request->tokens);
+    free(request->logprobs);
+    free(request->top_logprobs);
     free(request->generated);
     free(request);
 }
@@ -208,7 +237,9 @@ kvern_finish request_pool(kvern_request *request, const float *rows, size_t n_ro
 static void deliver(kvern_request *request, struct buffer *text, const int32_t *token,
                     kvern_finish finish)
 {
-    struct delivery *delivery = new_or_abort(sizeof *delivery);
+    bool has_logprobs = token && request->logprobs_kind != KVERN_LOGPROBS_NONE;
+    size_t top_bytes = has_logprobs ? request->n_top_logprobs * sizeof request->picked.top[0] : 0;
+    struct delivery *delivery = new_or_abort(sizeof *delivery + top_bytes);
     const struct sequence *sequence = &request->sequence;
     double now = clock_ms();
     double started = request->started_ms > 0 ? request->started_ms : now;
@@ -221,6 +252,10 @@ static void deliver(kvern_request *request, struct buffer *text, const int32_t *
         delivery->n_tokens = 1;
         delivery->token = *token;
     }
+    if (has_logprobs) {
+        delivery->logprob = request->picked.logprob;
+        memcpy(delivery->top_logprobs, request->picked.top, top_bytes);
+    }
     delivery->n_prompt_tokens =
         sequence->n_shown < sequence->n_prompt ? sequence->n_shown : sequence->n_prompt;
     delivery->n_completion_tokens = sequence_n_generated(sequence);
@@ -231,50 +266,89 @@ static void deliver(kvern_request *request, struct buffer *text, const int32_t *
     queue_push(&request->deliveries, &delivery->item);
 }
 
+/* Stop strings do not count before min_tokens. */
+static bool filter_text(kvern_request *request, struct buffer *decoded, struct buffer *out)
+{
+    bool has_stopped = false;
+
+    if (sequence_n_generated(&request->sequence) < request->min_tokens)
+        stop_filter_pass(&request->stop_filter, decoded->data, decoded->n_bytes, out);
+    else
+        has_stopped = stop_filter_add(&request->stop_filter, decoded->data, decoded->n_bytes, out);
+    out->has_failed |= decoded->has_failed;
+    buffer_clear(decoded);
+    return has_stopped;
+}
+
 /* Everything the decoder and the stop filter still hold; a stop string may end there too. */
 static bool flush_text(kvern_request *request, struct buffer *out)
 {
     struct buffer decoded = {0};
-    bool has_stopped = false;
+    bool has_stopped;
 
     if (request->decoder.finish)
         request->decoder.finish(request->decoder.state, &decoded);
-    has_stopped = stop_filter_add(&request->stop_filter, decoded.data, decoded.n_bytes, out);
+    has_stopped = filter_text(request, &decoded, out);
     if (!has_stopped)
         stop_filter_finish(&request->stop_filter, out);
-    out->has_failed |= decoded.has_failed;
-    buffer_clear(&decoded);
     return has_stopped;
 }
 
 static bool add_text(kvern_request *request, int32_t token, struct buffer *out)
 {
     struct buffer decoded = {0};
-    bool has_stopped;
 
     if (!request->decoder.add)
         return false;
     request->decoder.add(request->decoder.state, token, &decoded);
-    has_stopped = stop_filter_add(&request->stop_filter, decoded.data, decoded.n_bytes, out);
-    out->has_failed |= decoded.has_failed;
-    buffer_clear(&decoded);
-    return has_stopped;
+    return filter_text(request, &decoded, out);
 }
 
-kvern_finish request_add_token(kvern_request *request, int32_t token, bool is_end)
+kvern_status request_pick(kvern_request *request, struct sampler *sampler, const float *logits,
+                          int32_t *token, kvern_error *err)
+{
+    const struct sequence *sequence = &request->sequence;
+    bool is_early = sequence_n_generated(sequence) < request->min_tokens;
+    const struct sampler_place place = {
+        .logits = logits,
+        .history = sequence->tokens,
+        .n_history = sequence->n_tokens,
+        .n_prompt = sequence->n_prompt,
+        .barred = request->end_ids,
+        .n_barred = is_early ? request->n_end_ids : 0,
+    };
+    kvern_status status = sampler_pick(sampler, &request->sampling, &place, token, err);
+
+    if (status == KVERN_OK && request->logprobs_kind != KVERN_LOGPROBS_NONE)
+        sampler_logprobs(sampler, request->logprobs_kind, &place, *token, &request->picked.logprob,
+                         request->picked.top, request->n_top_logprobs);
+    return status;
+}
+
+static bool is_end(const kvern_request *request, int32_t token)
+{
+    for (size_t i = 0; i < request->n_end_ids; i++) {
+        if (request->end_ids[i] == token)
+            return true;
+    }
+    return false;
+}
+
+kvern_finish request_add_token(kvern_request *request, int32_t token)
 {
     struct sequence *sequence = &request->sequence;
+    bool has_ended = is_end(request, token);
     struct buffer text = {0};
     kvern_finish finish = KVERN_FINISH_NONE;
 
     sequence_append(sequence, token);
     if (request->first_token_ms == 0)
         request->first_token_ms = clock_ms();
-    if (is_end || add_text(request, token, &text))
+    if (has_ended || add_text(request, token, &text))
         finish = KVERN_FINISH_STOP;
     else if (sequence->n_tokens == sequence->capacity)
         finish = KVERN_FINISH_LENGTH;
-    if ((is_end || finish == KVERN_FINISH_LENGTH) && flush_text(request, &text))
+    if ((has_ended || finish == KVERN_FINISH_LENGTH) && flush_text(request, &text))
         finish = KVERN_FINISH_STOP;
     if (text.has_failed) {
         fail(&request->error, KVERN_MEMORY, "no memory for the text of token %zu",
@@ -315,10 +389,36 @@ static bool append_token(int32_t **tokens, size_t *n, size_t *capacity, int32_t 
     return true;
 }
 
+/* Beside the token that append_tokens() puts at the end. */
+static bool append_logprobs(kvern_request *request, const struct delivery *delivery)
+{
+    size_t n_top = request->n_top_logprobs;
+
+    if (request->n_tokens == request->logprob_capacity) {
+        size_t wanted = request->logprob_capacity ? request->logprob_capacity * 2 : 16;
+        float *logprobs = try_resize(request->logprobs, wanted, sizeof *logprobs);
+        kvern_logprob *top;
+
+        request->logprobs = logprobs ? logprobs : request->logprobs;
+        top =
+            logprobs ? try_resize(request->top_logprobs, wanted, (n_top + 1) * sizeof *top) : NULL;
+        if (!top)
+            return false;
+        request->top_logprobs = top;
+        request->logprob_capacity = wanted;
+    }
+    request->logprobs[request->n_tokens] = delivery->logprob;
+    memcpy(request->top_logprobs + request->n_tokens * n_top, delivery->top_logprobs,
+           n_top * sizeof *delivery->top_logprobs);
+    return true;
+}
+
 static bool append_tokens(kvern_request *request, const struct delivery *delivery)
 {
     if (delivery->n_tokens == 0)
         return true;
+    if (request->logprobs_kind != KVERN_LOGPROBS_NONE && !append_logprobs(request, delivery))
+        return false;
     return append_token(&request->tokens, &request->n_tokens, &request->token_capacity,
                         delivery->token) &&
            append_token(&request->generated, &request->n_generated, &request->generated_capacity,
@@ -348,6 +448,11 @@ static void finish_event(kvern_request *request, kvern_event *event)
     event->n_text = request->text.n_bytes;
     event->tokens = request->tokens;
     event->n_tokens = request->n_tokens;
+    if (request->n_tokens > 0) {
+        event->logprobs = request->logprobs;
+        event->top_logprobs = request->top_logprobs;
+        event->n_top_logprobs = request->n_top_logprobs;
+    }
     if (event->finish == KVERN_FINISH_NONE)
         return;
     if (event->finish == KVERN_FINISH_ERROR)

@@ -10,6 +10,8 @@
 #include "base/queue.h"
 #include "engine/inbox.h"
 #include "engine/pooling.h"
+#include "engine/sampler.h"
+#include "engine/sampling.h"
 #include "engine/sequence.h"
 #include "engine/stop_filter.h"
 #include "engine/text_decoder.h"
@@ -19,8 +21,16 @@
 struct kvern_request {
     struct inbox_item item; /* in the engine's inbox */
     struct sequence sequence;
-    kvern_sampling sampling;
-    bool ignore_eos;
+    kvern_sampling sampling; /* owned, by sampling_init() */
+    size_t min_tokens;
+    int32_t *end_ids; /* [n_end_ids]: end tokens that count, and stop tokens */
+    size_t n_end_ids;
+    kvern_logprobs logprobs_kind;
+    size_t n_top_logprobs;
+    struct picked_logprobs { /* of the token just picked */
+        float logprob;
+        kvern_logprob top[MAX_TOP_LOGPROBS]; /* [n_top_logprobs] */
+    } picked;
     bool score_prompt;
     bool all_logits;
     kvern_logits_fn on_logits;
@@ -46,7 +56,10 @@ struct kvern_request {
     int32_t *tokens; /* [n_tokens] */
     size_t n_tokens;
     size_t token_capacity;
-    int32_t *generated; /* [n_generated]: all tokens seen so far */
+    float *logprobs;             /* [n_tokens] with logprobs */
+    kvern_logprob *top_logprobs; /* [n_tokens, n_top_logprobs] */
+    size_t logprob_capacity;     /* of both, in tokens */
+    int32_t *generated;          /* [n_generated]: all tokens seen so far */
     size_t n_generated;
     size_t generated_capacity;
     kvern_event last; /* the last event, once is_over */
@@ -56,6 +69,8 @@ struct kvern_request {
 /* What a request needs to know of the model it runs on. */
 struct request_model {
     size_t vocab_size;
+    const int32_t *end_tokens; /* [n_end_tokens]: end an answer unless it ignores them */
+    size_t n_end_tokens;
     bool has_no_logits;
     bool pools_itself;
     size_t hidden_size;                     /* 0: it gives no hidden states */
@@ -99,10 +114,14 @@ kvern_status request_see_logits(kvern_request *request, const float *logits, siz
  * of the tokens computed so far. For anything but KVERN_FINISH_NONE see request_add_token(). */
 kvern_finish request_pool(kvern_request *request, const float *rows, size_t n_rows,
                           size_t row_size);
-/* Appends a token to the sequence and delivers it with the text it completes. `is_end`: an end
- * token that counts, which gives no text. For anything but KVERN_FINISH_NONE the engine releases
- * its blocks and calls request_finish() with it. */
-kvern_finish request_add_token(kvern_request *request, int32_t token, bool is_end);
+/* Chooses the token that follows the sequence's last from its row of logits [vocab_size].
+ * KVERN_RUNTIME: logits are not finite. */
+kvern_status request_pick(kvern_request *request, struct sampler *sampler, const float *logits,
+                          int32_t *token, kvern_error *err);
+/* Appends the token just picked to the sequence and delivers it with the text it completes; end
+ * tokens and stop tokens give no text. For anything but KVERN_FINISH_NONE the engine releases its
+ * blocks and calls request_finish() with it. */
+kvern_finish request_add_token(kvern_request *request, int32_t token);
 /* The final delivery. `error` replaces the request's own, if not NULL. Its blocks must have been
  * released. */
 void request_finish(kvern_request *request, kvern_finish finish, const kvern_error *error);

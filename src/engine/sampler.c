@@ -1,28 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Greedy choice and seeded sampling over vocabularies of 150,000 and more: nothing here sorts the
- * whole vocabulary; a heap gives just as many of the best as the filters need. Equal values rank by
- * id, lowest first, so every choice is one choice.
+ * Penalties touch the tokens that were seen and no others. A greedy choice without any reads the
+ * model's logits once and copies nothing.
  */
 #include "engine/sampler.h"
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "engine/logits.h"
+#include "engine/sampling.h"
 
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 32 };
-
 kvern_status sampler_init(struct sampler *sampler, size_t vocab_size, kvern_error *err)
 {
     *sampler = (struct sampler){.vocab_size = vocab_size};
     sampler->logits = try_new(vocab_size, sizeof *sampler->logits);
     sampler->candidates = try_new(vocab_size, sizeof *sampler->candidates);
-    sampler->seen = try_new(vocab_size, sizeof *sampler->seen);
-    if (!sampler->logits || !sampler->candidates || !sampler->seen) {
+    sampler->marks = try_new(vocab_size, sizeof *sampler->marks);
+    if (!sampler->logits || !sampler->candidates || !sampler->marks) {
         sampler_clear(sampler);
         return fail(err, KVERN_MEMORY, "no memory to sample from %zu tokens", vocab_size);
     }
@@ -33,176 +32,88 @@ void sampler_clear(struct sampler *sampler)
 {
     free(sampler->logits);
     free(sampler->candidates);
-    free(sampler->seen);
+    free(sampler->marks);
     *sampler = (struct sampler){0};
 }
 
-kvern_status sampling_check(const kvern_sampling *s, kvern_error *err)
+static void begin_round(struct sampler *sampler)
 {
-    /* written so that NaN fails each */
-    if (!(s->temperature >= 0 && s->temperature <= 100))
-        return fail(err, KVERN_INVALID, "temperature is %g; it must be from 0 to 100",
-                    (double)s->temperature);
-    if (s->top_k < 0)
-        return fail(err, KVERN_INVALID, "top_k is %d; it must be 0 (off) or more", s->top_k);
-    if (!(s->top_p > 0 && s->top_p <= 1))
-        return fail(err, KVERN_INVALID, "top_p is %g; it must be over 0 and at most 1",
-                    (double)s->top_p);
-    if (!(s->min_p >= 0 && s->min_p <= 1))
-        return fail(err, KVERN_INVALID, "min_p is %g; it must be from 0 to 1", (double)s->min_p);
-    if (!(s->repetition_penalty > 0 && s->repetition_penalty <= 100))
-        return fail(err, KVERN_INVALID,
-                    "repetition_penalty is %g; it must be over 0 and at most 100",
-                    (double)s->repetition_penalty);
-    return KVERN_OK;
+    if (++sampler->round == 0) {
+        memset(sampler->marks, 0, sampler->vocab_size * sizeof *sampler->marks);
+        sampler->round = 1;
+    }
 }
 
-/* The largest logit, in lanes that the compiler can keep in vectors. false: NaN or +infinity is
- * among them, or nothing is finite. */
-static bool find_max(const float *logits, size_t n, float *max)
+/* How often the id was met in this round, this time included. */
+static uint32_t meet(struct sampler *sampler, int32_t id)
 {
-    float best[LANES];
-    int n_bad[LANES] = {0};
-    size_t i = 0;
+    struct token_mark *mark = &sampler->marks[id];
 
-    for (size_t j = 0; j < LANES; j++)
-        best[j] = -INFINITY;
-    for (; i + LANES <= n; i += LANES) {
-        for (size_t j = 0; j < LANES; j++) {
-            float x = logits[i + j];
-
-            best[j] = x > best[j] ? x : best[j];
-            n_bad[j] += !(x <= FLT_MAX);
-        }
-    }
-    for (; i < n; i++) {
-        best[0] = logits[i] > best[0] ? logits[i] : best[0];
-        n_bad[0] += !(logits[i] <= FLT_MAX);
-    }
-    *max = -INFINITY;
-    for (size_t j = 0; j < LANES; j++) {
-        *max = best[j] > *max ? best[j] : *max;
-        if (n_bad[j])
-            return false;
-    }
-    return *max > -INFINITY;
-}
-
-float log_probability(const float *logits, size_t vocab_size, int32_t token)
-{
-    double sum = 0;
-    float max;
-
-    if (!find_max(logits, vocab_size, &max))
-        return NAN;
-    for (size_t i = 0; i < vocab_size; i++)
-        sum += (double)expf(logits[i] - max);
-    return (float)((double)(logits[token] - max) - log(sum));
+    if (mark->round != sampler->round)
+        *mark = (struct token_mark){.round = sampler->round};
+    return ++mark->n;
 }
 
 /* A penalty p divides the positive logits of tokens seen before and multiplies negative ones
  * (Keskar et al., CTRL, 2019), once however often a token was seen. */
-static void penalise(struct sampler *sampler, float penalty, const float *logits,
-                     const int32_t *history, size_t n_history)
+static void penalise_repetition(struct sampler *sampler, float penalty,
+                                const struct sampler_place *place)
 {
-    memcpy(sampler->logits, logits, sampler->vocab_size * sizeof *logits);
-    if (++sampler->round == 0) {
-        memset(sampler->seen, 0, sampler->vocab_size * sizeof *sampler->seen);
-        sampler->round = 1;
-    }
-    for (size_t i = 0; i < n_history; i++) {
-        size_t id = (size_t)history[i];
-        float *logit = &sampler->logits[id];
+    begin_round(sampler);
+    for (size_t i = 0; i < place->n_history; i++) {
+        float *logit = &sampler->logits[place->history[i]];
 
-        if (sampler->seen[id] == sampler->round)
+        if (meet(sampler, place->history[i]) == 1)
+            *logit = *logit > 0 ? *logit / penalty : *logit * penalty;
+    }
+}
+
+/* OpenAI's penalties: presence + frequency * count, of the answer's tokens. The second pass takes a
+ * token's whole count off where it stands first, so that the sum is rounded once. */
+static void penalise_answer(struct sampler *sampler, const kvern_sampling *sampling,
+                            const struct sampler_place *place)
+{
+    begin_round(sampler);
+    for (size_t i = place->n_prompt; i < place->n_history; i++)
+        meet(sampler, place->history[i]);
+    for (size_t i = place->n_prompt; i < place->n_history; i++) {
+        int32_t id = place->history[i];
+        struct token_mark *mark = &sampler->marks[id];
+
+        if (mark->n == 0)
             continue;
-        sampler->seen[id] = sampler->round;
-        *logit = *logit > 0 ? *logit / penalty : *logit * penalty;
+        sampler->logits[id] -=
+            sampling->presence_penalty + sampling->frequency_penalty * (float)mark->n;
+        mark->n = 0;
     }
 }
 
-static bool ranks_before(struct candidate a, struct candidate b)
+/* The logits with everything done to them that does not depend on their order; the model's own
+ * where nothing is. */
+static const float *edit_logits(struct sampler *sampler, const kvern_sampling *sampling,
+                                const struct sampler_place *place, bool bars)
 {
-    return a.value != b.value ? a.value > b.value : a.id < b.id;
-}
+    bool has_answer_penalty = place->n_history > place->n_prompt &&
+                              (sampling->presence_penalty != 0 || sampling->frequency_penalty != 0);
 
-/* Restores the heap below `root`: the best candidate at the top, or the worst. */
-static void sift_down(struct candidate *heap, size_t n, size_t root, bool best_on_top)
-{
-    struct candidate moved = heap[root];
+    if (sampling->repetition_penalty == 1 && !has_answer_penalty && sampling->n_logit_bias == 0 &&
+        !bars)
+        return place->logits;
+    memcpy(sampler->logits, place->logits, sampler->vocab_size * sizeof *sampler->logits);
+    if (sampling->repetition_penalty != 1)
+        penalise_repetition(sampler, sampling->repetition_penalty, place);
+    if (has_answer_penalty)
+        penalise_answer(sampler, sampling, place);
+    for (size_t i = 0; i < sampling->n_logit_bias; i++)
+        sampler->logits[sampling->logit_bias[i].id] += sampling->logit_bias[i].bias;
+    for (size_t i = 0; bars && i < place->n_barred; i++) {
+        float *logit = &sampler->logits[place->barred[i]];
 
-    for (size_t child = 2 * root + 1; child < n; child = 2 * root + 1) {
-        if (child + 1 < n && ranks_before(heap[child + 1], heap[child]) == best_on_top)
-            child++;
-        if (ranks_before(heap[child], moved) != best_on_top)
-            break;
-        heap[root] = heap[child];
-        root = child;
+        /* NaN and +infinity stay, to be found */
+        if (*logit <= FLT_MAX)
+            *logit = -INFINITY;
     }
-    heap[root] = moved;
-}
-
-static void make_heap(struct candidate *heap, size_t n, bool best_on_top)
-{
-    for (size_t i = n / 2; i > 0; i--)
-        sift_down(heap, n, i - 1, best_on_top);
-}
-
-/* Moves the top behind the heap, which becomes one smaller. */
-static void pop_heap(struct candidate *heap, size_t n, bool best_on_top)
-{
-    struct candidate top = heap[0];
-
-    heap[0] = heap[n - 1];
-    heap[n - 1] = top;
-    sift_down(heap, n - 1, 0, best_on_top);
-}
-
-/* The k best logits into candidates [k], best first: a heap of k with the worst on top, which most
- * logits do not get past. */
-static void take_top_k(struct candidate *candidates, const float *logits, size_t n, size_t k)
-{
-    for (size_t i = 0; i < k; i++)
-        candidates[i] = (struct candidate){logits[i], (int32_t)i};
-    make_heap(candidates, k, false);
-    for (size_t i = k; i < n; i++) {
-        /* an equal logit has the higher id here, so it ranks after */
-        if (logits[i] > candidates[0].value) {
-            candidates[0] = (struct candidate){logits[i], (int32_t)i};
-            sift_down(candidates, k, 0, false);
-        }
-    }
-    for (size_t m = k; m > 1; m--)
-        pop_heap(candidates, m, false);
-}
-
-/* Keeps the fewest best candidates whose weights reach top_p of the sum; gives where they begin.
- * A token below (1 - top_p) / n of the sum is never among them: all such together weigh less than
- * 1 - top_p. Dropping these first makes the heap small. */
-static struct candidate *take_top_p(struct candidate *candidates, size_t *n, float top_p)
-{
-    size_t n_likely = 0;
-    double sum = 0;
-    double kept = 0;
-
-    for (size_t i = 0; i < *n; i++)
-        sum += (double)candidates[i].value;
-
-    double least = (1 - (double)top_p) * sum / (double)*n;
-    for (size_t i = 0; i < *n; i++) {
-        if ((double)candidates[i].value >= least)
-            candidates[n_likely++] = candidates[i];
-    }
-    make_heap(candidates, n_likely, true);
-
-    size_t n_left = n_likely;
-    while (n_left > 0 && (kept < (double)top_p * sum || n_left == n_likely)) {
-        kept += (double)candidates[0].value;
-        pop_heap(candidates, n_left, true);
-        n_left--;
-    }
-    *n = n_likely - n_left;
-    return candidates + n_left;
+    return sampler->logits;
 }
 
 /* A number in [0, 1) from seed and index: two rounds of splitmix64's mixer (Steele, Lea and Flood,
@@ -220,68 +131,119 @@ static double uniform(uint64_t seed, uint64_t index)
     return (double)(mix(mix(seed) ^ mix(~index)) >> 11) * 0x1p-53;
 }
 
-static int32_t draw(const struct candidate *candidates, size_t n, float least, double u)
+static struct candidates filter(const kvern_sampling *sampling,
+                                const struct candidate_source *source, struct candidate *items)
 {
-    double sum = 0;
-    double passed = 0;
-    int32_t last = candidates[0].id;
+    size_t top_k = (size_t)sampling->top_k;
+    struct candidates left = top_k > 0 && top_k < source->vocab_size
+                                 ? candidates_top_k(source, top_k, items)
+                                 : candidates_all(source, items);
 
-    for (size_t i = 0; i < n; i++) {
-        if (candidates[i].value >= least)
-            sum += (double)candidates[i].value;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (candidates[i].value < least || candidates[i].value == 0)
-            continue;
-        passed += (double)candidates[i].value;
-        last = candidates[i].id;
-        if (passed > u * sum)
-            break;
-    }
-    return last;
-}
-
-static int32_t sample(struct sampler *sampler, const kvern_sampling *sampling, const float *logits,
-                      float max, double u)
-{
-    struct candidate *candidates = sampler->candidates;
-    size_t n = sampler->vocab_size;
-
-    if (sampling->top_k > 0 && (size_t)sampling->top_k < n) {
-        take_top_k(candidates, logits, n, (size_t)sampling->top_k);
-        n = (size_t)sampling->top_k;
-    } else {
-        for (size_t i = 0; i < n; i++)
-            candidates[i] = (struct candidate){logits[i], (int32_t)i};
-    }
-    /* weights are relative to the likeliest token's, which is 1 */
-    for (size_t i = 0; i < n; i++)
-        candidates[i].value = expf((candidates[i].value - max) / sampling->temperature);
     if (sampling->top_p < 1)
-        candidates = take_top_p(candidates, &n, sampling->top_p);
-    return draw(candidates, n, sampling->min_p, u);
+        candidates_keep_top_p(&left, sampling->top_p);
+    if (sampling->min_p > 0)
+        candidates_keep_min_p(&left, sampling->min_p);
+    if (sampling->typical_p < 1)
+        candidates_keep_typical(&left, source, sampling->typical_p);
+    return left;
 }
 
 kvern_status sampler_pick(struct sampler *sampler, const kvern_sampling *sampling,
-                          const float *logits, const int32_t *history, size_t n_history,
-                          uint64_t draw_index, int32_t *token, kvern_error *err)
+                          const struct sampler_place *place, int32_t *token, kvern_error *err)
 {
-    float max;
+    bool bars = place->n_barred > 0;
+    struct candidate_source source = {.vocab_size = sampler->vocab_size,
+                                      .temperature = sampling->temperature};
+    bool has_max;
 
-    if (sampling->repetition_penalty != 1) {
-        penalise(sampler, sampling->repetition_penalty, logits, history, n_history);
-        logits = sampler->logits;
+    source.logits = edit_logits(sampler, sampling, place, bars);
+    has_max = logits_find_max(source.logits, source.vocab_size, &source.max);
+    if (!has_max && bars) {
+        source.logits = edit_logits(sampler, sampling, place, false);
+        has_max = logits_find_max(source.logits, source.vocab_size, &source.max);
     }
-    if (!find_max(logits, sampler->vocab_size, &max))
-        return fail(err, KVERN_RUNTIME, "logits of token %zu are not finite", n_history);
+    if (!has_max)
+        return fail(err, KVERN_RUNTIME, "logits of token %zu are not finite", place->n_history);
     if (sampling->temperature > 0) {
-        *token = sample(sampler, sampling, logits, max, uniform(sampling->seed, draw_index));
+        sampler->left = filter(sampling, &source, sampler->candidates);
+        *token = candidates_draw(
+            &sampler->left,
+            uniform(sampling->seed, (uint64_t)(place->n_history - place->n_prompt)));
     } else {
-        size_t i = 0;
-
-        while (logits[i] != max)
-            i++;
-        *token = (int32_t)i;
+        *token = (int32_t)logits_find(source.logits, source.vocab_size, source.max);
+        sampler->candidates[0] = (struct candidate){.value = 1, .id = *token};
+        sampler->left = (struct candidates){sampler->candidates, 1};
     }
     return KVERN_OK;
+}
+
+/* The best so far, best first. */
+struct ranking {
+    struct candidate best[MAX_TOP_LOGPROBS];
+    size_t n;
+    size_t capacity;
+    float least; /* what is below it has no place, nor what is equal and has a higher id */
+};
+
+static void rank(struct ranking *ranking, struct candidate candidate)
+{
+    struct candidate *best = ranking->best;
+    size_t at = ranking->n;
+
+    if (ranking->n < ranking->capacity)
+        ranking->n++;
+    else if (at == 0 || !candidate_ranks_before(candidate, best[--at]))
+        return;
+    for (; at > 0 && candidate_ranks_before(candidate, best[at - 1]); at--)
+        best[at] = best[at - 1];
+    best[at] = candidate;
+    if (ranking->n == ranking->capacity)
+        ranking->least = best[ranking->n - 1].value;
+}
+
+static void model_logprobs(const struct sampler *sampler, const float *logits, int32_t token,
+                           float *logprob, kvern_logprob *top, size_t n_top)
+{
+    struct ranking ranking = {.capacity = n_top, .least = -INFINITY};
+    size_t n = sampler->vocab_size;
+    float max = 0;
+
+    logits_find_max(logits, n, &max); /* finite: a token was picked from them */
+    double log_sum = logits_log_sum(logits, n, max);
+    *logprob = (float)((double)(logits[token] - max) - log_sum);
+    for (size_t i = n_top > 0 ? logits_next_over(logits, 0, n, ranking.least) : n; i < n;
+         i = logits_next_over(logits, i + 1, n, ranking.least))
+        rank(&ranking, (struct candidate){logits[i], (int32_t)i});
+    for (size_t i = 0; i < ranking.n; i++)
+        top[i] = (kvern_logprob){ranking.best[i].id,
+                                 (float)((double)(ranking.best[i].value - max) - log_sum)};
+}
+
+static void sampled_logprobs(const struct candidates *left, int32_t token, float *logprob,
+                             kvern_logprob *top, size_t n_top)
+{
+    struct ranking ranking = {.capacity = n_top};
+    double log_sum = log(candidates_sum(left));
+
+    for (size_t i = 0; i < left->n; i++) {
+        if (left->items[i].id == token)
+            *logprob = (float)(log((double)left->items[i].value) - log_sum);
+        if (left->items[i].value >= ranking.least)
+            rank(&ranking, left->items[i]);
+    }
+    for (size_t i = 0; i < ranking.n; i++)
+        top[i] = (kvern_logprob){ranking.best[i].id,
+                                 (float)(log((double)ranking.best[i].value) - log_sum)};
+}
+
+void sampler_logprobs(const struct sampler *sampler, kvern_logprobs kind,
+                      const struct sampler_place *place, int32_t token, float *logprob,
+                      kvern_logprob *top, size_t n_top)
+{
+    for (size_t i = 0; i < n_top; i++)
+        top[i] = (kvern_logprob){-1, -INFINITY};
+    if (kind == KVERN_LOGPROBS_MODEL)
+        model_logprobs(sampler, place->logits, token, logprob, top, n_top);
+    else
+        sampled_logprobs(&sampler->left, token, logprob, top, n_top);
 }

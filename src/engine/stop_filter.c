@@ -51,23 +51,29 @@ static const char *find(const char *text, size_t n_bytes, const char *string)
     return n_bytes ? memmem(text, n_bytes, string, strlen(string)) : NULL;
 }
 
-/* Where the stop string begins that is complete first, reading byte by byte (the longest, if two
- * are complete at once): independent of how the text was cut into tokens. */
-static bool find_stop(const struct stop_filter *filter, size_t n_bytes, size_t *begin)
+/* A stop string in the held text. */
+struct found {
+    size_t begin;
+    size_t end;
+};
+
+/* The stop string that is complete first, reading byte by byte (the longest, if two are complete at
+ * once): independent of how the text was cut into tokens. */
+static bool find_stop(const struct stop_filter *filter, size_t n_bytes, struct found *found)
 {
-    size_t first_end = (size_t)-1;
+    bool has_found = false;
 
     for (size_t i = 0; i < filter->n_strings; i++) {
         const char *at = find(filter->held.data, n_bytes, filter->strings[i]);
-        size_t start = at ? (size_t)(at - filter->held.data) : 0;
-        size_t end = start + strlen(filter->strings[i]);
+        size_t begin = at ? (size_t)(at - filter->held.data) : 0;
+        size_t end = begin + strlen(filter->strings[i]);
 
-        if (at && (end < first_end || (end == first_end && start < *begin))) {
-            first_end = end;
-            *begin = start;
+        if (at && (!has_found || end < found->end || (end == found->end && begin < found->begin))) {
+            *found = (struct found){begin, end};
+            has_found = true;
         }
     }
-    return first_end != (size_t)-1;
+    return has_found;
 }
 
 /* Bytes at the end of text [n_bytes] that are the beginning of some stop string. */
@@ -94,27 +100,56 @@ static void drop_front(struct buffer *buffer, size_t n_bytes)
     buffer_truncate(buffer, buffer->n_bytes - n_bytes);
 }
 
-bool stop_filter_add(struct stop_filter *filter, const char *text, size_t n_bytes,
-                     struct buffer *out)
+/* Shows the first n_bytes of the held text. */
+static void show(struct stop_filter *filter, size_t n_bytes, struct buffer *out)
+{
+    buffer_add(out, filter->held.data, n_bytes);
+    drop_front(&filter->held, n_bytes);
+}
+
+/* Adds to the held text; gives how much of it is whole characters. */
+static size_t hold(struct stop_filter *filter, const char *text, size_t n_bytes, struct buffer *out)
 {
     struct buffer *held = &filter->held;
-    size_t begin = 0;
 
     buffer_add(held, text, n_bytes);
     if (held->has_failed)
         out->has_failed = true;
-    if (held->n_bytes == 0)
-        return false;
-    size_t n_complete = utf8_complete_bytes(held->data, held->n_bytes);
-    if (find_stop(filter, n_complete, &begin)) {
-        buffer_add(out, held->data, begin);
-        buffer_truncate(held, 0);
+    return held->n_bytes > 0 ? utf8_complete_bytes(held->data, held->n_bytes) : 0;
+}
+
+static void show_what_may(struct stop_filter *filter, size_t n_complete, struct buffer *out)
+{
+    if (n_complete > 0)
+        show(filter, n_complete - n_to_hold(filter, filter->held.data, n_complete), out);
+}
+
+bool stop_filter_add(struct stop_filter *filter, const char *text, size_t n_bytes,
+                     struct buffer *out)
+{
+    size_t n_complete = hold(filter, text, n_bytes, out);
+    struct found found;
+
+    if (find_stop(filter, n_complete, &found)) {
+        buffer_add(out, filter->held.data, found.begin);
+        buffer_truncate(&filter->held, 0);
         return true;
     }
-    size_t n_shown = n_complete - n_to_hold(filter, held->data, n_complete);
-    buffer_add(out, held->data, n_shown);
-    drop_front(held, n_shown);
+    show_what_may(filter, n_complete, out);
     return false;
+}
+
+void stop_filter_pass(struct stop_filter *filter, const char *text, size_t n_bytes,
+                      struct buffer *out)
+{
+    size_t n_complete = hold(filter, text, n_bytes, out);
+    struct found found;
+
+    while (find_stop(filter, n_complete, &found)) {
+        show(filter, found.end, out);
+        n_complete -= found.end;
+    }
+    show_what_may(filter, n_complete, out);
 }
 
 void stop_filter_finish(struct stop_filter *filter, struct buffer *out)

@@ -25,6 +25,10 @@ void stop_filter_clear(struct stop_filter *filter);
 /* Appends to `out` what may be shown now. true: a stop string came; the rest is dropped. */
 bool stop_filter_add(struct stop_filter *filter, const char *text, size_t n_bytes,
                      struct buffer *out);
+/* The same while no stop string counts: one that is complete passes on like other text. What may be
+ * the beginning of one is still held back, so it counts if it is completed later. */
+void stop_filter_pass(struct stop_filter *filter, const char *text, size_t n_bytes,
+                      struct buffer *out);
 /* The end of the text: appends what was held back; half a character becomes U+FFFD. */
 void stop_filter_finish(struct stop_filter *filter, struct buffer *out);
 

@@ -141,27 +141,76 @@ static void wrong_lines(void **state)
          "[\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"..."},
         {"{\"prompt\": \"a\", \"n\": 2}", KVERN_UNSUPPORTED,
          "\"n\" is not supported; leave it out"},
-        {"{\"prompt\": \"a\", \"logit_bias\": {}}", KVERN_UNSUPPORTED,
-         "\"logit_bias\" is not supported; leave it out"},
+        {"{\"prompt\": \"a\", \"top_logprobs\": 2}", KVERN_UNSUPPORTED,
+         "\"top_logprobs\" is not supported; leave it out"},
+        {"{\"prompt\": \"a\", \"typical_p\": 0}", KVERN_INVALID,
+         "\"typical_p\" must be a number from 1e-06 to 1, not 0"},
+        {"{\"prompt\": \"a\", \"presence_penalty\": 2.5}", KVERN_INVALID,
+         "\"presence_penalty\" must be a number from -2 to 2, not 2.5"},
+        {"{\"prompt\": \"a\", \"frequency_penalty\": -3}", KVERN_INVALID,
+         "\"frequency_penalty\" must be a number from -2 to 2, not -3"},
+        {"{\"prompt\": \"a\", \"min_tokens\": -1}", KVERN_INVALID,
+         "\"min_tokens\" must be a whole number from 0 to 16777216, not -1"},
+        {"{\"prompt\": \"a\", \"min_tokens\": 78}", KVERN_INVALID,
+         "\"min_tokens\" is 78, over \"max_tokens\", which is 77"},
+        {"{\"prompt\": \"a\", \"logprobs\": true}", KVERN_INVALID,
+         "\"logprobs\" must be a whole number from 0 to 20, not true"},
+        {"{\"prompt\": \"a\", \"logprobs\": 21}", KVERN_INVALID,
+         "\"logprobs\" must be a whole number from 0 to 20, not 21"},
+        {"{\"prompt\": \"a\", \"logprobs_of\": \"model\"}", KVERN_INVALID,
+         "\"logprobs_of\" needs \"logprobs\" beside it"},
+        {"{\"prompt\": \"a\", \"logprobs\": 0, \"logprobs_of\": \"none\"}", KVERN_INVALID,
+         "\"logprobs_of\" must be \"model\" or \"sampled\", not \"none\""},
+        {"{\"prompt\": \"a\", \"logprobs\": 0, \"logprobs_of\": 1}", KVERN_INVALID,
+         "\"logprobs_of\" must be \"model\" or \"sampled\", not 1"},
+        {"{\"prompt\": \"a\", \"stop_token_ids\": 2}", KVERN_INVALID,
+         "\"stop_token_ids\" must be a list of at most 64 token ids, not 2"},
+        {"{\"prompt\": \"a\", \"stop_token_ids\": [2, \"3\"]}", KVERN_INVALID,
+         "\"stop_token_ids\" must hold whole numbers from 0 to @, not \"3\""},
+        {"{\"prompt\": \"a\", \"stop_token_ids\": [4294967298]}", KVERN_INVALID,
+         "\"stop_token_ids\" must hold whole numbers from 0 to @, not 4294967298"},
+        {"{\"prompt\": \"a\", \"logit_bias\": [1]}", KVERN_INVALID,
+         "\"logit_bias\" must be an object of at most 1024 members \"ID\": BIAS, not [1]"},
+        {"{\"prompt\": \"a\", \"logit_bias\": {\"01\": 1}}", KVERN_INVALID,
+         "\"logit_bias\" must have names from \"0\" to \"@\", not \"01\""},
+        {"{\"prompt\": \"a\", \"logit_bias\": {\"9999999999\": 1}}", KVERN_INVALID,
+         "\"logit_bias\" must have names from \"0\" to \"@\", not \"9999999999\""},
+        {"{\"prompt\": \"a\", \"logit_bias\": {\"-1\": 1}}", KVERN_INVALID,
+         "\"logit_bias\" must have names from \"0\" to \"@\", not \"-1\""},
+        {"{\"prompt\": \"a\", \"logit_bias\": {\"1\": 101}}", KVERN_INVALID,
+         "\"logit_bias\" of token 1 must be a number from -100 to 100, not 101"},
+        {"{\"prompt\": \"a\", \"logit_bias\": {\"1\": null}}", KVERN_INVALID,
+         "\"logit_bias\" of token 1 must be a number from -100 to 100, not null"},
+        {"{\"prompt\": \"a\", \"logit_bias\": {\"1\": 1, \"1\": 2}}", KVERN_FORMAT, NULL},
     };
 
+    kvern_model_info info;
     (void)state;
+    kvern_model_get_info(model, &info);
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct prompts prompts = {0};
         struct buffer text = {0};
+        struct buffer message = {0};
         kvern_error err = {0};
         kvern_status status;
 
+        for (const char *c = cases[i].message; c && *c; c++) {
+            if (*c == '@') /* the last id of the vocabulary */
+                buffer_add_format(&message, "%d", info.vocab_size - 1);
+            else
+                buffer_add_byte(&message, *c);
+        }
         buffer_add_format(&text, "{\"prompt\": \"a\"}\n \t\r\n%s\n{\"prompt\": \"b\"}\n",
                           cases[i].line);
         status = add_lines(&prompts, text.data, text.n_bytes, &err);
         check_message(status, &err, "line 3: ");
         if (status != cases[i].status || strncmp(err.message, "line 3: ", 8) != 0 ||
-            (cases[i].message ? strcmp(err.message + 8, cases[i].message) != 0
+            (cases[i].message ? strcmp(err.message + 8, message.data) != 0
                               : strncmp(err.message + 8, "not JSON: ", 10) != 0))
             fail_msg("%s: %s, \"%s\"", cases[i].line, kvern_status_name(status), err.message);
         prompts_clear(&prompts);
         buffer_clear(&text);
+        buffer_clear(&message);
     }
 }
 
@@ -173,7 +222,10 @@ static void lines_that_are_right(void **state)
         "   \t \n"
         "{\"id\": [1], \"prompt\": \"abc\", \"temperature\": 0, \"top_k\": 5, \"top_p\": 0.5,"
         " \"min_p\": 0.25, \"repetition_penalty\": 2, \"max_tokens\": 0, \"seed\": 12,"
-        " \"ignore_eos\": true, \"stop\": [\"x\", \"yz\"], \"user\": {\"anything\": [null]}}\n"
+        " \"ignore_eos\": true, \"stop\": [\"x\", \"yz\"], \"typical_p\": 0.75,"
+        " \"presence_penalty\": -2, \"frequency_penalty\": 0.5, \"min_tokens\": 9,"
+        " \"stop_token_ids\": [3, 0], \"logit_bias\": {\"4\": -100, \"0\": 1.5},"
+        " \"logprobs\": 3, \"logprobs_of\": \"sampled\", \"user\": {\"anything\": [null]}}\n"
         "\n"
         " {\"stop\": \"c\", \"messages\": [{\"role\": \"user\", \"content\": \"ab\"}]} \n"
         "{\"id\": null, \"prompt\": \"\"}"; /* no newline at the end */
@@ -201,6 +253,10 @@ static void lines_that_are_right(void **state)
     assert_int_equal(p->request.max_tokens, 77);
     assert_int_equal(p->request.n_stop, 0);
     assert_false(p->request.ignore_eos);
+    assert_true(p->request.sampling.typical_p == 1);
+    assert_int_equal(p->request.n_stop_token_ids, 0);
+    assert_int_equal(p->request.sampling.n_logit_bias, 0);
+    assert_int_equal(p->request.logprobs, KVERN_LOGPROBS_NONE);
 
     p = &prompts.items[1]; /* every field */
     assert_int_equal(json_integer_value(json_array_get(p->id, 0)), 1);
@@ -214,6 +270,21 @@ static void lines_that_are_right(void **state)
     assert_int_equal(p->request.n_stop, 2);
     assert_string_equal(p->request.stop[0], "x");
     assert_string_equal(p->request.stop[1], "yz");
+    assert_true(p->request.sampling.typical_p == 0.75f);
+    assert_true(p->request.sampling.presence_penalty == -2);
+    assert_true(p->request.sampling.frequency_penalty == 0.5f);
+    assert_int_equal(p->request.min_tokens, 9);
+    assert_int_equal(p->request.n_stop_token_ids, 2);
+    assert_int_equal(p->request.stop_token_ids[0], 3);
+    assert_int_equal(p->request.stop_token_ids[1], 0);
+    assert_int_equal(p->request.sampling.n_logit_bias, 2);
+    for (size_t i = 0; i < 2; i++) { /* in any order */
+        const kvern_logit_bias *bias = &p->request.sampling.logit_bias[i];
+
+        assert_true(bias->id == 4 ? bias->bias == -100 : bias->id == 0 && bias->bias == 1.5f);
+    }
+    assert_int_equal(p->request.logprobs, KVERN_LOGPROBS_SAMPLED);
+    assert_int_equal(p->request.top_logprobs, 3);
 
     p = &prompts.items[2]; /* the same tokens as its text has as a prompt */
     assert_int_equal(json_integer_value(p->id), 2);

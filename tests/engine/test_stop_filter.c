@@ -83,6 +83,35 @@ static void test_shows_at_once(void **state)
     stop_filter_clear(&filter);
 }
 
+/* While no stop string counts, one passes; what only began then counts when it is complete. */
+static void test_passes(void **state)
+{
+    static const struct {
+        const char *passed, *shown_then, *added, *shown;
+        bool is_stopped;
+    } passes[] = {
+        {"abEND", "abEND", "c", "abENDc", false},    {"aENDEN", "aEND", "D", "aEND", true},
+        {"aENDEN", "aEND", "d", "aENDENd", false},   {"ENDENDx", "ENDENDx", "END", "ENDENDx", true},
+        {"\xc3", "", "\xa9 END", "\xc3\xa9 ", true},
+    };
+    const char *stops[] = {"END"};
+    (void)state;
+
+    for (size_t c = 0; c < sizeof passes / sizeof passes[0]; c++) {
+        struct stop_filter filter;
+        struct buffer out = {0};
+
+        assert_int_equal(stop_filter_init(&filter, stops, 1, NULL), KVERN_OK);
+        stop_filter_pass(&filter, passes[c].passed, strlen(passes[c].passed), &out);
+        assert_string_equal(out.data ? out.data : "", passes[c].shown_then);
+        assert_int_equal(stop_filter_add(&filter, passes[c].added, strlen(passes[c].added), &out),
+                         passes[c].is_stopped);
+        assert_string_equal(out.data, passes[c].shown);
+        buffer_clear(&out);
+        stop_filter_clear(&filter);
+    }
+}
+
 static void test_refusals(void **state)
 {
     static char long_string[STOP_MAX_BYTES + 2];
@@ -107,6 +136,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_cut),
         cmocka_unit_test(test_shows_at_once),
+        cmocka_unit_test(test_passes),
         cmocka_unit_test(test_refusals),
     };
 

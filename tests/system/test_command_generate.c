@@ -33,6 +33,46 @@ static void json_has_the_promised_shape(void **state)
     free(out);
 }
 
+/* The likeliest of the model's own are the greedy answer; a line may ask for less than the option.
+ */
+static void logprobs_are_in_the_json(void **state)
+{
+    static const char lines[] =
+        "{\"prompt\": \"hello\"}\n"
+        "{\"prompt\": \"hello\", \"logprobs\": 0}\n"
+        "{\"prompt\": \"hello\", \"logprobs_of\": \"sampled\", \"stop_token_ids\": [7]}\n";
+    static const size_t n_top[] = {3, 0, 1};
+    char *out = command_output(
+        with_model("generate", "--prompts - -n 7 --ignore-eos --json --logprobs 3"), lines, 0);
+
+    (void)state;
+    assert_int_equal(count_lines(out), 3);
+    for (size_t i = 0; i < 3; i++) {
+        json_t *result = json_line(out, i);
+        const json_t *list = json_object_get(result, "logprobs");
+
+        assert_keys(result, "id text finish_reason usage timings logprobs");
+        assert_true(json_array_size(list) > 0);
+        for (size_t j = 0; j < json_array_size(list); j++) {
+            const json_t *token = json_array_get(list, j);
+            const json_t *top = json_object_get(token, "top");
+            double logprob = json_number_value(json_object_get(token, "logprob"));
+
+            assert_keys(token, n_top[i] ? "token id logprob top" : "token id logprob");
+            assert_true(json_is_string(json_object_get(token, "token")));
+            assert_int_equal(json_array_size(top), n_top[i]);
+            assert_true(i == 2 ? logprob == 0 : logprob < 0);
+            if (n_top[i] == 0)
+                continue;
+            assert_keys(json_array_get(top, 0), "token id logprob");
+            assert_true(json_equal(json_object_get(token, "id"),
+                                   json_object_get(json_array_get(top, 0), "id")));
+        }
+        json_decref(result);
+    }
+    free(out);
+}
+
 /* Arguments, stdin, a file, a stream and JSON give one and the same answer. */
 static void every_way_in_and_out_gives_the_same(void **state)
 {
@@ -258,6 +298,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_has_the_promised_shape),
+        cmocka_unit_test(logprobs_are_in_the_json),
         cmocka_unit_test(every_way_in_and_out_gives_the_same),
         cmocka_unit_test(prompts_keep_their_order_ids_and_fields),
         cmocka_unit_test(alone_or_together_the_answers_are_the_same),

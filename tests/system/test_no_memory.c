@@ -105,8 +105,13 @@ static kvern_status use_engine(const kvern_model *opened, struct outcome *outcom
     if (status != KVERN_OK)
         return status;
     kvern_request_options_init(&options);
-    options.sampling = (kvern_sampling){
-        .temperature = 1, .top_k = 9, .top_p = 0.9f, .repetition_penalty = 1.5f, .seed = 5};
+    options.sampling.temperature = 1;
+    options.sampling.top_k = 9;
+    options.sampling.top_p = 0.9f;
+    options.sampling.repetition_penalty = 1.5f;
+    options.sampling.seed = 5;
+    options.logprobs = KVERN_LOGPROBS_SAMPLED;
+    options.top_logprobs = 3;
     options.stop = stop;
     options.n_stop = COUNT(stop);
     options.conversation = 1;
