@@ -49,6 +49,16 @@ kvern_status open_engine(const struct engine_flags *flags, const kvern_model *mo
     return kvern_engine_open(engine, model, &options, err);
 }
 
+void print_kv_memory(const struct engine_flags *flags, const kvern_engine_stats *stats,
+                     FILE *stream)
+{
+    enum { BLOCK_TOKENS = 16 };
+
+    fprintf(stream, "KV cache %.0f MiB for %lld tokens%s",
+            (double)stats->kv_bytes / (1024.0 * 1024.0),
+            (long long)stats->n_kv_blocks * BLOCK_TOKENS, flags->kv_memory ? "" : " (auto)");
+}
+
 int set_sampling(const struct sampling_flags *flags, const struct command_help *help,
                  kvern_request_options *request)
 {

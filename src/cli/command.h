@@ -10,6 +10,7 @@
 #include "kvern.h"
 
 #include <jansson.h>
+#include <stdio.h>
 
 /* The others: EXIT_USAGE in options.h, EXIT_INTERRUPTED in interrupt.h. */
 enum { EXIT_OK = 0, EXIT_FAILED = 1 };
@@ -64,7 +65,7 @@ struct engine_flags {
      "cpu (default), or cuda for ONNX exports"},                                                   \
     {"threads", 't', OPTION_INT, &(flags).threads, "N", "threads (the CPUs it may use)", 0, 1024}, \
     {"kv-memory", 0, OPTION_BYTES, &(flags).kv_memory, "SIZE",                                     \
-     "memory for the KV cache, such as 512M"}
+     "memory for the KV cache, such as 512M (auto)"}
 
 #define CONTEXT_OPTIONS(flags)                                                                     \
     {"context", 0, OPTION_INT, &(flags).context, "N", "context limit in tokens (the model's)", 0,  \
@@ -123,6 +124,10 @@ int set_sampling(const struct sampling_flags *flags, const struct command_help *
 kvern_status open_model(const struct engine_flags *flags, kvern_model **model, kvern_error *err);
 kvern_status open_engine(const struct engine_flags *flags, const kvern_model *model,
                          kvern_engine **engine, kvern_error *err);
+
+/* "KV cache 1152 MiB for 65536 tokens (auto)": what --kv-memory came to, without a newline. */
+void print_kv_memory(const struct engine_flags *flags, const kvern_engine_stats *stats,
+                     FILE *stream);
 
 /* Waits for the last event of a request whose text nobody wants on the way; Ctrl-C cancels it. A
  * request that ended with an error gives that error. */

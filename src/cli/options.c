@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <xxhash.h>
 
 enum { LEFT_BYTES = 64 };
 
@@ -70,6 +71,10 @@ static bool parse_bytes(const char *text, size_t *value)
     char *end;
     double scale = 1;
 
+    if (strcasecmp(text, "auto") == 0) {
+        *value = 0;
+        return true;
+    }
     errno = 0;
     double number = strtod(text, &end);
     if (end == text || errno || !(number >= 0))
@@ -115,7 +120,7 @@ static int bad_value(const struct origin *origin, const struct option *option, c
                            origin->shown, option->kind == OPTION_INT ? "whole number" : "number",
                            option->low, option->high, text);
     return usage_error(origin->help, "%s takes %s, not '%s'", origin->shown,
-                       is_flag(option) ? "1 or 0" : "a size such as 512M", text);
+                       is_flag(option) ? "1 or 0" : "a size such as 512M, or auto", text);
 }
 
 static bool parse_flag(const char *text, bool *value)
@@ -293,6 +298,44 @@ const char *options_named(const struct option *options, int argc, char **argv,
             i++; /* the next word is its value */
     }
     return NULL;
+}
+
+static uint64_t hash_text(const char *text, uint64_t seed)
+{
+    return text ? XXH3_64bits_withSeed(text, strlen(text), seed) : seed;
+}
+
+static uint64_t hash_value(const struct option *option, uint64_t hash)
+{
+    const struct option_list *list;
+
+    switch (option->kind) {
+    case OPTION_FLAG:
+        return XXH3_64bits_withSeed(option->value, sizeof(bool), hash);
+    case OPTION_SWITCH:
+        return XXH3_64bits_withSeed(option->value, sizeof(int32_t), hash);
+    case OPTION_STRING:
+        return hash_text(*(const char *const *)option->value, hash);
+    case OPTION_INT:
+        return XXH3_64bits_withSeed(option->value, sizeof(int64_t), hash);
+    case OPTION_FLOAT:
+        return XXH3_64bits_withSeed(option->value, sizeof(double), hash);
+    case OPTION_BYTES:
+        return XXH3_64bits_withSeed(option->value, sizeof(size_t), hash);
+    case OPTION_LIST:
+        list = option->value;
+        for (size_t i = 0; i < list->n; i++)
+            hash = hash_text(list->items[i], hash);
+        break;
+    }
+    return hash;
+}
+
+uint64_t options_hash(const struct option *options, uint64_t seed)
+{
+    for (const struct option *option = options; option->name; option++)
+        seed = hash_value(option, hash_text(option->name, seed));
+    return seed;
 }
 
 static bool asks_for_help(int argc, char **argv)

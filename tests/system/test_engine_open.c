@@ -150,7 +150,7 @@ static void values_out_of_range_are_named(void **state)
         {{.kv_memory_bytes = 1},
          KVERN_LIMIT,
          "kv_memory of 1 bytes is less than one block of 16 tokens (1024 bytes)"},
-        {{.kv_memory_bytes = SIZE_MAX}, KVERN_LIMIT, "MiB of memory here"},
+        {{.kv_memory_bytes = SIZE_MAX}, KVERN_LIMIT, "MiB of memory that are free here"},
     };
 
     (void)state;
