@@ -237,12 +237,12 @@ kvern_status resources_plan_kv(const struct memory_needs *needs, size_t *kv_byte
         *kv_bytes = needs->asked_bytes;
         return KVERN_OK;
     }
-    *kv_bytes = left / 2 < needs->wanted_bytes ? left / 2 : needs->wanted_bytes;
-    if (*kv_bytes < 2 * needs->block_bytes)
+    if (left / 2 < 2 * needs->block_bytes)
         return fail(err, KVERN_MEMORY,
                     "weights and scratch take %zu MiB, which leaves too little of the %zu MiB of "
                     "memory that are free here for a KV cache",
                     beside >> 20, needs->free_bytes >> 20);
+    *kv_bytes = left / 2 < needs->wanted_bytes ? left / 2 : needs->wanted_bytes;
     return KVERN_OK;
 }
 
