@@ -273,6 +273,7 @@ static void format_note(const struct generate *run, char *note, size_t n_bytes)
 
 static void show_progress(struct generate *run)
 {
+    size_t n_done = run->n_done + jobs_count_done(&run->jobs);
     char note[128];
     char what[64];
 
@@ -280,10 +281,10 @@ static void show_progress(struct generate *run)
         return;
     format_note(run, note, sizeof note);
     if (run->n_prompts > 0)
-        snprintf(what, sizeof what, "prompts %zu/%zu", run->n_done, run->n_prompts);
+        snprintf(what, sizeof what, "prompts %zu/%zu", n_done, run->n_prompts);
     else
-        snprintf(what, sizeof what, "prompts %zu", run->n_done);
-    progress_show(&run->progress, what, (int64_t)run->n_done, (int64_t)run->n_prompts, note);
+        snprintf(what, sizeof what, "prompts %zu", n_done);
+    progress_show(&run->progress, what, (int64_t)n_done, (int64_t)run->n_prompts, note);
 }
 
 /* One prompt's speeds. */
@@ -450,7 +451,7 @@ static kvern_status generate_all(struct generate *run, const struct positionals 
     if (status == KVERN_OK && run->jsonl && run->n_done + run->n_resumed == 0 &&
         !was_interrupted() && !output_has_failed())
         return fail(err, KVERN_INVALID, "%s: there is no prompt in it", shown_path(run->jsonl));
-    if (status == KVERN_OK && run->has_stats)
+    if (status == KVERN_OK && (run->has_stats || (run->output && !run->is_quiet)))
         print_stats(run, seconds_now() - run->progress.started);
     return status;
 }

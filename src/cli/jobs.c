@@ -148,6 +148,15 @@ struct job *jobs_take(struct jobs *jobs, bool is_ordered)
     return NULL;
 }
 
+size_t jobs_count_done(const struct jobs *jobs)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < jobs->n; i++)
+        n += jobs->items[i]->event.finish != KVERN_FINISH_NONE;
+    return n;
+}
+
 void jobs_cancel(struct jobs *jobs)
 {
     for (size_t i = 0; !jobs->is_cancelled && i < jobs->n; i++) {

@@ -47,6 +47,8 @@ kvern_status jobs_poll(struct jobs *jobs, int timeout_ms, kvern_error *err);
 /* One that is done, the caller's from now on; `is_ordered`: only if all before it were taken. NULL:
  * none. */
 struct job *jobs_take(struct jobs *jobs, bool is_ordered);
+/* Those that are done and not taken. */
+size_t jobs_count_done(const struct jobs *jobs);
 /* What runs ends soon, and what was not submitted at once, as cancelled. */
 void jobs_cancel(struct jobs *jobs);
 void job_free(struct job *job);

@@ -63,11 +63,11 @@ static bool parse_fingerprint(const json_t *value, uint64_t *fingerprint)
     return true;
 }
 
-/* One line [n_bytes], its newline included. */
+/* One line [n_bytes], its newline included. An answer may hold NUL characters. */
 static kvern_status read_result(struct results_file *file, const char *line, size_t n_bytes,
                                 kvern_error *err)
 {
-    json_t *result = json_loadb(line, n_bytes, 0, NULL);
+    json_t *result = json_loadb(line, n_bytes, JSON_ALLOW_NUL, NULL);
     json_t *id = json_object_get(result, "id");
     char *key = id ? id_key(id) : NULL;
     uint64_t fingerprint = 0;

@@ -69,7 +69,9 @@ static void open_results(struct results_file *file, bool is_resumed)
 /* Whatever byte it was cut at: whole lines stay and are known, and the file can be gone on with. */
 static void cut_at_every_byte(void **state)
 {
-    static const char whole[] = LINE("\"a\"", "0000000000000001") LINE("2", "00000000000000ff");
+    static const char whole[] =
+        LINE("\"a\"", "0000000000000001") "{\"id\":2,\"text\":\"\\u0000\",\"fingerprint\":"
+                                          "\"00000000000000ff\"}\n";
     const size_t n_first = strcspn(whole, "\n") + 1;
     const size_t n_whole = sizeof whole - 1;
 
