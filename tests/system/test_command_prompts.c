@@ -205,7 +205,7 @@ static void run_undisturbed(const char *path, const char *more)
 
 static void killed_and_resumed_is_the_same(void **state)
 {
-    enum { N_ROUNDS = 6 };
+    enum { N_ROUNDS = 6, MAX_KILLS = 30 * N_ROUNDS };
     char whole_path[600];
     uint64_t seed = 5;
     int n_kills = 0;
@@ -242,6 +242,7 @@ static void killed_and_resumed_is_the_same(void **state)
                 kill(pid, SIGKILL);
                 status = ended(pid, 0);
                 n_kills += status == 128 + SIGKILL;
+                assert_in_range(n_kills, 0, MAX_KILLS); /* or it comes no further */
                 status = status == 128 + SIGKILL ? -1 : status;
             }
             if (before.n_bytes > 0)
