@@ -99,13 +99,9 @@ static void visit_groups(const char *root, const char *controller, group_fn fn, 
         return;
     /* in a container the mount may show this group as its root */
     size_t n = strcmp(mounted, "/") == 0 ? 0 : strlen(mounted);
-    const char *inner = group;
-    if (strncmp(group, mounted, n) == 0 && (group[n] == '/' || group[n] == '\0'))
+    const char *inner = "";
+    if (strncmp(group, mounted, n) == 0 && group[n] == '/' && strncmp(group + n, "/..", 3) != 0)
         inner = group + n;
-    else
-        inner = "";
-    if (strncmp(inner, "/..", 3) == 0)
-        inner = "";
     int n_root = snprintf(directory, sizeof directory, "%s%s", root, mount);
     snprintf(directory + n_root, sizeof directory - (size_t)n_root, "%s",
              strcmp(inner, "/") == 0 ? "" : inner);
