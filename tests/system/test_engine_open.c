@@ -175,6 +175,22 @@ static double process_seconds(void)
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
+/* CPU time of the quietest of three seconds: on a crowded machine threads that were just started or
+ * woken need a while to come to rest, but what spins does so in every second. */
+static double idle_second(void)
+{
+    double least = 1;
+
+    for (int i = 0; i < 3 && least > 0.01; i++) {
+        double before = process_seconds();
+
+        sleep(1);
+        double used = process_seconds() - before;
+        least = used < least ? used : least;
+    }
+    return least;
+}
+
 /* An open engine with nothing to do takes less than 1 % of a CPU, before its first request and
  * after: neither its thread nor ONNX Runtime's spin. */
 static void nothing_to_do_takes_no_cpu(void **state)
@@ -195,10 +211,7 @@ static void nothing_to_do_takes_no_cpu(void **state)
         kvern_request *request = NULL;
         kvern_event event = {0};
 
-        usleep(200000); /* threads that were started or woken have gone to sleep */
-        double before = process_seconds();
-        sleep(1);
-        double used = process_seconds() - before;
+        double used = idle_second();
         if (used > 0.01)
             fail_msg("%.1f ms of CPU time in an idle second %s a request", 1000 * used,
                      i ? "after" : "before");
