@@ -192,7 +192,9 @@ typedef struct kvern_engine_options {
     int32_t max_sequences;  /* running at once; 0: 64 */
     int32_t max_waiting;    /* queue bound; 0: 512 */
     int32_t max_context;    /* tokens of one sequence; 0: the model's, bounded by KV memory */
-    size_t kv_memory_bytes; /* 0: enough for max_sequences of 2,048 tokens, at most 1/4 of memory */
+    size_t kv_memory_bytes; /* 0: enough for max_sequences of 2,048 tokens, at most half of the
+                               memory that is free here beside weights and scratch. A figure that
+                               does not fit beside them is refused (KVERN_LIMIT). */
     const char *kv_type;    /* "f16" (default) or "f32"; an export's KV has its own type */
     bool no_prefix_cache;   /* run every prompt whole, even if another one began the same way */
     double max_decode_slowdown; /* while streams decode, prompts beside them may make a step take at
@@ -220,6 +222,7 @@ typedef struct kvern_engine_stats {
     int32_t n_waiting;
     int32_t n_kv_blocks; /* blocks of 16 tokens */
     int32_t n_kv_blocks_used;
+    int64_t kv_bytes;    /* of all blocks: what kv_memory_bytes came to; 0: it keeps no KV */
     int32_t max_context; /* the limit in force, in tokens */
     int32_t n_threads;
     const char *isa; /* the kernels in use; static */

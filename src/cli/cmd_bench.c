@@ -314,6 +314,10 @@ static void print_table(const struct bench *bench, const kvern_model_info *info,
 {
     printf("%s, %s weights, %d threads, %s kernels\n", info->name, info->weights, stats->n_threads,
            stats->isa);
+    if (stats->kv_bytes > 0) {
+        print_kv_memory(&bench->flags, stats, stdout);
+        putchar('\n');
+    }
     if (bench->has_limits)
         printf("this machine: reads %.0f GB/s, int8 %.0f Gop/s, f32 %.0f Gflop/s\n",
                bench->limits.read_gb_s, bench->limits.int8_gop_s, bench->limits.f32_gflop_s);

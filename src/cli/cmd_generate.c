@@ -1,32 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kvern generate: one prompt streamed, or thousands batched with results in input order. Each
- * request gathers its own text while it waits for its turn to be printed; a prompt that cannot run
- * fails alone.
+ * kvern generate: one prompt streamed, or any number batched, with results in input order or as
+ * they finish, on stdout or in a file that a killed run goes on with. Prompts are read as the
+ * engine takes them; one that cannot run fails alone.
  */
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/jobs.h"
 #include "cli/logprobs.h"
 #include "cli/output.h"
 #include "cli/progress.h"
-#include "cli/prompts.h"
+#include "cli/prompt_file.h"
+#include "cli/results_file.h"
 
 #include "base/buffer.h"
 #include "base/error.h"
-#include "base/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
-enum { MAX_IN_FLIGHT = 256, POLL_MS = 50 };
-
-/* One prompt on its way. */
-struct job {
-    kvern_request *request; /* NULL: not submitted, refused, or done */
-    kvern_error refusal;    /* why it was refused; status KVERN_OK: it was not */
-};
+enum { POLL_MS = 50 };
 
 struct generate {
     struct engine_flags engine_flags;
@@ -34,21 +30,37 @@ struct generate {
     struct sampling_flags sampling;
     struct option_list files;
     const char *jsonl;
+    const char *output;
+    bool is_resumed, is_unordered;
     bool is_json, is_stream, is_quiet, has_stats;
-    kvern_model *model; /* owned */
-    struct prompts prompts;
-    struct job *jobs; /* [prompts.n] */
-    size_t n_submitted;
+    kvern_model *model;   /* owned */
+    kvern_engine *engine; /* owned */
+    struct jobs jobs;
+    struct prompt_file source;   /* of --prompts */
+    bool is_reading;             /* there may be more in it */
+    kvern_error reading_error;   /* status not KVERN_OK: why reading ended early */
+    struct results_file results; /* of --output */
+    size_t n_prompts;            /* in all; 0: not known */
+    size_t n_done;               /* by this run, the failed ones included */
     size_t n_failed;
-    size_t n_cut; /* ended by their max_tokens or the context limit */
+    size_t n_resumed; /* had their results already */
+    size_t n_cut;     /* ended by their max_tokens or the context limit */
     struct progress progress;
-    int64_t n_prompt_tokens, n_completion_tokens; /* of printed results */
+    int64_t n_prompt_tokens, n_completion_tokens, n_cached_tokens; /* of this run's results */
     double prefill_ms, decode_ms;
 };
 
+static kvern_status add_text(struct generate *run, const char *text, kvern_error *err)
+{
+    struct job *job = jobs_add(&run->jobs, &run->settings);
+
+    job->prompt.id = json_integer((json_int_t)run->n_prompts++);
+    return prompt_set_text(&job->prompt, run->model, &run->settings, text, err);
+}
+
 /* The words of all arguments, then the files: one prompt. */
-static kvern_status read_files(struct generate *run, const kvern_model *model,
-                               const struct positionals *arguments, kvern_error *err)
+static kvern_status read_files(struct generate *run, const struct positionals *arguments,
+                               kvern_error *err)
 {
     struct buffer joined = {0};
     kvern_status status = KVERN_OK;
@@ -68,44 +80,74 @@ static kvern_status read_files(struct generate *run, const kvern_model *model,
     if (status == KVERN_OK && joined.has_failed)
         status = fail(err, KVERN_MEMORY, "out of memory joining the files of the prompt");
     if (status == KVERN_OK)
-        status = prompts_add_text(&run->prompts, model, &run->settings, joined.data, err);
+        status = add_text(run, joined.data ? joined.data : "", err);
     buffer_clear(&joined);
     return status;
 }
 
-/* Prompts from --prompts, --file, or arguments ("-" is stdin). */
-static kvern_status read_prompts(struct generate *run, const kvern_model *model,
-                                 const struct positionals *arguments, kvern_error *err)
+/* Prompts from --file or arguments ("-" is stdin). */
+static kvern_status read_arguments(struct generate *run, const struct positionals *arguments,
+                                   kvern_error *err)
 {
     kvern_status status = KVERN_OK;
-    char *text = NULL;
-    size_t n_bytes = 0;
 
-    if (run->jsonl) {
-        status = read_input(run->jsonl, &text, &n_bytes, err);
-        if (status != KVERN_OK)
-            return status;
-        status = prompts_add_jsonl(&run->prompts, model, &run->settings, text, n_bytes, err);
-        free(text);
-        if (status == KVERN_OK && run->prompts.n == 0)
-            status = fail(err, KVERN_INVALID, "there is no prompt in it");
-        return status == KVERN_OK
-                   ? KVERN_OK
-                   : fail_in(err, status, "%s", strcmp(run->jsonl, "-") ? run->jsonl : "stdin");
-    }
     if (run->files.n > 0)
-        return read_files(run, model, arguments, err);
+        return read_files(run, arguments, err);
     for (size_t i = 0; status == KVERN_OK && i < arguments->n; i++) {
-        if (strcmp(arguments->items[i], "-") != 0) {
-            status =
-                prompts_add_text(&run->prompts, model, &run->settings, arguments->items[i], err);
-            continue;
-        }
-        status = read_text("-", &text, err);
+        char *text = NULL;
+        bool is_stdin = strcmp(arguments->items[i], "-") == 0;
+
+        if (is_stdin)
+            status = read_text("-", &text, err);
         if (status == KVERN_OK)
-            status = prompts_add_text(&run->prompts, model, &run->settings, text, err);
+            status = add_text(run, is_stdin ? text : arguments->items[i], err);
         free(text);
-        text = NULL;
+    }
+    return status;
+}
+
+/* A line of --prompts on its way; one that is wrong is done at once, with its error. */
+static void add_line(struct generate *run, struct prompt_line *line)
+{
+    struct job *job = jobs_add(&run->jobs, &run->settings);
+    kvern_error error = line->error;
+
+    job->prompt.id = json_incref(line->id);
+    job->key = line->key;
+    job->fingerprint = line->fingerprint;
+    line->key = NULL;
+    if (error.status == KVERN_OK && prompt_set_fields(&job->prompt, run->model, &run->settings,
+                                                      line->fields, &error) != KVERN_OK)
+        fail_in(&error, error.status, "line %zu", run->source.lines.number);
+    if (error.status != KVERN_OK)
+        job_refuse(job, &error);
+}
+
+/* As many lines as there is room for; what has its result already takes none. A source that fails
+ * ends the reading: what was read before it is still run. */
+static kvern_status read_more(struct generate *run, kvern_error *err)
+{
+    kvern_status status = KVERN_OK;
+
+    while (status == KVERN_OK && run->is_reading && jobs_have_room(&run->jobs)) {
+        struct prompt_line line;
+        bool has_line;
+        kvern_status read = prompt_file_next(&run->source, run->jobs.n > 0 ? 0 : POLL_MS, &line,
+                                             &has_line, &run->reading_error);
+
+        if (read == KVERN_TIMEOUT || read == KVERN_CANCELLED) {
+            run->reading_error = (kvern_error){0};
+            break;
+        }
+        run->is_reading = read == KVERN_OK && has_line;
+        if (!run->is_reading)
+            break;
+        if (line.is_done)
+            run->n_resumed++;
+        else
+            add_line(run, &line);
+        prompt_line_clear(&line);
+        status = jobs_submit(&run->jobs, err);
     }
     return status;
 }
@@ -120,6 +162,8 @@ static void print_id(const json_t *id, FILE *stream)
 
 static void count_result(struct generate *run, const kvern_event *event)
 {
+    run->n_done++;
+    run->n_cached_tokens += (int64_t)event->n_cached_tokens;
     run->n_prompt_tokens += (int64_t)event->n_prompt_tokens;
     run->n_completion_tokens += (int64_t)event->n_completion_tokens;
     run->prefill_ms += event->prefill_ms;
@@ -128,206 +172,313 @@ static void count_result(struct generate *run, const kvern_event *event)
     run->n_cut += event->finish == KVERN_FINISH_LENGTH;
 }
 
-static void print_result(struct generate *run, const struct prompt *prompt,
-                         const struct buffer *text, json_t *logprobs, const kvern_event *event)
+static bool is_one(const struct generate *run)
 {
-    const char *bytes = text->data ? text->data : "";
+    return !run->jsonl && run->n_prompts == 1;
+}
 
-    count_result(run, event);
+static void tell_failure(struct generate *run, const struct job *job)
+{
     progress_end(&run->progress);
-    if (event->finish == KVERN_FINISH_ERROR) {
-        fputs("kvern: ", stderr);
-        if (run->prompts.n > 1) {
-            fputs("prompt ", stderr);
-            print_id(prompt->id, stderr);
-            fputs(": ", stderr);
-        }
-        fprintf(stderr, "%s\n", event->error.message);
+    fputs("kvern: ", stderr);
+    if (!is_one(run)) {
+        fputs("prompt ", stderr);
+        print_id(job->prompt.id, stderr);
+        fputs(": ", stderr);
     }
-    if (run->is_json) {
-        json_t *json = result_json(run->model, prompt->id, bytes, text->n_bytes, event);
+    fprintf(stderr, "%s\n", job->event.error.message);
+}
 
-        if (json && logprobs)
-            json_object_set(json, "logprobs", logprobs);
-        output_json(json);
+static json_t *make_result(const struct generate *run, const struct job *job)
+{
+    const char *bytes = job->text.data ? job->text.data : "";
+    json_t *result = result_json(run->model, job->prompt.id, bytes, job->text.n_bytes, &job->event);
+
+    if (result && job->logprobs)
+        json_object_set(result, "logprobs", job->logprobs);
+    return result;
+}
+
+static void print_result(struct generate *run, const struct job *job)
+{
+    const char *bytes = job->text.data ? job->text.data : "";
+
+    progress_end(&run->progress);
+    if (run->is_json) {
+        output_json(make_result(run, job));
         return;
     }
-    if (event->finish == KVERN_FINISH_ERROR && run->prompts.n == 1 && text->n_bytes == 0)
+    if (job->event.finish == KVERN_FINISH_ERROR && is_one(run) && job->text.n_bytes == 0)
         return;
-    if (run->prompts.n > 1) {
+    if (!is_one(run)) {
         output_text("--- ", 4);
-        print_id(prompt->id, stdout);
+        print_id(job->prompt.id, stdout);
         output_text("\n", 1);
     }
     if (!run->is_stream)
-        output_text(bytes, text->n_bytes);
+        output_text(bytes, job->text.n_bytes);
     output_text("\n", 1);
     output_flush();
 }
 
-/* Submits as many as may be in flight; `next` is the first of them. A request that can never fit is
- * refused alone: its turn to be told comes later. */
-static kvern_status submit_more(struct generate *run, kvern_engine *engine, size_t next,
-                                kvern_error *err)
+/* The same line as on stdout, and its fingerprint. */
+static kvern_status keep_result(struct generate *run, const struct job *job, kvern_error *err)
 {
-    while (run->n_submitted < run->prompts.n && run->n_submitted < next + MAX_IN_FLIGHT) {
-        const struct prompt *prompt = &run->prompts.items[run->n_submitted];
-        struct job *job = &run->jobs[run->n_submitted];
-        kvern_error refusal = {0};
-        kvern_status status = kvern_submit(engine, &prompt->request, &job->request, &refusal);
+    json_t *result = make_result(run, job);
+    char fingerprint[17];
+    kvern_status status;
 
-        if (status == KVERN_BUSY && run->n_submitted > next)
-            return KVERN_OK;
-        if (status != KVERN_OK && status != KVERN_LIMIT && status != KVERN_INVALID) {
-            *err = refusal;
-            return status;
-        }
-        job->refusal = refusal;
-        run->n_submitted++;
-    }
+    snprintf(fingerprint, sizeof fingerprint, "%016llx", (unsigned long long)job->fingerprint);
+    if (result)
+        json_object_set_new(result, "fingerprint", json_string(fingerprint));
+    char *line = json_text(result);
+    status = line ? results_file_add(&run->results, job->key, line, job->fingerprint,
+                                     job->event.finish == KVERN_FINISH_ERROR, err)
+                  : fail(err, KVERN_MEMORY, "out of memory for a result");
+    free(line);
+    json_decref(result);
+    return status;
+}
+
+/* An answer that was cut short by Ctrl-C is printed, but not kept: it is run again. */
+static kvern_status hand_on(struct generate *run, const struct job *job, kvern_error *err)
+{
+    if (run->output && job->event.finish == KVERN_FINISH_CANCELLED)
+        return KVERN_OK;
+    count_result(run, &job->event);
+    if (job->event.finish == KVERN_FINISH_ERROR)
+        tell_failure(run, job);
+    if (run->output)
+        return keep_result(run, job, err);
+    print_result(run, job);
     return KVERN_OK;
 }
 
-static void cancel_from(struct generate *run, size_t first)
+static kvern_status see_event(struct job *job, const kvern_event *event, void *data,
+                              kvern_error *err)
 {
-    for (size_t i = first; i < run->n_submitted; i++) {
-        if (run->jobs[i].request)
-            kvern_request_cancel(run->jobs[i].request);
+    const struct generate *run = data;
+
+    if (run->is_stream) {
+        output_text(event->text, event->n_text);
+        output_flush();
     }
+    return logprobs_add(&job->logprobs, run->model, event, err);
 }
 
-static void show_progress(struct generate *run, kvern_engine *engine, size_t n_done)
+/* "1.2k tokens/s, 64 running, 36 waiting, 35 % cached" */
+static void format_note(const struct generate *run, char *note, size_t n_bytes)
 {
     kvern_engine_stats stats;
-    char note[96];
     char rate[32];
+    char cached[32] = "";
     double seconds = seconds_now() - run->progress.started;
 
-    if (run->prompts.n < 2)
-        return;
-    kvern_engine_get_stats(engine, &stats);
+    kvern_engine_get_stats(run->engine, &stats);
     format_amount(rate, sizeof rate,
                   (double)(stats.n_prefill_tokens + stats.n_decode_tokens) / (seconds + 1e-9),
                   PROGRESS_ITEMS);
-    snprintf(note, sizeof note, "%s tokens/s, %d running, %d waiting", rate, stats.n_running,
-             stats.n_waiting);
-    progress_show(&run->progress, "prompts", (int64_t)n_done, (int64_t)run->prompts.n, note);
+    if (run->n_cached_tokens > 0)
+        snprintf(cached, sizeof cached, ", %.0f %% cached",
+                 100 * (double)run->n_cached_tokens / (double)run->n_prompt_tokens);
+    snprintf(note, n_bytes, "%s tokens/s, %d running, %d waiting%s", rate, stats.n_running,
+             stats.n_waiting, cached);
 }
 
-/* Takes one request to its end. On Ctrl-C, or when nobody can read the results any more, everything
- * in flight is cancelled; what was generated is still printed. */
-static kvern_status finish_one(struct generate *run, kvern_engine *engine, size_t i,
-                               kvern_error *err)
+static void show_progress(struct generate *run)
 {
-    struct job *job = &run->jobs[i];
-    struct buffer text = {0};
-    json_t *logprobs = NULL;
-    kvern_event event = {0};
-    kvern_status status = KVERN_OK;
-    bool is_cancelled = false;
+    size_t n_done = run->n_done + jobs_count_done(&run->jobs);
+    char note[128];
+    char what[64];
 
-    if (!job->request) {
-        event.finish = KVERN_FINISH_ERROR;
-        event.error = job->refusal;
-        event.n_prompt_tokens = run->prompts.items[i].tokens.n;
-    }
-    while (event.finish == KVERN_FINISH_NONE) {
-        if (!is_cancelled && (was_interrupted() || output_has_failed())) {
-            cancel_from(run, i);
-            is_cancelled = true;
-        }
-        status = kvern_request_next(job->request, POLL_MS, &event, err);
-        show_progress(run, engine, i);
-        if (status == KVERN_TIMEOUT)
-            continue;
-        if (status == KVERN_OK)
-            status = logprobs_add(&logprobs, run->model, &event, err);
-        if (status != KVERN_OK)
-            goto done;
-        buffer_add(&text, event.text, event.n_text);
-        if (run->is_stream) {
-            output_text(event.text, event.n_text);
-            output_flush();
-        }
-    }
-    status = KVERN_OK;
-    if (text.has_failed)
-        status = fail(err, KVERN_MEMORY, "out of memory keeping an answer");
+    if (is_one(run))
+        return;
+    format_note(run, note, sizeof note);
+    if (run->n_prompts > 0)
+        snprintf(what, sizeof what, "prompts %zu/%zu", n_done, run->n_prompts);
     else
-        print_result(run, &run->prompts.items[i], &text, logprobs, &event);
-done:
-    kvern_request_free(job->request);
-    job->request = NULL;
-    json_decref(logprobs);
-    buffer_clear(&text);
-    return status;
+        snprintf(what, sizeof what, "prompts %zu", n_done);
+    progress_show(&run->progress, what, (int64_t)n_done, (int64_t)run->n_prompts, note);
+}
+
+/* One prompt's speeds. */
+static void print_speeds(const struct generate *run)
+{
+    double n_decoded = (double)run->n_completion_tokens - 1;
+
+    fprintf(stderr, "prefill %lld tokens in %.0f ms (%.0f tokens/s)",
+            (long long)run->n_prompt_tokens, run->prefill_ms,
+            1000 * (double)run->n_prompt_tokens / (run->prefill_ms + 1e-9));
+    if (n_decoded > 0)
+        fprintf(stderr, ", decode %.0f tokens in %.0f ms (%.0f tokens/s)", n_decoded,
+                run->decode_ms, 1000 * n_decoded / (run->decode_ms + 1e-9));
+    fputc('\n', stderr);
+}
+
+static void print_counts(const struct generate *run, double seconds)
+{
+    fprintf(stderr, "%zu prompts done", run->n_done - run->n_failed);
+    if (run->n_failed > 0)
+        fprintf(stderr, ", %zu failed", run->n_failed);
+    if (run->n_resumed > 0)
+        fprintf(stderr, ", %zu resumed", run->n_resumed);
+    fprintf(stderr, ": %lld tokens in", (long long)run->n_prompt_tokens);
+    if (run->n_cached_tokens > 0)
+        fprintf(stderr, " (%.0f %% cached)",
+                100 * (double)run->n_cached_tokens / (double)run->n_prompt_tokens);
+    fprintf(stderr, ", %lld out, in %.2f s (%.0f tokens/s out)\n",
+            (long long)run->n_completion_tokens, seconds,
+            (double)run->n_completion_tokens / (seconds + 1e-9));
 }
 
 static void print_stats(const struct generate *run, double seconds)
 {
-    double n_decoded = (double)run->n_completion_tokens - (double)run->prompts.n;
+    kvern_engine_stats stats;
 
-    if (run->prompts.n == 1) {
-        fprintf(stderr, "prefill %lld tokens in %.0f ms (%.0f tokens/s)",
-                (long long)run->n_prompt_tokens, run->prefill_ms,
-                1000 * (double)run->n_prompt_tokens / (run->prefill_ms + 1e-9));
-        if (n_decoded > 0)
-            fprintf(stderr, ", decode %.0f tokens in %.0f ms (%.0f tokens/s)", n_decoded,
-                    run->decode_ms, 1000 * n_decoded / (run->decode_ms + 1e-9));
-        fputc('\n', stderr);
-    } else {
-        fprintf(stderr, "%zu prompts: %lld tokens in, %lld out, in %.2f s (%.0f tokens/s out)\n",
-                run->prompts.n, (long long)run->n_prompt_tokens,
-                (long long)run->n_completion_tokens, seconds,
-                (double)run->n_completion_tokens / (seconds + 1e-9));
-    }
+    if (is_one(run))
+        print_speeds(run);
+    else
+        print_counts(run, seconds);
     if (run->n_cut > 0)
         fprintf(stderr, "%zu %s at the length limit (--max-tokens)\n", run->n_cut,
                 run->n_cut == 1 ? "answer ended" : "answers ended");
+    kvern_engine_get_stats(run->engine, &stats);
+    print_kv_memory(&run->engine_flags, &stats, stderr);
+    fputc('\n', stderr);
 }
 
-static kvern_status run_prompts(struct generate *run, kvern_engine *engine, kvern_error *err)
+/* Until every prompt is handed on. On Ctrl-C, or when nobody can read the results any more,
+ * everything in flight is cancelled. */
+static kvern_status run_jobs(struct generate *run, kvern_error *err)
 {
-    kvern_status status = KVERN_OK;
+    kvern_status status = jobs_submit(&run->jobs, err);
+    bool is_ordered = !run->is_unordered && (!run->output || !run->results.is_regular);
 
-    run->jobs = try_new(run->prompts.n, sizeof *run->jobs);
-    if (!run->jobs)
-        return fail(err, KVERN_MEMORY, "out of memory for %zu prompts", run->prompts.n);
-    progress_begin(&run->progress, PROGRESS_ITEMS, run->is_quiet);
-    for (size_t i = 0; status == KVERN_OK && i < run->prompts.n; i++) {
-        bool is_ending = was_interrupted() || output_has_failed();
+    while (status == KVERN_OK && (run->is_reading || run->jobs.n > 0)) {
+        struct job *job;
 
-        if (is_ending && i >= run->n_submitted)
-            break;
-        if (!is_ending)
-            status = submit_more(run, engine, i, err);
+        if (was_interrupted() || output_has_failed()) {
+            run->is_reading = false;
+            jobs_cancel(&run->jobs);
+        }
+        status = read_more(run, err);
         if (status == KVERN_OK)
-            status = finish_one(run, engine, i, err);
+            status = jobs_submit(&run->jobs, err);
+        if (status == KVERN_OK)
+            status = jobs_poll(&run->jobs, POLL_MS, err);
+        while (status == KVERN_OK && (job = jobs_take(&run->jobs, is_ordered))) {
+            status = hand_on(run, job, err);
+            job_free(job);
+        }
+        show_progress(run);
     }
     progress_end(&run->progress);
-    if (status == KVERN_OK && run->has_stats)
+    if (status == KVERN_OK && run->reading_error.status != KVERN_OK) {
+        status = run->reading_error.status;
+        *err = run->reading_error;
+    }
+    return status;
+}
+
+/* A run that ends early says what is in its file, and leaves that in the order it finished in. */
+static kvern_status finish_output(struct generate *run, kvern_status status, kvern_error *err)
+{
+    char hint[256] = "";
+    kvern_error first = *err;
+
+    if (status == KVERN_OK && !was_interrupted())
+        return results_file_finish(&run->results, run->is_unordered ? NULL : &run->source.ids, err);
+    results_file_sync(&run->results, NULL); /* what is told is the run's own failure */
+    if (run->results.is_regular)
+        snprintf(hint, sizeof hint, "%s has %zu results, and --resume goes on with them",
+                 run->output, run->results.by_id.n_entries);
+    if (status == KVERN_OK)
+        fprintf(stderr, "kvern: interrupted%s%s\n", *hint ? ": " : "", hint);
+    else if (*hint)
+        fail(err, status, "%s; %s", first.message, hint);
+    return status;
+}
+
+/* What makes an answer another one, but the prompt itself and this machine. */
+static uint64_t hash_settings(struct generate *run)
+{
+    kvern_model_info info;
+    char model[256];
+    const struct option options[] = {
+        CONTEXT_OPTIONS(run->engine_flags),
+        SAMPLING_OPTIONS(run->sampling),
+        {"preset", 0, OPTION_STRING, &run->engine_flags.preset, NULL, NULL},
+        {"system", 0, OPTION_STRING, &run->settings.system, NULL, NULL},
+        {"raw", 0, OPTION_FLAG, &run->settings.is_raw, NULL, NULL},
+        {NULL},
+    };
+
+    kvern_model_get_info(run->model, &info);
+    snprintf(model, sizeof model, "%s %s %s %lld %lld", info.name, info.contract, info.weights,
+             (long long)info.n_parameters, (long long)info.n_bytes);
+    return options_hash(options, XXH3_64bits(model, strlen(model)));
+}
+
+static kvern_status open_source(struct generate *run, kvern_error *err)
+{
+    const struct results_file *results = run->output ? &run->results : NULL;
+    uint64_t seed = hash_settings(run);
+    struct prompt_file counts;
+    kvern_status status = KVERN_OK;
+
+    if (run->output)
+        status = results_file_open(&run->results, run->output, run->is_resumed, err);
+    if (status == KVERN_OK)
+        status = prompt_file_scan(run->jsonl, seed, results, &counts, err);
+    if (status != KVERN_OK)
+        return status;
+    if (counts.n_changed > 0)
+        fprintf(stderr,
+                "kvern: %zu prompts or their options changed since %s was written: they run "
+                "again\n",
+                counts.n_changed, run->output);
+    run->n_prompts = counts.n_prompts - counts.n_done;
+    status = prompt_file_open(&run->source, run->jsonl, seed, results, err);
+    run->is_reading = status == KVERN_OK;
+    return status;
+}
+
+static kvern_status generate_all(struct generate *run, const struct positionals *arguments,
+                                 kvern_error *err)
+{
+    kvern_status status = open_model(&run->engine_flags, &run->model, err);
+
+    if (status == KVERN_OK)
+        status = run->jsonl ? open_source(run, err) : read_arguments(run, arguments, err);
+    if (status == KVERN_OK)
+        status = open_engine(&run->engine_flags, run->model, &run->engine, err);
+    if (status != KVERN_OK)
+        return status;
+    run->jobs.engine = run->engine;
+    run->is_stream = run->is_stream && is_one(run) && !run->is_json;
+    run->jobs.on_event = see_event;
+    run->jobs.on_event_data = run;
+    progress_begin(&run->progress, PROGRESS_ITEMS, run->is_quiet);
+    status = run_jobs(run, err);
+    if (run->output)
+        status = finish_output(run, status, err);
+    if (status == KVERN_OK && run->jsonl && run->n_done + run->n_resumed == 0 &&
+        !was_interrupted() && !output_has_failed())
+        return fail(err, KVERN_INVALID, "%s: there is no prompt in it", shown_path(run->jsonl));
+    if (status == KVERN_OK && (run->has_stats || (run->output && !run->is_quiet)))
         print_stats(run, seconds_now() - run->progress.started);
-    for (size_t i = 0; i < run->n_submitted; i++)
-        kvern_request_free(run->jobs[i].request);
     return status;
 }
 
 static int generate(struct generate *run, const struct positionals *arguments)
 {
-    kvern_engine *engine = NULL;
     kvern_error err = {0};
-    kvern_status status = open_model(&run->engine_flags, &run->model, &err);
+    kvern_status status = generate_all(run, arguments, &err);
 
-    if (status == KVERN_OK)
-        status = read_prompts(run, run->model, arguments, &err);
-    if (status == KVERN_OK)
-        status = open_engine(&run->engine_flags, run->model, &engine, &err);
-    run->is_stream = run->is_stream && run->prompts.n == 1 && !run->is_json;
-    if (status == KVERN_OK)
-        status = run_prompts(run, engine, &err);
-    free(run->jobs);
-    kvern_engine_close(engine);
-    prompts_clear(&run->prompts);
+    jobs_clear(&run->jobs);
+    kvern_engine_close(run->engine);
+    prompt_file_close(&run->source);
+    results_file_close(&run->results);
     kvern_model_close(run->model);
     if (status != KVERN_OK)
         return report(&err);
@@ -346,15 +497,21 @@ int cmd_generate(int argc, char **argv)
             "A line of --prompts is {\"id\", \"prompt\" | \"messages\", and any of temperature, "
             "top_k,\ntop_p, min_p, typical_p, repetition_penalty, presence_penalty, "
             "frequency_penalty,\nlogit_bias, seed, stop, stop_token_ids, max_tokens, min_tokens, "
-            "ignore_eos, logprobs,\nlogprobs_of}; other members are left alone. The same request "
-            "gives the same answer, bit\nfor bit, whatever runs beside it. With Ctrl-C what was "
-            "generated so far is printed (exit\nstatus 130).",
+            "ignore_eos, logprobs,\nlogprobs_of}; other members are left alone. A prompt that "
+            "cannot run is a result with an\nerror, and stops no other.\n"
+            "With --output each result is in the file as soon as it is there; after a kill the "
+            "same\ncommand with --resume runs only what is not done, and in the end the file is in "
+            "input\norder (docs/prompts.md). The same request gives the same answer, bit for bit, "
+            "whatever\nruns beside it. With Ctrl-C what was generated so far is printed (exit "
+            "status 130).",
         .examples = "  kvern generate \"What is a hand mill?\"\n"
                     "  kvern generate \"Explain this file.\" --file src/base/map.c\n"
                     "  git diff | kvern generate \"Summarise this change:\" --file -\n"
-                    "  kvern generate --prompts questions.jsonl --json > answers.jsonl",
+                    "  kvern generate --prompts questions.jsonl --json > answers.jsonl\n"
+                    "  kvern generate --prompts questions.jsonl -o answers.jsonl --resume\n"
+                    "  tail -f log.jsonl | kvern generate --prompts - --json --unordered",
     };
-    struct generate run = {.sampling = SAMPLING_DEFAULTS};
+    struct generate run = {.sampling = SAMPLING_DEFAULTS, .results = {.fd = -1}};
     struct positionals arguments;
 
     run.has_stats = isatty(STDERR_FILENO);
@@ -362,6 +519,11 @@ int cmd_generate(int argc, char **argv)
     const struct option options[] = {
         ENGINE_OPTIONS(run.engine_flags),
         {"prompts", 'p', OPTION_STRING, &run.jsonl, "FILE", "JSON Lines of prompts; - is stdin"},
+        {"output", 'o', OPTION_STRING, &run.output, "FILE",
+         "of --prompts: put results there, as JSON Lines"},
+        {"resume", 0, OPTION_FLAG, &run.is_resumed, NULL,
+         "of --output: go on with the file if it is there"},
+        {"unordered", 0, OPTION_FLAG, &run.is_unordered, NULL, "results as they finish"},
         {"file", 'f', OPTION_LIST, &run.files, "FILE",
          "put a file's text after the prompt (may be given again)"},
         {"system", 0, OPTION_STRING, &run.settings.system, "TEXT", "system message"},
@@ -371,7 +533,7 @@ int cmd_generate(int argc, char **argv)
          "print one prompt's answer as it comes (on a terminal)"},
         {"json", 0, OPTION_FLAG, &run.is_json, NULL, "one JSON object a line and prompt"},
         {"stats", 0, OPTION_FLAG, &run.has_stats, NULL,
-         "speeds on stderr at the end (on a terminal)"},
+         "counts and speeds on stderr at the end (on a terminal)"},
         {"quiet", 'q', OPTION_FLAG, &run.is_quiet, NULL, "no progress"},
         {NULL},
     };
@@ -383,6 +545,10 @@ int cmd_generate(int argc, char **argv)
         return exit_status;
     if (run.jsonl && (arguments.n > 0 || run.files.n > 0))
         return usage_error(&help, "--prompts goes without prompt arguments and --file");
+    if (run.output && !run.jsonl)
+        return usage_error(&help, "--output goes with --prompts");
+    if (run.is_resumed && !run.output)
+        return usage_error(&help, "--resume goes with --output");
     if (!run.jsonl && arguments.n == 0 && run.files.n == 0) {
         if (isatty(STDIN_FILENO))
             return usage_error(&help, "generate needs a PROMPT, --prompts FILE or text on stdin");
@@ -391,7 +557,7 @@ int cmd_generate(int argc, char **argv)
     exit_status = set_sampling(&run.sampling, &help, &run.settings.request);
     if (exit_status != 0)
         return exit_status;
-    if (run.sampling.logprobs >= 0 && !run.is_json)
+    if (run.sampling.logprobs >= 0 && !run.is_json && !run.output)
         return usage_error(&help, "--logprobs needs --json");
     return generate(&run, &arguments);
 }

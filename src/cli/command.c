@@ -42,11 +42,23 @@ kvern_status open_engine(const struct engine_flags *flags, const kvern_model *mo
     options.max_sequences = (int32_t)flags->sequences;
     options.step_tokens = (int32_t)flags->step_tokens;
     options.kv_memory_bytes = flags->kv_memory;
+    options.no_prefix_cache = flags->no_prefix_cache;
+    options.max_decode_slowdown = flags->max_decode_slowdown;
     if (flags->kv_type)
         options.kv_type = flags->kv_type;
     if (flags->provider)
         options.provider = flags->provider;
     return kvern_engine_open(engine, model, &options, err);
+}
+
+void print_kv_memory(const struct engine_flags *flags, const kvern_engine_stats *stats,
+                     FILE *stream)
+{
+    enum { BLOCK_TOKENS = 16 };
+
+    fprintf(stream, "KV cache %.0f MiB for %lld tokens%s",
+            (double)stats->kv_bytes / (1024.0 * 1024.0),
+            (long long)stats->n_kv_blocks * BLOCK_TOKENS, flags->kv_memory ? "" : " (auto)");
 }
 
 kvern_status interrupted(kvern_error *err)

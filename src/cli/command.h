@@ -11,6 +11,7 @@
 #include "kvern.h"
 
 #include <jansson.h>
+#include <stdio.h>
 
 /* The others: EXIT_USAGE in options.h, EXIT_INTERRUPTED in interrupt.h. */
 enum { EXIT_OK = 0, EXIT_FAILED = 1 };
@@ -47,6 +48,8 @@ struct engine_flags {
     int64_t step_tokens;
     size_t kv_memory;
     const char *kv_type;
+    bool no_prefix_cache;
+    double max_decode_slowdown; /* 0: no bound */
 };
 
 /* clang-format off */
@@ -62,7 +65,7 @@ struct engine_flags {
      "cpu (default), or cuda for ONNX exports"},                                                   \
     {"threads", 't', OPTION_INT, &(flags).threads, "N", "threads (the CPUs it may use)", 0, 1024}, \
     {"kv-memory", 0, OPTION_BYTES, &(flags).kv_memory, "SIZE",                                     \
-     "memory for the KV cache, such as 512M"}
+     "memory for the KV cache, such as 512M (auto)"}
 
 #define CONTEXT_OPTIONS(flags)                                                                     \
     {"context", 0, OPTION_INT, &(flags).context, "N", "context limit in tokens (the model's)", 0,  \
@@ -76,7 +79,11 @@ struct engine_flags {
     {"sequences", 0, OPTION_INT, &(flags).sequences, "N", "prompts running at once (64)", 0,       \
      4096},                                                                                        \
     {"step-tokens", 0, OPTION_INT, &(flags).step_tokens, "N", "token budget of one step (512)", 0, \
-     1 << 16}
+     1 << 16},                                                                                     \
+    {"no-prefix-cache", 0, OPTION_FLAG, &(flags).no_prefix_cache, NULL,                            \
+     "run every prompt whole, whatever begins alike"},                                             \
+    {"max-decode-slowdown", 0, OPTION_FLOAT, &(flags).max_decode_slowdown, "X",                    \
+     "prompts may make a step of decoding take X times as long (no bound)", 0, 1000}
 
 #define ENGINE_OPTIONS(flags) ENGINE_OPTIONS_OF(flags, DEFAULT_MODEL)
 /* clang-format on */
@@ -89,6 +96,9 @@ kvern_status open_engine(const struct engine_flags *flags, const kvern_model *mo
 /* Refuses more `dimensions` than the model's vectors of that pooling have values; 0: all. */
 kvern_status check_dimensions(const kvern_model *model, kvern_pooling pooling, int64_t dimensions,
                               kvern_error *err);
+/* "KV cache 1152 MiB for 65536 tokens (auto)": what --kv-memory came to, without a newline. */
+void print_kv_memory(const struct engine_flags *flags, const kvern_engine_stats *stats,
+                     FILE *stream);
 
 /* Waits for the last event of a request whose text nobody wants on the way; Ctrl-C cancels it. A
  * request that ended with an error gives that error. */

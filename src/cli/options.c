@@ -4,6 +4,9 @@
  */
 #include "cli/options.h"
 
+#include "base/buffer.h"
+#include "cli/output.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -11,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <xxhash.h>
 
 enum { LEFT_BYTES = 64 };
 
@@ -52,6 +56,7 @@ static int format_left(const struct option *option, char left[LEFT_BYTES])
 
 static void print_help(const struct option *options, const struct command_help *help)
 {
+    struct buffer text = {0}; /* printed at once, so that a full disk is told by its name */
     char left[LEFT_BYTES];
     int width = 0;
 
@@ -60,18 +65,22 @@ static void print_help(const struct option *options, const struct command_help *
 
         width = n > width ? n : width;
     }
-    printf("Usage: kvern %s\n%s\n", help->usage, help->summary);
+    buffer_add_format(&text, "Usage: kvern %s\n%s\n", help->usage, help->summary);
     if (help->details)
-        printf("\n%s\n", help->details);
-    puts("\nOptions:");
+        buffer_add_format(&text, "\n%s\n", help->details);
+    buffer_add_string(&text, "\nOptions:\n");
     for (const struct option *option = options; option->name; option++) {
         format_left(option, left);
-        printf("%-*s  %s\n", width, left, option->help);
+        buffer_add_format(&text, "%-*s  %s\n", width, left, option->help);
     }
-    printf("%-*s  %s\n", width, "  -h, --help", "show this");
-    puts("\nEvery option can also be set in the environment: --max-tokens as KVERN_MAX_TOKENS.");
+    buffer_add_format(&text, "%-*s  %s\n", width, "  -h, --help", "show this");
+    buffer_add_string(
+        &text,
+        "\nEvery option can also be set in the environment: --max-tokens as KVERN_MAX_TOKENS.\n");
     if (help->examples)
-        printf("\nExamples:\n%s\n", help->examples);
+        buffer_add_format(&text, "\nExamples:\n%s\n", help->examples);
+    output_text(text.data, text.n_bytes);
+    buffer_clear(&text);
 }
 
 static bool parse_bytes(const char *text, size_t *value)
@@ -79,6 +88,10 @@ static bool parse_bytes(const char *text, size_t *value)
     char *end;
     double scale = 1;
 
+    if (strcasecmp(text, "auto") == 0) {
+        *value = 0;
+        return true;
+    }
     errno = 0;
     double number = strtod(text, &end);
     if (end == text || errno || !(number >= 0))
@@ -124,7 +137,7 @@ static int bad_value(const struct origin *origin, const struct option *option, c
                            origin->shown, option->kind == OPTION_INT ? "whole number" : "number",
                            option->low, option->high, text);
     return usage_error(origin->help, "%s takes %s, not '%s'", origin->shown,
-                       is_flag(option) ? "1 or 0" : "a size such as 512M", text);
+                       is_flag(option) ? "1 or 0" : "a size such as 512M, or auto", text);
 }
 
 static bool parse_flag(const char *text, bool *value)
@@ -302,6 +315,44 @@ const char *options_named(const struct option *options, int argc, char **argv,
             i++; /* the next word is its value */
     }
     return NULL;
+}
+
+static uint64_t hash_text(const char *text, uint64_t seed)
+{
+    return text ? XXH3_64bits_withSeed(text, strlen(text), seed) : seed;
+}
+
+static uint64_t hash_value(const struct option *option, uint64_t hash)
+{
+    const struct option_list *list;
+
+    switch (option->kind) {
+    case OPTION_FLAG:
+        return XXH3_64bits_withSeed(option->value, sizeof(bool), hash);
+    case OPTION_SWITCH:
+        return XXH3_64bits_withSeed(option->value, sizeof(int32_t), hash);
+    case OPTION_STRING:
+        return hash_text(*(const char *const *)option->value, hash);
+    case OPTION_INT:
+        return XXH3_64bits_withSeed(option->value, sizeof(int64_t), hash);
+    case OPTION_FLOAT:
+        return XXH3_64bits_withSeed(option->value, sizeof(double), hash);
+    case OPTION_BYTES:
+        return XXH3_64bits_withSeed(option->value, sizeof(size_t), hash);
+    case OPTION_LIST:
+        list = option->value;
+        for (size_t i = 0; i < list->n; i++)
+            hash = hash_text(list->items[i], hash);
+        break;
+    }
+    return hash;
+}
+
+uint64_t options_hash(const struct option *options, uint64_t seed)
+{
+    for (const struct option *option = options; option->name; option++)
+        seed = hash_value(option, hash_text(option->name, seed));
+    return seed;
 }
 
 static bool asks_for_help(int argc, char **argv)

@@ -20,7 +20,7 @@ enum option_kind {
     OPTION_STRING, /* const char * */
     OPTION_INT,    /* int64_t, within [low, high] */
     OPTION_FLOAT,  /* double, within [low, high] */
-    OPTION_BYTES,  /* size_t: 512M, 2G, 1048576 */
+    OPTION_BYTES,  /* size_t: 512M, 2G, 1048576; auto is 0 */
     OPTION_LIST,   /* struct option_list: may be given again; the environment gives one item */
 };
 
@@ -60,6 +60,9 @@ struct positionals {
  * a usage error (told on stderr). `options` ends with a row whose name is NULL. */
 int options_parse(const struct option *options, const struct command_help *help, int argc,
                   char **argv, struct positionals *positionals);
+/* A hash of the rows' names and values: the same as long as the same was asked for, by whatever
+ * spelling. */
+uint64_t options_hash(const struct option *options, uint64_t seed);
 /* The first option of the command line itself, not the environment, that is among `names` (which
  * end with NULL); NULL: none. To be asked before options_parse, which moves arguments. */
 const char *options_named(const struct option *options, int argc, char **argv,

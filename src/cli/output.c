@@ -30,9 +30,14 @@ void output_text(const char *text, size_t n_bytes)
         note_failure(errno);
 }
 
+char *json_text(const json_t *value)
+{
+    return value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS)) : NULL;
+}
+
 void output_json(json_t *value)
 {
-    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(REAL_DIGITS)) : NULL;
+    char *text = json_text(value);
 
     if (text) {
         output_text(text, strlen(text));

@@ -11,7 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BAR_WIDTH = 24 };
+/* The bar gives way to what stands after it. */
+enum { BAR_WIDTH = 24, MIN_BAR_WIDTH = 6, LINE_BYTES = 256 };
 
 static const double REDRAW_SECONDS = 0.1;
 static const double PLAIN_SECONDS = 5.0;
@@ -81,18 +82,54 @@ static int terminal_width(void)
     return 80;
 }
 
-void progress_show(struct progress *progress, const char *what, int64_t done, int64_t total,
-                   const char *note)
+struct shown {
+    const char *what, *note;
+    int64_t done, total;
+    double rate;
+};
+
+/* Returns its length. */
+static size_t format_line(const struct progress *progress, const struct shown *shown, int bar_width,
+                          char line[LINE_BYTES])
 {
     static const char *const unit_names[] = {"", " tokens", ""};
-    double now = seconds_now();
-    double elapsed = now - progress->started;
-    double share = total > 0 ? fmin((double)done / (double)total, 1) : 0;
-    double rate = elapsed > 0.05 ? (double)done / elapsed : 0;
+    const char *unit = unit_names[progress->unit];
+    const char *note = shown->note ? shown->note : "";
+    double share = shown->total > 0 ? fmin((double)shown->done / (double)shown->total, 1) : 0;
     char bar[BAR_WIDTH + 1];
     char amount[32];
     char left[32] = "";
-    char line[256];
+
+    format_rate(amount, sizeof amount, shown->rate, progress->unit);
+    if (shown->total > 0 && shown->rate > 0 && shown->done > 0)
+        format_time_left(left, sizeof left, (double)(shown->total - shown->done) / shown->rate);
+    for (int i = 0; i < bar_width; i++)
+        bar[i] = i < (int)(share * bar_width) ? '#' : '.';
+    bar[bar_width] = '\0';
+    if (shown->total > 0)
+        snprintf(line, LINE_BYTES, "%s [%s] %3.0f %%  %s%s/s  %s  %s", shown->what, bar,
+                 100 * share, amount, unit, left, note);
+    else if (shown->done == 0)
+        snprintf(line, LINE_BYTES, "%s  %s", shown->what, note);
+    else
+        snprintf(line, LINE_BYTES, "%s  %s%s/s  %s", shown->what, amount, unit, note);
+    size_t n_line = strlen(line);
+    while (n_line > 0 && line[n_line - 1] == ' ')
+        line[--n_line] = '\0';
+    return n_line;
+}
+
+void progress_show(struct progress *progress, const char *what, int64_t done, int64_t total,
+                   const char *note)
+{
+    double now = seconds_now();
+    double elapsed = now - progress->started;
+    const struct shown shown = {.what = what,
+                                .note = note,
+                                .done = done,
+                                .total = total,
+                                .rate = elapsed > 0.05 ? (double)done / elapsed : 0};
+    char line[LINE_BYTES];
 
     if (progress->is_quiet)
         return;
@@ -100,23 +137,12 @@ void progress_show(struct progress *progress, const char *what, int64_t done, in
         return;
     progress->drawn = now;
     progress->has_drawn = true;
-    format_rate(amount, sizeof amount, rate, progress->unit);
-    if (total > 0 && rate > 0 && done > 0)
-        format_time_left(left, sizeof left, (double)(total - done) / rate);
-    for (int i = 0; i < BAR_WIDTH; i++)
-        bar[i] = i < (int)(share * BAR_WIDTH) ? '#' : '.';
-    bar[BAR_WIDTH] = '\0';
-    if (total > 0)
-        snprintf(line, sizeof line, "%s [%s] %3.0f %%  %s%s/s  %s  %s", what, bar, 100 * share,
-                 amount, unit_names[progress->unit], left, note ? note : "");
-    else if (done == 0)
-        snprintf(line, sizeof line, "%s  %s", what, note ? note : "");
-    else
-        snprintf(line, sizeof line, "%s  %s%s/s  %s", what, amount, unit_names[progress->unit],
-                 note ? note : "");
-    size_t n_line = strlen(line);
-    while (n_line > 0 && line[n_line - 1] == ' ')
-        line[--n_line] = '\0';
+    int n_over = (int)format_line(progress, &shown, BAR_WIDTH, line) - (terminal_width() - 1);
+    if (progress->is_terminal && n_over > 0) {
+        int bar_width = BAR_WIDTH - n_over;
+
+        format_line(progress, &shown, bar_width > MIN_BAR_WIDTH ? bar_width : MIN_BAR_WIDTH, line);
+    }
     if (progress->is_terminal)
         fprintf(stderr, "\r\033[K%.*s", terminal_width() - 1, line);
     else

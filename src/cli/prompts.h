@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The prompts of one generate run: from arguments, a file, stdin or JSON Lines, each with its own
- * sampling fields, made into token ids.
+ * One prompt of a generate run: from text or from the fields of a JSON line, with its own sampling
+ * fields, made into token ids.
  */
 #ifndef KVERN_CLI_PROMPTS_H
 #define KVERN_CLI_PROMPTS_H
@@ -19,27 +19,21 @@ struct prompt_settings {
 };
 
 struct prompt {
-    json_t *id; /* owned: the line's "id", or its number from 0 */
+    json_t *id; /* owned; set by the caller */
     kvern_tokens tokens;
     kvern_request_options request; /* prompt and lists point into this struct */
     struct sampling_lists lists;
     json_t *fields; /* owned: the JSON line, or NULL */
 };
 
-struct prompts {
-    struct prompt *items; /* [n], owned */
-    size_t n;
-    size_t capacity;
-};
-
-kvern_status prompts_add_text(struct prompts *prompts, const kvern_model *model,
-                              const struct prompt_settings *settings, const char *text,
-                              kvern_error *err);
-/* Every non-empty line is an object {"id", "prompt" | "messages", sampling fields}; an error names
- * the line. */
-kvern_status prompts_add_jsonl(struct prompts *prompts, const kvern_model *model,
-                               const struct prompt_settings *settings, const char *text,
-                               size_t n_bytes, kvern_error *err);
-void prompts_clear(struct prompts *prompts);
+void prompt_init(struct prompt *prompt, const struct prompt_settings *settings);
+kvern_status prompt_set_text(struct prompt *prompt, const kvern_model *model,
+                             const struct prompt_settings *settings, const char *text,
+                             kvern_error *err);
+/* From an object {"prompt" | "messages", sampling fields}, which is borrowed. */
+kvern_status prompt_set_fields(struct prompt *prompt, const kvern_model *model,
+                               const struct prompt_settings *settings, json_t *fields,
+                               kvern_error *err);
+void prompt_clear(struct prompt *prompt);
 
 #endif

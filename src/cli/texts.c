@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * struct texts: sources are numbered through, arguments first; the one being read is the first not
- * done. Lines are bounded, so that a file without any cannot fill the memory.
+ * done.
  */
 #include "cli/texts.h"
 
@@ -14,13 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-enum { MAX_LINE_BYTES = 64 << 20 };
-
-static const char *shown(const char *path)
-{
-    return strcmp(path, "-") == 0 ? "stdin" : path;
-}
 
 void text_clear(struct text *text)
 {
@@ -65,7 +58,7 @@ static kvern_status read_whole(const char *path, struct text *text, kvern_error 
     if (status == KVERN_OK)
         set_text(text, bytes, n_bytes);
     if (status == KVERN_OK && !text->text)
-        fail_in(&text->error, text->error.status, "%s", shown(path));
+        fail_in(&text->error, text->error.status, "%s", shown_path(path));
     return status;
 }
 
@@ -79,48 +72,6 @@ static kvern_status read_file(const char *path, struct text *text, kvern_error *
         return fail(err, status, "%s", problem.message);
     if (status != KVERN_OK)
         text->error = problem;
-    return KVERN_OK;
-}
-
-static kvern_status open_stream(struct texts *texts, const char *path, kvern_error *err)
-{
-    texts->stream = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    texts->n_lines = 0;
-    if (!texts->stream)
-        return fail(err, errno == ENOENT ? KVERN_NOT_FOUND : KVERN_IO, "cannot open %s: %s", path,
-                    strerror(errno));
-    return KVERN_OK;
-}
-
-static void close_stream(struct texts *texts)
-{
-    if (texts->stream && texts->stream != stdin)
-        fclose(texts->stream);
-    texts->stream = NULL;
-}
-
-/* One line without its end (\n or \r\n); *has_line false at the end of the file. */
-static kvern_status read_line(struct texts *texts, const char *path, struct buffer *line,
-                              bool *has_line, kvern_error *err)
-{
-    int c;
-
-    while ((c = getc_unlocked(texts->stream)) != EOF && c != '\n') {
-        buffer_add_byte(line, (char)c);
-        if (line->n_bytes > MAX_LINE_BYTES)
-            return fail(err, KVERN_LIMIT, "line %zu of %s has over %d MiB, the limit of a line",
-                        texts->n_lines + 1, shown(path), MAX_LINE_BYTES >> 20);
-    }
-    if (was_interrupted())
-        return interrupted(err);
-    if (ferror(texts->stream))
-        return fail(err, KVERN_IO, "cannot read %s: %s", shown(path), strerror(errno));
-    if (line->has_failed)
-        return fail(err, KVERN_MEMORY, "out of memory reading %s", shown(path));
-    *has_line = c == '\n' || line->n_bytes > 0;
-    if (*has_line && c == '\n' && line->n_bytes > 0 && line->data[line->n_bytes - 1] == '\r')
-        buffer_truncate(line, line->n_bytes - 1);
-    texts->n_lines++;
     return KVERN_OK;
 }
 
@@ -153,29 +104,29 @@ static kvern_status parse_line(struct text *text, const char *line, size_t n_byt
     return status;
 }
 
-/* The next line that is not blank. */
 static kvern_status next_line(struct texts *texts, const char *path, bool is_json,
                               struct text *text, bool *has_text, kvern_error *err)
 {
-    struct buffer line = {0};
-    kvern_status status = texts->stream ? KVERN_OK : open_stream(texts, path, err);
-    bool is_blank = true;
+    char *line = NULL;
+    size_t n_bytes = 0;
+    kvern_status status = KVERN_OK;
 
-    *has_text = true;
-    while (status == KVERN_OK && *has_text && is_blank) {
-        buffer_truncate(&line, 0);
-        status = read_line(texts, path, &line, has_text, err);
-        is_blank = !line.data || strspn(line.data, " \t\r") == line.n_bytes;
+    if (!texts->is_reading) {
+        status = lines_open(&texts->stream, path, err);
+        texts->is_reading = status == KVERN_OK;
     }
-    if (status == KVERN_OK && *has_text) {
-        status = is_json ? parse_line(text, line.data, line.n_bytes, err)
-                         : copy_text(text, line.data, line.n_bytes, err);
+    if (status == KVERN_OK)
+        status = lines_next(&texts->stream, -1, &line, &n_bytes, err);
+    *has_text = status == KVERN_OK && line;
+    if (*has_text) {
+        status =
+            is_json ? parse_line(text, line, n_bytes, err) : copy_text(text, line, n_bytes, err);
         if (text->error.status != KVERN_OK)
-            fail_in(&text->error, text->error.status, "%s line %zu", shown(path), texts->n_lines);
+            fail_in(&text->error, text->error.status, "%s line %zu", shown_path(path),
+                    texts->stream.number);
     }
     if (status != KVERN_OK || !*has_text)
-        close_stream(texts);
-    buffer_clear(&line);
+        texts_close(texts);
     return status;
 }
 
@@ -233,7 +184,9 @@ kvern_status texts_next(struct texts *texts, struct text *text, bool *has_text, 
 
 void texts_close(struct texts *texts)
 {
-    close_stream(texts);
+    if (texts->is_reading)
+        lines_close(&texts->stream);
+    texts->is_reading = false;
 }
 
 /* Lines of a regular file; false if it is none. */

@@ -6,11 +6,11 @@
 #ifndef KVERN_CLI_TEXTS_H
 #define KVERN_CLI_TEXTS_H
 
+#include "cli/lines.h"
 #include "cli/options.h"
 #include "kvern.h"
 
 #include <jansson.h>
-#include <stdio.h>
 
 struct texts {
     /* where they come from, in this order; "-" is stdin */
@@ -21,8 +21,8 @@ struct texts {
     /* where the reading is */
     size_t n_sources_done;
     size_t n_texts; /* the number of the next one, its id unless it has one */
-    FILE *stream;
-    size_t n_lines; /* of the stream so far */
+    struct lines stream;
+    bool is_reading; /* the stream is open */
 };
 
 struct text {

@@ -437,6 +437,7 @@ kvern_status engine_new(kvern_engine **out, struct runner *runner,
     status = make_parts(e, err);
     if (status == KVERN_OK) {
         e->stats.n_kv_blocks = (int32_t)runner->n_kv_blocks;
+        e->stats.kv_bytes = (int64_t)limits->kv_bytes;
         e->stats.max_context = (int32_t)e->scheduler.limits.max_context;
         e->stats.n_threads = limits->n_threads;
         e->stats.isa = limits->isa ? limits->isa : "";

@@ -20,7 +20,8 @@ struct engine_limits {
     size_t max_context;   /* positions of one sequence; 0: what the KV blocks hold */
     size_t prefill_chunk; /* most prompt tokens of a sequence in one step; 0: step_tokens */
     bool checks_blocks;   /* verify the block tables after every step (tests) */
-    int32_t n_threads;    /* told by kvern_engine_get_stats, like isa */
+    size_t kv_bytes;      /* of all KV blocks; told by kvern_engine_get_stats, like these: */
+    int32_t n_threads;
     const char *isa;      /* static */
     char kv_kind[64];     /* see engine_kv_kind() */
     bool has_no_prefix_cache;

@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "engine/engine.h"
 #include "engine/kv_blocks.h"
-#include "engine/machine.h"
+#include "engine/resources.h"
 #include "engine/runner_cached.h"
 #include "engine/runner_encoder.h"
 #include "engine/runner_paged.h"
@@ -21,6 +21,7 @@
 enum {
     DEFAULT_MAX_SEQUENCES = 64,
     DEFAULT_TOKENS_PER_SEQUENCE = 2048,
+    DEFAULT_STEP_TOKENS = 512,
     MAX_THREADS = 1024,
     ENCODER_STEP_TOKENS = 1024,
 };
@@ -55,36 +56,52 @@ static kvern_status check_options(const kvern_engine_options *options, kvern_err
     return KVERN_OK;
 }
 
-/* Blocks for the memory asked for; without a figure, for all sequences at a usual length, but not
- * over a quarter of the memory, and never less than one sequence at the context limit needs if that
- * fits. Pages are taken only as blocks are used. */
-static kvern_status choose_blocks(const kvern_engine_options *options,
+/* A step's activations, its logits, and what ONNX Runtime and the program take besides: an upper
+ * estimate, since only what is left of the memory goes to the KV cache. */
+static size_t scratch_bytes(const struct model_config *config, size_t n_step_tokens,
+                            size_t n_sequences)
+{
+    enum { PROGRAM_BYTES = 32 << 20, N_HIDDEN_ROWS = 8, N_INTERMEDIATE_ROWS = 3 };
+    size_t row = N_HIDDEN_ROWS * config->hidden_size;
+
+    row += N_INTERMEDIATE_ROWS * config->intermediate_size;
+    return PROGRAM_BYTES + (n_step_tokens * row + n_sequences * config->vocab_size) * sizeof(float);
+}
+
+/* Blocks for the memory asked for; without a figure, for all sequences at a usual length, and never
+ * less than one sequence at the context limit needs, if that much is free. Pages are taken only as
+ * blocks are used. */
+static kvern_status choose_blocks(const kvern_model *model, const kvern_engine_options *options,
                                   const struct kv_layout *layout, size_t max_context,
                                   size_t *n_blocks, kvern_error *err)
 {
     size_t block_bytes = kv_layout_bytes_per_block(layout);
     size_t n_sequences =
         options->max_sequences > 0 ? (size_t)options->max_sequences : DEFAULT_MAX_SEQUENCES;
-    size_t one_context = kv_blocks_for_tokens(max_context);
+    size_t n_step = options->step_tokens > 0 ? (size_t)options->step_tokens : DEFAULT_STEP_TOKENS;
+    size_t n_wanted = n_sequences * kv_blocks_for_tokens(DEFAULT_TOKENS_PER_SEQUENCE);
+    size_t kv_bytes = 0;
+    kvern_model_info info;
 
-    if (options->kv_memory_bytes > 0) {
-        *n_blocks = options->kv_memory_bytes / block_bytes;
-        if (*n_blocks == 0)
-            return fail(err, KVERN_LIMIT,
-                        "kv_memory of %zu bytes is less than one block of %d tokens (%zu bytes)",
-                        options->kv_memory_bytes, KV_BLOCK_TOKENS, block_bytes);
-        if (options->kv_memory_bytes > machine_memory_bytes())
-            return fail(err, KVERN_LIMIT, "kv_memory of %zu MiB is over the %zu MiB of memory here",
-                        options->kv_memory_bytes >> 20, machine_memory_bytes() >> 20);
-    } else {
-        size_t bound = machine_memory_bytes() / 4 / block_bytes;
-
-        *n_blocks = n_sequences * (DEFAULT_TOKENS_PER_SEQUENCE / KV_BLOCK_TOKENS);
-        if (*n_blocks < one_context)
-            *n_blocks = one_context;
-        if (*n_blocks > bound)
-            *n_blocks = bound;
-    }
+    if (options->kv_memory_bytes > 0 && options->kv_memory_bytes < block_bytes)
+        return fail(err, KVERN_LIMIT,
+                    "kv_memory of %zu bytes is less than one block of %d tokens (%zu bytes)",
+                    options->kv_memory_bytes, KV_BLOCK_TOKENS, block_bytes);
+    if (n_wanted < kv_blocks_for_tokens(max_context))
+        n_wanted = kv_blocks_for_tokens(max_context);
+    kvern_model_get_info(model, &info);
+    const struct memory_needs needs = {
+        .free_bytes = resources_free_memory(""),
+        .weight_bytes = (size_t)info.n_bytes,
+        .scratch_bytes = scratch_bytes(&model->manifest.config, n_step, n_sequences),
+        .asked_bytes = options->kv_memory_bytes,
+        .wanted_bytes = n_wanted * block_bytes,
+        .block_bytes = block_bytes,
+    };
+    kvern_status status = resources_plan_kv(&needs, &kv_bytes, err);
+    if (status != KVERN_OK)
+        return status;
+    *n_blocks = kv_bytes / block_bytes;
     if (*n_blocks < 2)
         *n_blocks = 2;
     if (*n_blocks > INT32_MAX)
@@ -224,7 +241,7 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
     };
     size_t max_context = context_limit(model, options);
     if (!model_is_encoder(model)) {
-        status = choose_blocks(options, &layout, max_context, &n_blocks, err);
+        status = choose_blocks(model, options, &layout, max_context, &n_blocks, err);
         if (status != KVERN_OK)
             return status;
         if (max_context > n_blocks * KV_BLOCK_TOKENS)
@@ -237,6 +254,7 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
         .max_sequences = (size_t)options->max_sequences,
         .max_waiting = (size_t)options->max_waiting,
         .max_context = max_context,
+        .kv_bytes = n_blocks * kv_layout_bytes_per_block(&layout),
         .n_threads = options->n_threads > 0 ? options->n_threads : kvern_default_threads(),
         .isa = kernels->name,
         .has_no_prefix_cache = options->no_prefix_cache,

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Limits of the machine, measured with all threads at once because cores share memory and clocks.
+ * kvern_measure_machine: limits of the machine, measured with all threads at once because cores
+ * share memory and clocks.
  */
-#include "engine/machine.h"
-
 #include "base/error.h"
 #include "base/memory.h"
 #include "ops/kernels/kernels.h"
@@ -11,7 +10,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -159,42 +157,4 @@ kvern_status kvern_measure_machine(int32_t n_threads, kvern_machine_limits *limi
         free(workers[i].memory);
     free(workers);
     return status;
-}
-
-/* The first number of a small file of the kernel's, or `fallback`. */
-static double read_first_number(const char *path, double fallback, double *second)
-{
-    FILE *file = fopen(path, "re");
-    double first = fallback;
-
-    if (file && fscanf(file, "%lf %lf", &first, second) < 1)
-        first = fallback;
-    if (file)
-        fclose(file);
-    return first;
-}
-
-int32_t kvern_default_threads(void)
-{
-    cpu_set_t cpus;
-    double period = 100000;
-    int32_t n = 1;
-
-    if (sched_getaffinity(0, sizeof cpus, &cpus) == 0)
-        n = CPU_COUNT(&cpus);
-
-    double quota = read_first_number("/sys/fs/cgroup/cpu.max", -1, &period);
-    if (quota > 0 && period > 0 && quota / period < n)
-        n = quota < period ? 1 : (int32_t)(quota / period);
-    return n;
-}
-
-size_t machine_memory_bytes(void)
-{
-    double unused;
-    double pages = (double)sysconf(_SC_PHYS_PAGES);
-    double bytes = pages * (double)sysconf(_SC_PAGESIZE);
-    double limit = read_first_number("/sys/fs/cgroup/memory.max", -1, &unused);
-
-    return (size_t)(limit > 0 && limit < bytes ? limit : bytes);
 }

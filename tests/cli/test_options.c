@@ -226,6 +226,36 @@ static void a_list_is_bounded(void **state)
     assert_int_equal(parse(line, &positionals), EXIT_USAGE);
 }
 
+/* By whatever spelling, and only what was asked for. */
+static void hashes_are_of_the_values(void **state)
+{
+    static const struct {
+        const char *line;
+        bool is_same;
+    } cases[] = {
+        {"--max-count=5 --text x", true},
+        {"--text x --max-count 5 --no-flag", true},
+        {"--max-count 6 --text x", false},
+        {"--max-count 5", false},
+        {"--max-count 5 --text x --flag", false},
+        {"--max-count 5 --text x --list a", false},
+        {"--max-count 5 --text x --bytes 1", false},
+    };
+    struct positionals positionals;
+
+    (void)state;
+    assert_int_equal(parse("--max-count 5 --text x", &positionals), -1);
+    uint64_t first = options_hash(table, 1);
+    assert_true(options_hash(table, 2) != first);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        assert_int_equal(parse(cases[i].line, &positionals), -1);
+        if ((options_hash(table, 1) == first) != cases[i].is_same)
+            fail_msg("%s: the hash is %s", cases[i].line, cases[i].is_same ? "another" : "equal");
+    }
+    assert_int_equal(parse("--bytes auto", &positionals), -1);
+    assert_int_equal(values.bytes, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +264,7 @@ int main(void)
         cmocka_unit_test(a_switch_knows_when_it_was_not_given),
         cmocka_unit_test(options_of_the_line_are_found),
         cmocka_unit_test(a_list_is_bounded),
+        cmocka_unit_test(hashes_are_of_the_values),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The prompts of a generate run from text and from JSON Lines, on a small model: what a line may
- * hold, and how each wrong one is told, by its number and its value.
+ * A prompt of a generate run from text and from the fields of a line, on a small model: what a line
+ * may hold, and how each wrong value is told.
  */
 #include "cli/prompts.h"
 #include "test.h"
@@ -42,18 +42,18 @@ static struct prompt_settings settings(void)
     return defaults;
 }
 
-static kvern_status add_lines(struct prompts *prompts, const char *text, size_t n_bytes,
-                              kvern_error *err)
+/* One line [n_bytes]: from JSON as prompt_file reads it. Cleared by the caller in any case. */
+static kvern_status set_line(struct prompt *prompt, const char *line, size_t n_bytes,
+                             kvern_error *err)
 {
     struct prompt_settings defaults = settings();
-    /* a block of just these bytes: an overread is seen */
-    char *copy = malloc(n_bytes ? n_bytes : 1);
+    json_t *fields = json_loadb(line, n_bytes, JSON_REJECT_DUPLICATES, NULL);
     kvern_status status;
 
-    assert_non_null(copy);
-    memcpy(copy, text, n_bytes);
-    status = prompts_add_jsonl(prompts, model, &defaults, copy, n_bytes, err);
-    free(copy);
+    prompt_init(prompt, &defaults);
+    assert_non_null(fields);
+    status = prompt_set_fields(prompt, model, &defaults, fields, err);
+    json_decref(fields); /* the prompt's strings must outlive it */
     return status;
 }
 
@@ -62,20 +62,8 @@ static void wrong_lines(void **state)
     static const struct {
         const char *line;
         kvern_status status;
-        const char *message; /* after "line 3: "; the whole of it */
+        const char *message; /* the whole of it */
     } cases[] = {
-        {"{\"prompt\": ", KVERN_FORMAT, NULL},
-        {"{\"prompt\": \"a\"", KVERN_FORMAT, NULL},
-        {"{\"prompt\": \"a\"} x", KVERN_FORMAT, NULL},
-        {"{\"prompt\": \"a\"}{\"prompt\": \"b\"}", KVERN_FORMAT, NULL},
-        {"{'prompt': 'a'}", KVERN_FORMAT, NULL},
-        {"{\"prompt\": \"a\xff\"}", KVERN_FORMAT, NULL},
-        {"{\"prompt\": \"a\\ud800\"}", KVERN_FORMAT, NULL},
-        {"{\"prompt\": \"a\\u0000\"}", KVERN_FORMAT, NULL},
-        {"{\"prompt\": \"a\", \"prompt\": \"b\"}", KVERN_FORMAT, NULL},
-        {"{\"prompt\": \"a\", \"seed\": 18446744073709551616}", KVERN_FORMAT, NULL},
-        {"{\"prompt\": \"a\", \"top_p\": 1e999}", KVERN_FORMAT, NULL},
-        {"hello", KVERN_FORMAT, NULL},
         {"[]", KVERN_FORMAT, "not a JSON object: []"},
         {"[{\"prompt\": \"a\"}]", KVERN_FORMAT, "not a JSON object: [{\"prompt\":\"a\"}]"},
         {"{}", KVERN_INVALID, "needs either \"prompt\" or \"messages\", and has none"},
@@ -181,231 +169,171 @@ static void wrong_lines(void **state)
          "\"logit_bias\" of token 1 must be a number from -100 to 100, not 101"},
         {"{\"prompt\": \"a\", \"logit_bias\": {\"1\": null}}", KVERN_INVALID,
          "\"logit_bias\" of token 1 must be a number from -100 to 100, not null"},
-        {"{\"prompt\": \"a\", \"logit_bias\": {\"1\": 1, \"1\": 2}}", KVERN_FORMAT, NULL},
     };
 
     kvern_model_info info;
     (void)state;
     kvern_model_get_info(model, &info);
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct prompts prompts = {0};
-        struct buffer text = {0};
+        struct prompt prompt;
         struct buffer message = {0};
         kvern_error err = {0};
-        kvern_status status;
+        kvern_status status = set_line(&prompt, cases[i].line, strlen(cases[i].line), &err);
 
-        for (const char *c = cases[i].message; c && *c; c++) {
+        for (const char *c = cases[i].message; *c; c++) {
             if (*c == '@') /* the last id of the vocabulary */
                 buffer_add_format(&message, "%d", info.vocab_size - 1);
             else
                 buffer_add_byte(&message, *c);
         }
-        buffer_add_format(&text, "{\"prompt\": \"a\"}\n \t\r\n%s\n{\"prompt\": \"b\"}\n",
-                          cases[i].line);
-        status = add_lines(&prompts, text.data, text.n_bytes, &err);
-        check_message(status, &err, "line 3: ");
-        if (status != cases[i].status || strncmp(err.message, "line 3: ", 8) != 0 ||
-            (cases[i].message ? strcmp(err.message + 8, message.data) != 0
-                              : strncmp(err.message + 8, "not JSON: ", 10) != 0))
+        check_message(status, &err, "");
+        if (status != cases[i].status || strcmp(err.message, message.data) != 0)
             fail_msg("%s: %s, \"%s\"", cases[i].line, kvern_status_name(status), err.message);
-        prompts_clear(&prompts);
-        buffer_clear(&text);
+        prompt_clear(&prompt);
         buffer_clear(&message);
     }
 }
 
+static void set_right(struct prompt *prompt, const char *line)
+{
+    kvern_error err = {0};
+
+    if (set_line(prompt, line, strlen(line), &err) != KVERN_OK)
+        fail_msg("%s: %s", line, err.message);
+    assert_ptr_equal(prompt->request.prompt, prompt->tokens.ids);
+    assert_int_equal(prompt->request.n_prompt, prompt->tokens.n);
+}
+
 static void lines_that_are_right(void **state)
 {
-    static const char text[] =
-        "\n"
-        "{\"prompt\": \"ab\"}\r\n"
-        "   \t \n"
-        "{\"id\": [1], \"prompt\": \"abc\", \"temperature\": 0, \"top_k\": 5, \"top_p\": 0.5,"
-        " \"min_p\": 0.25, \"repetition_penalty\": 2, \"max_tokens\": 0, \"seed\": 12,"
-        " \"ignore_eos\": true, \"stop\": [\"x\", \"yz\"], \"typical_p\": 0.75,"
-        " \"presence_penalty\": -2, \"frequency_penalty\": 0.5, \"min_tokens\": 9,"
-        " \"stop_token_ids\": [3, 0], \"logit_bias\": {\"4\": -100, \"0\": 1.5},"
-        " \"logprobs\": 3, \"logprobs_of\": \"sampled\", \"user\": {\"anything\": [null]}}\n"
-        "\n"
-        " {\"stop\": \"c\", \"messages\": [{\"role\": \"user\", \"content\": \"ab\"}]} \n"
-        "{\"id\": null, \"prompt\": \"\"}"; /* no newline at the end */
-    struct prompts prompts = {0};
-    kvern_error err = {0};
-    const struct prompt *p;
+    struct prompt plain, full, chat, empty;
 
     (void)state;
-    if (add_lines(&prompts, text, sizeof text - 1, &err) != KVERN_OK)
-        fail_msg("%s", err.message);
-    assert_int_equal(prompts.n, 4);
-    for (size_t i = 0; i < prompts.n; i++) {
-        p = &prompts.items[i];
-        assert_ptr_equal(p->request.prompt, p->tokens.ids);
-        assert_int_equal(p->request.n_prompt, p->tokens.n);
-    }
+    set_right(&plain, "{\"prompt\": \"ab\"}"); /* all defaults; the template's <s>, then "ab" */
+    assert_int_equal(plain.tokens.n, 2);
+    assert_int_equal(plain.tokens.ids[0], 0);
+    assert_int_equal(plain.tokens.ids[1], 2);
+    assert_true(plain.request.sampling.temperature == 0.75f && plain.request.sampling.top_p == 1);
+    assert_int_equal(plain.request.sampling.seed, 99);
+    assert_int_equal(plain.request.max_tokens, 77);
+    assert_int_equal(plain.request.n_stop, 0);
+    assert_false(plain.request.ignore_eos);
 
-    p = &prompts.items[0]; /* all defaults; the template's <s>, then "ab" */
-    assert_int_equal(json_integer_value(p->id), 0);
-    assert_int_equal(p->tokens.n, 2);
-    assert_int_equal(p->tokens.ids[0], 0);
-    assert_int_equal(p->tokens.ids[1], 2);
-    assert_true(p->request.sampling.temperature == 0.75f && p->request.sampling.top_p == 1);
-    assert_int_equal(p->request.sampling.seed, 99);
-    assert_int_equal(p->request.max_tokens, 77);
-    assert_int_equal(p->request.n_stop, 0);
-    assert_false(p->request.ignore_eos);
-    assert_true(p->request.sampling.typical_p == 1);
-    assert_int_equal(p->request.n_stop_token_ids, 0);
-    assert_int_equal(p->request.sampling.n_logit_bias, 0);
-    assert_int_equal(p->request.logprobs, KVERN_LOGPROBS_NONE);
-
-    p = &prompts.items[1]; /* every field */
-    assert_int_equal(json_integer_value(json_array_get(p->id, 0)), 1);
-    assert_int_equal(p->tokens.ids[1], 3);
-    assert_true(p->request.sampling.temperature == 0 && p->request.sampling.top_p == 0.5f &&
-                p->request.sampling.min_p == 0.25f && p->request.sampling.repetition_penalty == 2);
-    assert_int_equal(p->request.sampling.top_k, 5);
-    assert_int_equal(p->request.sampling.seed, 12);
-    assert_int_equal(p->request.max_tokens, 0);
-    assert_true(p->request.ignore_eos);
-    assert_int_equal(p->request.n_stop, 2);
-    assert_string_equal(p->request.stop[0], "x");
-    assert_string_equal(p->request.stop[1], "yz");
-    assert_true(p->request.sampling.typical_p == 0.75f);
-    assert_true(p->request.sampling.presence_penalty == -2);
-    assert_true(p->request.sampling.frequency_penalty == 0.5f);
-    assert_int_equal(p->request.min_tokens, 9);
-    assert_int_equal(p->request.n_stop_token_ids, 2);
-    assert_int_equal(p->request.stop_token_ids[0], 3);
-    assert_int_equal(p->request.stop_token_ids[1], 0);
-    assert_int_equal(p->request.sampling.n_logit_bias, 2);
+    set_right(&full,
+              "{\"id\": [1], \"prompt\": \"abc\", \"temperature\": 0, \"top_k\": 5, \"top_p\": 0.5,"
+              " \"min_p\": 0.25, \"repetition_penalty\": 2, \"max_tokens\": 0, \"seed\": 12,"
+              " \"ignore_eos\": true, \"stop\": [\"x\", \"yz\"],"
+              " \"typical_p\": 0.75,"
+              " \"presence_penalty\": -2, \"frequency_penalty\": 0.5, \"min_tokens\": 9,"
+              " \"stop_token_ids\": [3, 0], \"logit_bias\": {\"4\": -100, \"0\": 1.5},"
+              " \"logprobs\": 3, \"logprobs_of\": \"sampled\", \"user\": {\"anything\": [null]}}");
+    assert_int_equal(full.tokens.ids[1], 3);
+    assert_true(full.request.sampling.temperature == 0 && full.request.sampling.top_p == 0.5f &&
+                full.request.sampling.min_p == 0.25f &&
+                full.request.sampling.repetition_penalty == 2);
+    assert_int_equal(full.request.sampling.top_k, 5);
+    assert_int_equal(full.request.sampling.seed, 12);
+    assert_int_equal(full.request.max_tokens, 0);
+    assert_true(full.request.ignore_eos);
+    assert_int_equal(full.request.n_stop, 2);
+    assert_string_equal(full.request.stop[0], "x");
+    assert_string_equal(full.request.stop[1], "yz");
+    assert_true(full.request.sampling.typical_p == 0.75f);
+    assert_true(full.request.sampling.presence_penalty == -2);
+    assert_true(full.request.sampling.frequency_penalty == 0.5f);
+    assert_int_equal(full.request.min_tokens, 9);
+    assert_int_equal(full.request.n_stop_token_ids, 2);
+    assert_int_equal(full.request.stop_token_ids[0], 3);
+    assert_int_equal(full.request.stop_token_ids[1], 0);
+    assert_int_equal(full.request.sampling.n_logit_bias, 2);
     for (size_t i = 0; i < 2; i++) { /* in any order */
-        const kvern_logit_bias *bias = &p->request.sampling.logit_bias[i];
+        const kvern_logit_bias *bias = &full.request.sampling.logit_bias[i];
 
         assert_true(bias->id == 4 ? bias->bias == -100 : bias->id == 0 && bias->bias == 1.5f);
     }
-    assert_int_equal(p->request.logprobs, KVERN_LOGPROBS_SAMPLED);
-    assert_int_equal(p->request.top_logprobs, 3);
+    assert_int_equal(full.request.logprobs, KVERN_LOGPROBS_SAMPLED);
+    assert_int_equal(full.request.top_logprobs, 3);
 
-    p = &prompts.items[2]; /* the same tokens as its text has as a prompt */
-    assert_int_equal(json_integer_value(p->id), 2);
-    assert_int_equal(p->tokens.n, 2);
-    assert_memory_equal(p->tokens.ids, prompts.items[0].tokens.ids, 2 * sizeof(int32_t));
-    assert_int_equal(p->request.n_stop, 1);
-    assert_string_equal(p->request.stop[0], "c");
+    /* the same tokens as its text has as a prompt */
+    set_right(&chat,
+              "{\"stop\": \"c\", \"messages\": [{\"role\": \"user\", \"content\": \"ab\"}]}");
+    assert_int_equal(chat.tokens.n, 2);
+    assert_memory_equal(chat.tokens.ids, plain.tokens.ids, 2 * sizeof(int32_t));
+    assert_int_equal(chat.request.n_stop, 1);
+    assert_string_equal(chat.request.stop[0], "c");
 
-    p = &prompts.items[3];
-    assert_true(json_is_null(p->id));
-    assert_int_equal(p->tokens.n, 1); /* <s> */
-    prompts_clear(&prompts);
-    assert_int_equal(prompts.n, 0);
+    set_right(&empty, "{\"id\": null, \"prompt\": \"\"}");
+    assert_int_equal(empty.tokens.n, 1); /* <s> */
+    prompt_clear(&plain);
+    prompt_clear(&full);
+    prompt_clear(&chat);
+    prompt_clear(&empty);
 }
 
-static void no_lines_are_no_prompts(void **state)
+static void a_line_of_a_megabyte(void **state)
 {
-    static const char *const texts[] = {"", "\n", "\r\n\r\n", "  \t  ", "\n\n\n"};
-
-    (void)state;
-    for (size_t i = 0; i < COUNT(texts); i++) {
-        struct prompts prompts = {0};
-
-        assert_int_equal(add_lines(&prompts, texts[i], strlen(texts[i]), NULL), KVERN_OK);
-        assert_int_equal(prompts.n, 0);
-        prompts_clear(&prompts);
-    }
-}
-
-/* A megabyte in one line, twice, and more lines than the list first has room for. */
-static void long_lines_and_many(void **state)
-{
-    enum { LONG = 1 << 20, MANY = 100 };
-    struct prompts prompts = {0};
+    enum { LONG = 1 << 20 };
     struct buffer text = {0};
+    struct prompt prompt;
     kvern_error err = {0};
 
     (void)state;
-    for (int i = 0; i < 2; i++) {
-        buffer_add_string(&text, "{\"prompt\": \"");
-        for (int j = 0; j < LONG; j++)
-            buffer_add_byte(&text, 'a');
-        buffer_add_string(&text, i ? "\"}" : "\"}\n");
-    }
-    if (add_lines(&prompts, text.data, text.n_bytes, &err) != KVERN_OK)
+    buffer_add_string(&text, "{\"prompt\": \"");
+    for (int i = 0; i < LONG; i++)
+        buffer_add_byte(&text, 'a');
+    buffer_add_string(&text, "\"}");
+    if (set_line(&prompt, text.data, text.n_bytes, &err) != KVERN_OK)
         fail_msg("%s", err.message);
-    assert_int_equal(prompts.n, 2);
-    assert_int_equal(prompts.items[0].tokens.n, LONG + 1);
-    assert_int_equal(prompts.items[1].tokens.n, LONG + 1);
-    prompts_clear(&prompts);
-
-    buffer_truncate(&text, 0);
-    for (int i = 0; i < MANY; i++)
-        buffer_add_format(&text, "{\"prompt\": \"a\", \"seed\": %d}\n", i);
-    assert_int_equal(add_lines(&prompts, text.data, text.n_bytes, &err), KVERN_OK);
-    assert_int_equal(prompts.n, MANY);
-    for (int i = 0; i < MANY; i++) {
-        assert_int_equal(json_integer_value(prompts.items[i].id), i);
-        assert_int_equal(prompts.items[i].request.sampling.seed, i);
-        assert_ptr_equal(prompts.items[i].request.prompt, prompts.items[i].tokens.ids);
-    }
-    prompts_clear(&prompts);
+    assert_int_equal(prompt.tokens.n, LONG + 1);
+    prompt_clear(&prompt);
     buffer_clear(&text);
 }
 
-static void deep_and_large_lists_end(void **state)
+static void large_lists_end(void **state)
 {
-    struct prompts prompts = {0};
     struct buffer text = {0};
+    struct prompt prompt;
     kvern_error err = {0};
 
     (void)state;
-    buffer_add_string(&text, "{\"prompt\": ");
-    for (int i = 0; i < 100000; i++)
-        buffer_add_byte(&text, '[');
-    assert_int_equal(add_lines(&prompts, text.data, text.n_bytes, &err), KVERN_FORMAT);
-    assert_non_null(strstr(err.message, "line 1: not JSON: "));
-    prompts_clear(&prompts);
-
-    buffer_truncate(&text, 0);
     buffer_add_string(&text, "{\"messages\": [0");
     for (int i = 0; i < 1024; i++)
         buffer_add_string(&text, ",0");
     buffer_add_string(&text, "]}");
-    assert_int_equal(add_lines(&prompts, text.data, text.n_bytes, &err), KVERN_LIMIT);
-    assert_string_equal(err.message,
-                        "line 1: \"messages\" has 1025 messages, over the limit of 1024");
-    prompts_clear(&prompts);
+    assert_int_equal(set_line(&prompt, text.data, text.n_bytes, &err), KVERN_LIMIT);
+    assert_string_equal(err.message, "\"messages\" has 1025 messages, over the limit of 1024");
+    prompt_clear(&prompt);
     buffer_clear(&text);
 }
 
 static void plain_text(void **state)
 {
     struct prompt_settings defaults = settings();
-    struct prompts prompts = {0};
+    struct prompt prompts[3];
     kvern_error err = {0};
 
     (void)state;
-    assert_int_equal(prompts_add_text(&prompts, model, &defaults, "ab", &err), KVERN_OK);
+    for (size_t i = 0; i < COUNT(prompts); i++)
+        prompt_init(&prompts[i], &defaults);
+    assert_int_equal(prompt_set_text(&prompts[0], model, &defaults, "ab", &err), KVERN_OK);
     defaults.is_raw = true;
-    assert_int_equal(prompts_add_text(&prompts, model, &defaults, "{\"prompt\": 5}", &err),
+    assert_int_equal(prompt_set_text(&prompts[1], model, &defaults, "{\"prompt\": 5}", &err),
                      KVERN_OK); /* text is text */
-    assert_int_equal(prompts.n, 2);
-    assert_int_equal(json_integer_value(prompts.items[1].id), 1);
-    assert_int_equal(prompts.items[0].tokens.n, 2);
-    assert_int_equal(prompts.items[0].request.max_tokens, 77);
-    assert_null(prompts.items[0].fields);
+    assert_int_equal(prompts[0].tokens.n, 2);
+    assert_int_equal(prompts[0].request.max_tokens, 77);
+    assert_null(prompts[0].fields);
     defaults.system = "be brief";
-    assert_int_equal(prompts_add_text(&prompts, model, &defaults, "ab", &err), KVERN_INVALID);
+    assert_int_equal(prompt_set_text(&prompts[2], model, &defaults, "ab", &err), KVERN_INVALID);
     check_message(KVERN_INVALID, &err, "leave out --raw");
-    prompts_clear(&prompts);
+    for (size_t i = 0; i < COUNT(prompts); i++)
+        prompt_clear(&prompts[i]);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wrong_lines),
-        cmocka_unit_test(lines_that_are_right),
-        cmocka_unit_test(no_lines_are_no_prompts),
-        cmocka_unit_test(long_lines_and_many),
-        cmocka_unit_test(deep_and_large_lists_end),
+        cmocka_unit_test(wrong_lines),          cmocka_unit_test(lines_that_are_right),
+        cmocka_unit_test(a_line_of_a_megabyte), cmocka_unit_test(large_lists_end),
         cmocka_unit_test(plain_text),
     };
 

@@ -84,6 +84,7 @@ static void failures_exit_1_with_advice(void **state)
         command_refused(cases[i].command, environment, 1, cases[i].says);
 }
 
+/* And stops no other. */
 static void a_bad_line_names_its_number(void **state)
 {
     static const struct {
@@ -108,12 +109,20 @@ static void a_bad_line_names_its_number(void **state)
         char input[200];
         struct command_run run = {.input = input};
 
-        snprintf(input, sizeof input, "{\"prompt\": \"good\"}\n\n%s\n", cases[i].line);
-        command_run(&run, with_model("generate", "--prompts - --json"));
-        if (run.status != 1 || !strstr(run.err, "stdin: line 3: "))
+        snprintf(input, sizeof input, "{\"prompt\": \"good\"}\n\n%s\n{\"prompt\": \"b\"}\n",
+                 cases[i].line);
+        command_run(&run, with_model("generate", "--prompts - -n 2 --ignore-eos --json"));
+        if (run.status != 1 || !strstr(run.err, "prompt 1: line 3: "))
             fail_msg("%s: status %d, %s", cases[i].line, run.status, run.err);
         assert_contains(run.err, cases[i].says);
-        assert_string_equal(run.out, "");
+        assert_int_equal(count_lines(run.out), 3);
+        for (size_t j = 0; j < 3; j++) {
+            json_t *result = json_line(run.out, j);
+
+            assert_string_equal(json_string_value(json_object_get(result, "finish_reason")),
+                                j == 1 ? "error" : "length");
+            json_decref(result);
+        }
         command_clear(&run);
     }
 }
