@@ -193,7 +193,7 @@ typedef struct kvern_engine_options {
     int32_t max_waiting;    /* queue bound; 0: 512 */
     int32_t max_context;    /* tokens of one sequence; 0: the model's, bounded by KV memory */
     size_t kv_memory_bytes; /* 0: enough for max_sequences of 2,048 tokens, at most 1/4 of memory */
-    const char *kv_type;    /* "f16" (default) or "f32"; an export's KV has its own type */
+    const char *kv_type;    /* "f16" (default), "f32" or "int8"; an export's KV has its own type */
     const char *provider;   /* "cpu" (default); "cuda": for ONNX exports only */
 } kvern_engine_options;
 
