@@ -195,7 +195,7 @@ typedef struct kvern_engine_options {
     size_t kv_memory_bytes; /* 0: enough for max_sequences of 2,048 tokens, at most half of the
                                memory that is free here beside weights and scratch. A figure that
                                does not fit beside them is refused (KVERN_LIMIT). */
-    const char *kv_type;    /* "f16" (default) or "f32"; an export's KV has its own type */
+    const char *kv_type;    /* "f16" (default), "f32" or "int8"; an export's KV has its own type */
     bool no_prefix_cache;   /* run every prompt whole, even if another one began the same way */
     double max_decode_slowdown; /* while streams decode, prompts beside them may make a step take at
                                    most about this many times as long, at least 1; 0: no bound,

@@ -70,7 +70,7 @@ struct engine_flags {
 #define CONTEXT_OPTIONS(flags)                                                                     \
     {"context", 0, OPTION_INT, &(flags).context, "N", "context limit in tokens (the model's)", 0,  \
      1 << 24},                                                                                     \
-    {"kv-type", 0, OPTION_STRING, &(flags).kv_type, "TYPE", "f16 (default) or f32"}
+    {"kv-type", 0, OPTION_STRING, &(flags).kv_type, "TYPE", "f16 (default), f32 or int8"}
 
 #define ENGINE_OPTIONS_OF(flags, default_model)                                                    \
     MODEL_OPTIONS(flags, default_model),                                                           \

@@ -26,6 +26,23 @@ enum {
     ENCODER_STEP_TOKENS = 1024,
 };
 
+/* Of a KV element; 0: there is no such type. */
+static size_t kv_value_bytes(const char *kv_type)
+{
+    static const struct {
+        const char *name;
+        size_t value_bytes;
+    } types[] = {{"f16", 2}, {"f32", 4}, {"int8", 1}};
+
+    if (!kv_type)
+        return types[0].value_bytes;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(kv_type, types[i].name) == 0)
+            return types[i].value_bytes;
+    }
+    return 0;
+}
+
 static kvern_status check_options(const kvern_engine_options *options, kvern_error *err)
 {
     const struct {
@@ -50,9 +67,8 @@ static kvern_status check_options(const kvern_engine_options *options, kvern_err
         return fail(err, KVERN_INVALID,
                     "max_decode_slowdown is %g; it must be 0 (no bound) or from 1 to 1000",
                     options->max_decode_slowdown);
-    if (options->kv_type && strcmp(options->kv_type, "f16") != 0 &&
-        strcmp(options->kv_type, "f32") != 0)
-        return fail(err, KVERN_INVALID, "kv_type is '%s', not f16 or f32", options->kv_type);
+    if (kv_value_bytes(options->kv_type) == 0)
+        return fail(err, KVERN_INVALID, "kv_type is '%s', not f16, f32 or int8", options->kv_type);
     return KVERN_OK;
 }
 
@@ -143,7 +159,18 @@ static size_t value_bytes(const kvern_model *model, const kvern_engine_options *
 {
     if (model->is_export)
         return model->export.kv_type == EXPORT_F16 ? 2 : 4;
-    return options->kv_type && strcmp(options->kv_type, "f32") == 0 ? 4 : 2;
+    return kv_value_bytes(options->kv_type);
+}
+
+/* An export's own KV type stands, so that a default of f16 opens any; int8 is never a default. */
+static kvern_status check_kv_type(const kvern_model *model, const char *kv_type, kvern_error *err)
+{
+    if (!model->is_export || model_is_encoder(model) || kv_value_bytes(kv_type) != 1)
+        return KVERN_OK;
+    return fail(err, KVERN_UNSUPPORTED,
+                "kv_type int8 is for models in kvern's own form; %s is an ONNX export, whose KV is "
+                "%s",
+                model->manifest.name, model->export.kv_type == EXPORT_F16 ? "f16" : "f32");
 }
 
 static kvern_pooling default_pooling(const kvern_model *model)
@@ -226,6 +253,8 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
     status = check_options(options, err);
     if (status == KVERN_OK)
         status = check_provider(model, options->provider, err);
+    if (status == KVERN_OK)
+        status = check_kv_type(model, options->kv_type, err);
     if (status != KVERN_OK)
         return status;
     if (!kernels)

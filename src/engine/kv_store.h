@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The memory of all KV blocks: one pool [n_layers, n_blocks, block_bytes], where a block holds keys
- * and values of 16 tokens: [2, n_kv_heads, 16 * head_size] of f16 or f32. Which sequence owns which
- * block is kv_blocks' business.
+ * and values of 16 tokens: [2, n_kv_heads] parts of f16, f32, or int8 with an f32 scale a token
+ * (their insides: ops/kernels/kernels.h). Which sequence owns which block is kv_blocks' business.
  */
 #ifndef KVERN_ENGINE_KV_STORE_H
 #define KVERN_ENGINE_KV_STORE_H
@@ -16,7 +16,7 @@ struct kv_layout {
     size_t n_layers;
     size_t n_kv_heads;
     size_t head_size;
-    size_t value_bytes; /* 2: f16, 4: f32 */
+    size_t value_bytes; /* 2: f16, 4: f32, 1: int8, with 4 more for each token of a part */
 };
 
 struct kv_store {
@@ -30,6 +30,8 @@ struct kv_store {
 size_t kv_layout_block_bytes(const struct kv_layout *layout);
 /* Bytes of one block in all layers. */
 size_t kv_layout_bytes_per_block(const struct kv_layout *layout);
+/* Zeroes what a block of one layer holds past its first n tokens: it may be of another sequence. */
+void kv_layout_clear_rest(const struct kv_layout *layout, void *block, size_t n);
 kvern_status kv_store_init(struct kv_store *store, const struct kv_layout *layout, size_t n_blocks,
                            kvern_error *err);
 void kv_store_clear(struct kv_store *store);

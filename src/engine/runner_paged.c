@@ -126,21 +126,6 @@ static char *block_at(const struct kv_store *store, size_t layer, int32_t block)
            (layer * store->n_blocks + (size_t)block) * kv_layout_block_bytes(&store->layout);
 }
 
-/* Zeroes what a block holds past its first n tokens: it may be of another sequence. Keys are
- * [n_kv_heads][head_size][16], values [n_kv_heads][16][head_size]. */
-static void clear_rest(const struct kv_layout *layout, char *block, size_t n)
-{
-    size_t half = kv_layout_block_bytes(layout) / 2;
-    size_t token_bytes = layout->head_size * layout->value_bytes;
-    size_t n_rest = KV_BLOCK_TOKENS - n;
-
-    for (size_t row = 0; row < layout->n_kv_heads * layout->head_size; row++)
-        memset(block + (row * KV_BLOCK_TOKENS + n) * layout->value_bytes, 0,
-               n_rest * layout->value_bytes);
-    for (size_t head = 0; head < layout->n_kv_heads; head++)
-        memset(block + half + (head * KV_BLOCK_TOKENS + n) * token_bytes, 0, n_rest * token_bytes);
-}
-
 static kvern_status kv_read(struct runner *runner, const struct kv_table *table, size_t n_tokens,
                             void *bytes, kvern_error *err)
 {
@@ -154,7 +139,7 @@ static kvern_status kv_read(struct runner *runner, const struct kv_table *table,
         for (size_t i = 0; i < n_blocks; i++, to += block_bytes) {
             memcpy(to, block_at(store, layer, table->blocks[i]), block_bytes);
             if (i + 1 == n_blocks && n_tokens % KV_BLOCK_TOKENS != 0)
-                clear_rest(&store->layout, to, n_tokens % KV_BLOCK_TOKENS);
+                kv_layout_clear_rest(&store->layout, to, n_tokens % KV_BLOCK_TOKENS);
         }
     }
     return KVERN_OK;

@@ -5,7 +5,7 @@
  *
  *   qkv [T, (H + 2 Hkv) D]   rotated in place: this node must be its only reader
  *   rope [T, D]              from RotaryTable
- *   kv_pool u8 [n_layers, n_blocks, block_bytes], block_bytes = 2 * Hkv * 16 * D * (2 or 4)
+ *   kv_pool u8 [n_layers, n_blocks, block_bytes], block_bytes = 2 * Hkv * 16 * (2 D, 4 D, or D + 4)
  *   block_table [S, B], query_start [S + 1], context_len [S]   as in engine/batch.h
  *   q_norm [D], k_norm [D]   optional
  *   -> [T, H * D]
@@ -118,19 +118,27 @@ static kvern_status open_attention(struct op_kernel *kernel, const OrtKernelInfo
     return KVERN_OK;
 }
 
-/* The pool's own block size tells whether it holds f16 or f32. */
+/* The pool's own block size tells what it holds: no two types have the same, as D is 8 or more. */
 static kvern_status find_pool(struct attention_run *run, const struct op_tensor *pool,
                               kvern_error *err)
 {
-    const struct attention_shape *shape = &run->shape;
-    size_t n_values = 2 * shape->n_kv_heads * KV_BLOCK * shape->head_size;
+    static const enum kv_type types[] = {KV_F16, KV_F32, KV_INT8};
+    struct attention_shape *shape = &run->shape;
+    size_t bytes[3];
+    bool is_known = false;
 
-    if (pool->n_dims != 3 || run->self->layer >= pool->dims[0] ||
-        (pool->dims[2] != 2 * n_values && pool->dims[2] != 4 * n_values))
+    for (size_t i = 0; i < 3; i++) {
+        bytes[i] = 2 * shape->n_kv_heads * kv_part_bytes(types[i], shape->head_size);
+        if (pool->n_dims == 3 && pool->dims[2] == bytes[i]) {
+            shape->kv_type = types[i];
+            is_known = true;
+        }
+    }
+    if (!is_known || run->self->layer >= pool->dims[0])
         return fail(err, KVERN_INVALID,
-                    "PagedAttention: kv_pool is not [over %zu layers, blocks, %zu or %zu bytes]",
-                    run->self->layer, 2 * n_values, 4 * n_values);
-    run->shape.kv_type = pool->dims[2] == 2 * n_values ? KV_F16 : KV_F32;
+                    "PagedAttention: kv_pool is not [over %zu layers, blocks, %zu, %zu or %zu "
+                    "bytes]",
+                    run->self->layer, bytes[KV_F16], bytes[KV_F32], bytes[KV_INT8]);
     run->n_pool_blocks = pool->dims[1];
     run->pool = (char *)(uintptr_t)pool->data + run->self->layer * pool->dims[1] * pool->dims[2];
     return KVERN_OK;

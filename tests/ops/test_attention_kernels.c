@@ -35,6 +35,9 @@ static const struct {
 };
 enum { N_CASES = sizeof cases / sizeof cases[0], MAX_POSITIONS = 256 };
 
+static const enum kv_type types[] = {KV_F16, KV_F32, KV_INT8};
+enum { N_TYPES = sizeof types / sizeof types[0] };
+
 enum fill { FILL_ZERO, FILL_GARBAGE, FILL_NAN };
 
 /* A sequence of n_rows tokens on a pool with its blocks out of order. */
@@ -90,8 +93,7 @@ static struct sequence *sequence_new(size_t index, enum kv_type type)
     s->n_rows = cases[index].n_rows;
     s->row_floats = (s->shape.n_heads + 2 * s->shape.n_kv_heads) * s->shape.head_size;
     s->out_floats = s->shape.n_heads * s->shape.head_size;
-    s->pool_bytes = n_blocks * 2 * s->shape.n_kv_heads * KV_BLOCK * s->shape.head_size *
-                    (type == KV_F16 ? 2 : 4);
+    s->pool_bytes = n_blocks * 2 * s->shape.n_kv_heads * kv_part_bytes(type, s->shape.head_size);
     s->qkv = random_floats(s->n_rows * s->row_floats, 3.0F, 0.0F);
     s->done = random_floats(s->n_rows * s->row_floats, 0.0F, 0.0F);
     s->out = random_floats(s->n_rows * s->out_floats, 0.0F, 0.0F);
@@ -127,8 +129,11 @@ static void fill_pool(struct sequence *s, enum fill fill)
 {
     static const uint16_t halves[] = {0, 0x5bf1, 0x7e00}; /* 254.1, NaN */
     static const float floats[] = {0.0F, -12345.0F, NAN};
+    static const unsigned char bytes[] = {0, 0x7f, 0xff}; /* scales of 3.4e38 and NaN */
 
-    if (s->shape.kv_type == KV_F16) {
+    if (s->shape.kv_type == KV_INT8) {
+        memset(s->pool, bytes[fill], s->pool_bytes);
+    } else if (s->shape.kv_type == KV_F16) {
         for (size_t i = 0; i < s->pool_bytes / 2; i++)
             ((uint16_t *)s->pool)[i] = halves[fill];
     } else {
@@ -175,18 +180,42 @@ static double half_value(uint16_t half)
     return half & 0x8000 ? -value : value;
 }
 
+/* The scale of an int8 part, and element d of its token `offset`. */
+static float part_scale(const char *part, size_t size, size_t offset)
+{
+    float scale;
+
+    memcpy(&scale, part + KV_BLOCK * size + offset * sizeof scale, sizeof scale);
+    return scale;
+}
+
+static int part_int8(const char *part, size_t is_value, size_t size, size_t offset, size_t d)
+{
+    return ((const int8_t *)part)[is_value ? (offset / 2 * size + d) * 2 + offset % 2
+                                           : (d / 2 * KV_BLOCK + offset) * 2 + d % 2];
+}
+
+static const char *pool_part(const struct sequence *s, size_t position, size_t part, size_t head)
+{
+    size_t block = (size_t)s->blocks[position / KV_BLOCK];
+
+    return (const char *)s->pool + ((block * 2 + part) * s->shape.n_kv_heads + head) *
+                                       kv_part_bytes(s->shape.kv_type, s->shape.head_size);
+}
+
 /* Element d of the key (part 0) or value (part 1) of a position, out of the pool. */
 static double pool_value(const struct sequence *s, size_t position, size_t part, size_t head,
                          size_t d)
 {
     size_t size = s->shape.head_size;
-    size_t block = (size_t)s->blocks[position / KV_BLOCK];
-    size_t base = ((block * 2 + part) * s->shape.n_kv_heads + head) * KV_BLOCK * size;
+    const char *from = pool_part(s, position, part, head);
     size_t offset = position % KV_BLOCK;
-    size_t i = base + (part == 0 ? d * KV_BLOCK + offset : offset * size + d);
+    size_t i = part == 0 ? d * KV_BLOCK + offset : offset * size + d;
 
-    return s->shape.kv_type == KV_F16 ? half_value(((const uint16_t *)s->pool)[i])
-                                      : ((const float *)s->pool)[i];
+    if (s->shape.kv_type == KV_INT8)
+        return (double)part_scale(from, size, offset) * part_int8(from, part, size, offset, d);
+    return s->shape.kv_type == KV_F16 ? half_value(((const uint16_t *)from)[i])
+                                      : ((const float *)from)[i];
 }
 
 /* To nearest even of 8 bits, in range. */
@@ -245,6 +274,23 @@ static void check_close(double got, double want, double tolerance, const char *w
         fail_msg("case %zu: %s is %.9g, not %.9g", index, what, got, want);
 }
 
+/* What int8 keeps of x [head_size]: the largest is 127, the others are to nearest. */
+static void check_int8_vector(const struct sequence *s, size_t row, size_t part, size_t head,
+                              const float *x, size_t index)
+{
+    size_t size = s->shape.head_size;
+    const char *from = pool_part(s, row, part, head);
+    double scale = part_scale(from, size, row % KV_BLOCK);
+    double largest = 0;
+
+    for (size_t d = 0; d < size; d++)
+        largest = fabs(x[d]) > largest ? fabs(x[d]) : largest;
+    check_close(scale, largest / 127, 1e-7 * largest, "a scale", index);
+    for (size_t d = 0; d < size; d++)
+        check_close(part_int8(from, part, size, row % KV_BLOCK, d), x[d] / scale, 0.5001,
+                    part ? "a value in int8" : "a key in int8", index);
+}
+
 /* The row's q, k and v as append should have left them, k and v in the pool. */
 static void check_append_row(const struct sequence *s, size_t row, size_t index)
 {
@@ -252,6 +298,7 @@ static void check_append_row(const struct sequence *s, size_t row, size_t index)
     size_t n_heads = s->shape.n_heads;
     size_t n_kv = s->shape.n_kv_heads;
     double pool_error = s->shape.kv_type == KV_F16 ? 0x1p-11 : 0;
+    bool is_int8 = s->shape.kv_type == KV_INT8;
     const float *rope = s->rope + row * size;
 
     for (size_t head = 0; head < n_heads + 2 * n_kv; head++) {
@@ -271,13 +318,16 @@ static void check_append_row(const struct sequence *s, size_t row, size_t index)
             double want = a * rope[d % (size / 2)] + (d < size / 2 ? -b : b) * sine;
 
             check_close(done[d], want, 4e-6, "q or k", index);
-            if (head >= n_heads)
+            if (head >= n_heads && !is_int8)
                 check_close(pool_value(s, row, 0, head - n_heads, d), done[d],
                             pool_error * fabs(done[d]) + 1e-7, "a stored key", index);
         }
-        for (size_t d = 0; d < size && head >= n_heads + n_kv; d++)
+        for (size_t d = 0; d < size && head >= n_heads + n_kv && !is_int8; d++)
             check_close(pool_value(s, row, 1, head - n_heads - n_kv, d), x[d],
                         pool_error * fabs(x[d]) + 1e-7, "a stored value", index);
+        if (is_int8 && head >= n_heads)
+            check_int8_vector(s, row, (head - n_heads) / n_kv, (head - n_heads) % n_kv,
+                              head < n_heads + n_kv ? done : x, index);
     }
 }
 
@@ -285,11 +335,11 @@ static void test_reference(void **state)
 {
     const struct kernels *set = *state;
 
-    for (size_t index = 0; index < 2 * N_CASES; index++) {
-        struct sequence *s = sequence_new(index / 2, index % 2 ? KV_F32 : KV_F16);
-        bool is_bf16 = !strcmp(set->name, "avx512bf16") && index % 2 == 0;
+    for (size_t index = 0; index < N_TYPES * N_CASES; index++) {
+        struct sequence *s = sequence_new(index / N_TYPES, types[index % N_TYPES]);
+        bool is_bf16 = !strcmp(set->name, "avx512bf16") && s->shape.kv_type == KV_F16;
         /* what is left with bf16: the rounding of the weights, 2^-9 of each */
-        double tolerance = is_bf16 ? 5e-3 : 2e-5;
+        double tolerance = is_bf16 ? 5e-3 : s->shape.kv_type == KV_INT8 ? 3e-4 : 2e-5;
         double want[256];
 
         run_sequence(s, set->attention, FILL_ZERO, 64, 64, false);
@@ -336,8 +386,8 @@ static void test_any_cut_gives_the_same_bytes(void **state)
     };
     const struct kernels *set = *state;
 
-    for (size_t index = 0; index < 2 * N_CASES; index++) {
-        struct sequence *s = sequence_new(index / 2, index % 2 ? KV_F32 : KV_F16);
+    for (size_t index = 0; index < N_TYPES * N_CASES; index++) {
+        struct sequence *s = sequence_new(index / N_TYPES, types[index % N_TYPES]);
         size_t n = s->n_rows * s->out_floats;
         float *want = random_floats(n, 0.0F, 0.0F);
 
@@ -358,8 +408,8 @@ static void test_bad_token_harms_no_earlier_row(void **state)
 {
     const struct kernels *set = *state;
 
-    for (size_t index = 0; index < 2 * N_CASES; index++) {
-        struct sequence *s = sequence_new(index / 2, index % 2 ? KV_F32 : KV_F16);
+    for (size_t index = 0; index < N_TYPES * N_CASES; index++) {
+        struct sequence *s = sequence_new(index / N_TYPES, types[index % N_TYPES]);
         size_t n = s->n_rows * s->out_floats;
         size_t bad = s->n_rows / 2;
         float *want = random_floats(n, 0.0F, 0.0F);

@@ -66,7 +66,7 @@ static void failures_exit_1_with_advice(void **state)
         {"generate -m no-such-model hi", "kvern pull no-such-model"},
         {"generate --file /no/such/file hi", "cannot open /no/such/file"},
         {"generate --prompts /no/such/file", "cannot open /no/such/file"},
-        {"generate hi --kv-type f8", "not f16 or f32"},
+        {"generate hi --kv-type f8", "not f16, f32 or int8"},
         {"generate hi --context 4", "over the context limit of 4"},
         {"generate hi --raw --system x", "leave out --raw"},
         {"generate --file /dev/zero", "the limit of one input"},

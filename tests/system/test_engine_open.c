@@ -263,6 +263,25 @@ static void nothing_to_do_takes_no_cpu(void **state)
     kvern_engine_close(engine);
 }
 
+static void int8_is_not_for_exports(void **state)
+{
+    const kvern_engine_options options = {.kv_type = "int8"};
+    kvern_model *other = NULL;
+    kvern_engine *engine = NULL;
+    kvern_error err = {0};
+
+    (void)state;
+    if (kvern_model_open(&other, KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-f32", &err) !=
+        KVERN_OK)
+        fail_msg("%s", err.message);
+    kvern_status status = kvern_engine_open(&engine, other, &options, &err);
+
+    assert_null(engine);
+    assert_int_equal(status, KVERN_UNSUPPORTED);
+    check_message(status, &err, "qwen2-f32 is an ONNX export, whose KV is f32");
+    kvern_model_close(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -272,6 +291,7 @@ int main(void)
         cmocka_unit_test(values_out_of_range_are_named),
         cmocka_unit_test(a_stated_pooling_settles_the_vectors_size),
         cmocka_unit_test(nothing_to_do_takes_no_cpu),
+        cmocka_unit_test(int8_is_not_for_exports),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -2,7 +2,8 @@
  *
  * Promise 1: the bytes of a request's logits, prompt positions included, are the same alone and
  * among strangers, with the prompt whole and in chunks, with 1 and 2 threads; for every instruction
- * set of this machine, on tiny models of each family and on the default model.
+ * set of this machine, over f16 and int8 KV, on tiny models of each family and on the default
+ * model.
  */
 #include "system/support_models.h"
 #include "test.h"
@@ -95,8 +96,8 @@ static const struct {
     {"alone, token by token", 2, 1, false},
 };
 
-static void check_model(const char *source, const char *weights, const char *isa, size_t n_requests,
-                        size_t max_prompt)
+static void check_model(const char *source, const char *weights, const char *kv_type,
+                        const char *isa, size_t n_requests, size_t max_prompt)
 {
     static struct request_case cases[MAX_REQUESTS];
     struct trace expected[MAX_REQUESTS];
@@ -112,7 +113,7 @@ static void check_model(const char *source, const char *weights, const char *isa
         for (size_t j = 0; j < cases[i].n_prompt; j++)
             cases[i].prompt[j] = (int32_t)(next_random(&random) % (uint64_t)info.vocab_size);
     }
-    kvern_engine *engine = open_test_engine(model, 1, 0, "f16");
+    kvern_engine *engine = open_test_engine(model, 1, 0, kv_type);
     for (size_t i = 0; i < n_requests; i++) {
         kvern_request *request = submit(engine, &cases[i], &expected[i]);
 
@@ -126,7 +127,7 @@ static void check_model(const char *source, const char *weights, const char *isa
         struct trace seen[MAX_REQUESTS];
         int32_t tokens[N_DECODED];
 
-        engine = open_test_engine(model, ways[way].n_threads, ways[way].prefill_chunk, "f16");
+        engine = open_test_engine(model, ways[way].n_threads, ways[way].prefill_chunk, kv_type);
         for (size_t i = 0; ways[way].is_together && i < n_requests; i++)
             requests[i] = submit(engine, &cases[i], &seen[i]);
         for (size_t i = 0; i < n_requests; i++) {
@@ -151,11 +152,14 @@ static void logits_never_depend_on_company(void **state)
         bool is_slow = strcmp(sets[i]->name, "portable") == 0;
 
         setenv("KVERN_ISA", sets[i]->name, 1);
-        check_model("tests/golden/tiny/llama-f32", "q4", sets[i]->name, 32, 100);
-        check_model("tests/golden/tiny/qwen2-f16-sharded", "q8", sets[i]->name, 16, 100);
-        check_model("tests/golden/tiny/qwen3-bf16", "q4", sets[i]->name, 16, 100);
-        check_model("tests/golden/tiny/llama3-rope-bf16", "f32", sets[i]->name, 8, 100);
-        check_model(smollm2_gguf, NULL, sets[i]->name, is_slow ? 3 : 8, is_slow ? 20 : 80);
+        check_model("tests/golden/tiny/llama-f32", "q4", "f16", sets[i]->name, 32, 100);
+        check_model("tests/golden/tiny/llama-f32", "q4", "int8", sets[i]->name, 16, 100);
+        check_model("tests/golden/tiny/qwen2-f16-sharded", "q8", "f16", sets[i]->name, 16, 100);
+        check_model("tests/golden/tiny/qwen3-bf16", "q4", "f16", sets[i]->name, 16, 100);
+        check_model("tests/golden/tiny/qwen3-bf16", "q4", "int8", sets[i]->name, 16, 100);
+        check_model("tests/golden/tiny/llama3-rope-bf16", "f32", "f16", sets[i]->name, 8, 100);
+        check_model(smollm2_gguf, NULL, "f16", sets[i]->name, is_slow ? 3 : 8, is_slow ? 20 : 80);
+        check_model(smollm2_gguf, NULL, "int8", sets[i]->name, is_slow ? 2 : 4, is_slow ? 20 : 80);
     }
     unsetenv("KVERN_ISA");
     printf("  %zu cases\n", n_cases);

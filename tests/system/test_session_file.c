@@ -23,8 +23,14 @@ enum { N_TEXT = 90, N_SAVED = 50 };
 static int32_t text[N_TEXT];
 static char *directory;
 
-static const char *const sources[] = {NULL, "/tests/golden/exports/qwen2-f32",
-                                      "/tests/golden/exports/qwen2-gqa-int4"};
+/* A model, and the KV type of its engine; NULL: the tiny llama, the default. */
+static const struct {
+    const char *path;
+    const char *kv_type;
+} sources[] = {{NULL, NULL},
+               {"/tests/golden/exports/qwen2-f32", NULL},
+               {"/tests/golden/exports/qwen2-gqa-int4", NULL},
+               {NULL, "int8"}};
 
 static int set_up(void **state)
 {
@@ -98,10 +104,11 @@ static void a_new_engine_goes_on_bit_for_bit(void **state)
 
     (void)state;
     for (size_t i = 0; i < 2 * COUNT(sources); i++) {
-        const char *source = sources[i / 2];
+        const char *source = sources[i / 2].path;
+        const char *kv_type = sources[i / 2].kv_type;
         char *path = path_of("good");
         kvern_model *model = open_source(source);
-        kvern_engine *engine = open_test_engine(model, 1, 0, NULL);
+        kvern_engine *engine = open_test_engine(model, 1, 0, kv_type);
         kvern_session *restored = NULL;
         kvern_error err = {0};
 
@@ -121,7 +128,7 @@ static void a_new_engine_goes_on_bit_for_bit(void **state)
         kvern_session_free(session);
         kvern_engine_close(engine);
 
-        engine = open_test_engine(model, 1, 0, NULL);
+        engine = open_test_engine(model, 1, 0, kv_type);
         if (kvern_session_restore(&restored, engine, model, path, &err) != KVERN_OK)
             fail_msg("%s", err.message);
         answer = append(restored, N_SAVED, N_TEXT);
@@ -138,19 +145,18 @@ static void a_new_engine_goes_on_bit_for_bit(void **state)
     }
 }
 
-static void kv_of_another_type_is_left_and_tokens_run_again(void **state)
+static void check_another_type(const char *saved, const char *opened)
 {
     kvern_model *model = open_source(NULL);
-    kvern_engine *engine = open_test_engine(model, 1, 0, "f16");
-    char *path = path_of("f16");
+    kvern_engine *engine = open_test_engine(model, 1, 0, saved);
+    char *path = path_of(saved);
     kvern_session *session = save_session(engine, model, NULL, path);
     kvern_session *restored = NULL;
     kvern_error err = {0};
 
-    (void)state;
     kvern_session_free(session);
     kvern_engine_close(engine);
-    engine = open_test_engine(model, 1, 0, "f32");
+    engine = open_test_engine(model, 1, 0, opened);
     assert_int_equal(kvern_session_restore(&restored, engine, model, path, &err), KVERN_OK);
     kvern_session_answer answer = append(restored, N_SAVED, N_TEXT);
     assert_int_equal(answer.n_run, N_TEXT);
@@ -161,10 +167,18 @@ static void kv_of_another_type_is_left_and_tokens_run_again(void **state)
     free(path);
 }
 
+static void kv_of_another_type_is_left_and_tokens_run_again(void **state)
+{
+    (void)state;
+    check_another_type("f16", "f32");
+    check_another_type("int8", "f16");
+    check_another_type("f32", "int8");
+}
+
 static void damaged_and_foreign_files_are_refused(void **state)
 {
     kvern_model *model = open_source(NULL);
-    kvern_model *other = open_source(sources[1]);
+    kvern_model *other = open_source(sources[1].path);
     kvern_engine *engine = open_test_engine(model, 1, 0, NULL);
     kvern_engine *other_engine = open_test_engine(other, 1, 0, NULL);
     char *path = path_of("good");

@@ -59,6 +59,24 @@ static void store_f32(const float *k, const float *v, size_t head, size_t offset
     memcpy(values + offset * head, v, head * sizeof *values);
 }
 
+static void store_int8(const float *k, const float *v, size_t head, size_t offset, int8_t *keys,
+                       int8_t *values)
+{
+    int16_t whole[2][MAX_HEAD_SIZE + LANES];
+    float scales[] = {round_to_integers(k, head, 127.0F, whole[0]),
+                      round_to_integers(v, head, 127.0F, whole[1])};
+
+    memcpy(keys + KV_BLOCK * head + offset * sizeof(float), &scales[0], sizeof(float));
+    memcpy(values + KV_BLOCK * head + offset * sizeof(float), &scales[1], sizeof(float));
+    for (size_t d = 0; d < head; d += 2) {
+        keys[(d / 2 * KV_BLOCK + offset) * 2] = (int8_t)whole[0][d];
+        keys[(d / 2 * KV_BLOCK + offset) * 2 + 1] = (int8_t)whole[0][d + 1];
+    }
+    values += offset / 2 * head * 2 + offset % 2;
+    for (size_t d = 0; d < head; d++)
+        values[d * 2] = (int8_t)whole[1][d];
+}
+
 static void append(const struct attention_shape *shape, float *qkv, const float *rope,
                    const float *q_norm, const float *k_norm, float norm_epsilon,
                    const int32_t *slot_block, const int32_t *slot_offset, size_t row_begin,
@@ -66,7 +84,7 @@ static void append(const struct attention_shape *shape, float *qkv, const float 
 {
     size_t head = shape->head_size;
     size_t n_kv = shape->n_kv_heads;
-    size_t part = KV_BLOCK * head; /* elements of K or V of one block and head */
+    size_t part = kv_part_bytes(shape->kv_type, head);
 
     assert(head % 8 == 0 && head <= MAX_HEAD_SIZE);
     for (size_t row = row_begin; row < row_end; row++) {
@@ -83,15 +101,15 @@ static void append(const struct attention_shape *shape, float *qkv, const float 
             rotate_head(q + h * head, rope + row * head, head);
         }
         for (size_t h = 0; h < n_kv; h++) {
-            size_t keys = ((size_t)slot_block[row] * 2 * n_kv + h) * part;
-            size_t values = keys + n_kv * part;
+            void *keys = (char *)pool + ((size_t)slot_block[row] * 2 * n_kv + h) * part;
+            void *values = (char *)keys + n_kv * part;
 
             if (shape->kv_type == KV_F16)
-                store_f16(k + h * head, v + h * head, head, offset, (uint16_t *)pool + keys,
-                          (uint16_t *)pool + values);
+                store_f16(k + h * head, v + h * head, head, offset, keys, values);
+            else if (shape->kv_type == KV_F32)
+                store_f32(k + h * head, v + h * head, head, offset, keys, values);
             else
-                store_f32(k + h * head, v + h * head, head, offset, (float *)pool + keys,
-                          (float *)pool + values);
+                store_int8(k + h * head, v + h * head, head, offset, keys, values);
         }
     }
 }

@@ -16,31 +16,13 @@
 #ifndef KVERN_OPS_KERNELS_ATTENTION_IMPL_H
 #define KVERN_OPS_KERNELS_ATTENTION_IMPL_H
 
-#include "ops/kernels/kernels.h"
-#include "ops/kernels/multiply_tile.h"
-#include "ops/kernels/row_math.h"
-#include "ops/kernels/vector_math.h"
-
-#include <float.h>
-#include <math.h>
-#include <string.h>
-
-enum {
-    STEP_KEYS = 64,
-    STEP_BLOCKS = STEP_KEYS / KV_BLOCK,
-    STEP_VECTORS = STEP_KEYS / LANES,
-    BLOCK_VECTORS = KV_BLOCK / LANES,
-    ROWS_PER_CALL = 64,
-};
+#include "ops/kernels/attention_int8_impl.h"
 
 #ifdef VECTOR_HAS_PAIRS
 enum { HAS_PAIRS = 1 };
 #else
 enum { HAS_PAIRS = 0 };
 #endif
-
-/* Scores are kept in units of log2, so that exp2 serves: q is scaled by this once. */
-static const float log2_e = 0x1.715476p0f;
 
 #ifdef VECTOR_HAS_PAIRS
 /* Values [i, i + 32) of x [n] times scale as pairs of neighbours, 0 from the n-th on. */
@@ -68,32 +50,7 @@ static void copy_head(const float *x, size_t n, float scale, bool is_paired, flo
         row_store(out, i, n, vector_multiply(row_load(x, i, n), vector_set(scale)));
 }
 
-/* One call of attend(). m = row * n_group + head of the group counts query vectors. */
-struct attend {
-    const struct attention_shape *shape;
-    size_t n_group;     /* query heads of the kv head */
-    size_t head_padded; /* head_size up to whole vectors */
-    size_t first_position;
-    size_t kv_head;
-    const char *pool;
-    const int32_t *blocks;
-    bool is_paired; /* queries, keys, weights and values are pairs of bf16 */
-    float *queries; /* [m, head_size], scaled; as pairs [m, head_size / 2] */
-    float *sums;    /* [m, head_padded] of weight * value */
-    float *scores;  /* [m, STEP_KEYS]; then weights, as pairs the first half of each row */
-    float *keys; /* [head_size, STEP_KEYS]: the step in f32; as pairs [head_size / 2, STEP_KEYS] */
-    float *values;  /* [STEP_KEYS, head_padded]; as pairs [STEP_KEYS / 2, head_padded] */
-    float *totals;  /* [m, LANES]: sum of weights of keys with position % LANES = lane */
-    float *largest; /* [m + LANES] */
-    float *rescale; /* [m + LANES]: what the last rise of `largest` makes of older sums */
-};
-
-static size_t round_up(size_t n, size_t to)
-{
-    return (n + to - 1) / to * to;
-}
-
-static size_t attention_scratch_bytes(const struct attention_shape *shape)
+static size_t float_scratch_bytes(const struct attention_shape *shape)
 {
     size_t n_queries = ROWS_PER_CALL * (shape->n_heads / shape->n_kv_heads);
     size_t head = round_up(shape->head_size, 16);
@@ -105,22 +62,6 @@ static size_t attention_scratch_bytes(const struct attention_shape *shape)
 static size_t element_bytes(const struct attention_shape *shape)
 {
     return shape->kv_type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
-}
-
-/* The K part (part 0) or V part (part 1) of the block that holds a position. */
-static const char *block_part(const struct attend *a, size_t position, size_t part)
-{
-    const struct attention_shape *shape = a->shape;
-    size_t block = (size_t)a->blocks[position / KV_BLOCK];
-
-    return a->pool + ((block * 2 + part) * shape->n_kv_heads + a->kv_head) * KV_BLOCK *
-                         shape->head_size * element_bytes(shape);
-}
-
-/* First position a query at `position` sees. */
-static size_t window_begin(const struct attention_shape *shape, size_t position)
-{
-    return shape->window && position + 1 > shape->window ? position + 1 - shape->window : 0;
 }
 
 /* LANES f16 elements as f32, 0 from the n-th on. */
@@ -261,12 +202,6 @@ static void score_loaded(const struct attend *a, size_t m, size_t n, size_t from
     }
 }
 
-/* Where the step after this one finds what this one has at `position`; past the end, here. */
-static size_t position_ahead(const struct attend *a, size_t position)
-{
-    return position + STEP_KEYS <= a->first_position ? position + STEP_KEYS : position;
-}
-
 /* The same straight from f16 blocks: for one row, where nothing would be loaded twice. */
 static void score_pool(const struct attend *a, size_t step, size_t m, size_t n, size_t from,
                        size_t to)
@@ -351,57 +286,6 @@ static void weigh_pool(const struct attend *a, size_t step, size_t m, size_t n, 
     }
 }
 
-/* cap * tanh(s / cap), in units of log2 */
-static vector cap_scores(vector s, float cap)
-{
-    vector doubled = vector_multiply(s, vector_set(2.0F / cap));
-    vector plus_one = vector_add(vector_exp2(doubled), vector_set(1.0F));
-    vector tanh = vector_subtract(vector_set(1.0F), vector_divide(vector_set(2.0F), plus_one));
-
-    return vector_multiply(tanh, vector_set(cap * log2_e));
-}
-
-static size_t clip(size_t lane, size_t vector_begin)
-{
-    size_t n = lane > vector_begin ? lane - vector_begin : 0;
-
-    return n < LANES ? n : LANES;
-}
-
-/* The vectors [from, to) of a step, of which a query sees keys [begin, end). */
-struct span {
-    size_t from;
-    size_t to;
-    size_t begin;
-    size_t end;
-};
-
-static bool is_whole(const struct span *span)
-{
-    return span->begin <= span->from * LANES && span->end >= span->to * LANES;
-}
-
-/* Takes the step's scores into the maximum of query m, leaving the one before in rescale[m]. */
-static void raise_largest(const struct attend *a, size_t m, const struct span *span)
-{
-    float *scores = a->scores + m * STEP_KEYS;
-    vector largest = vector_set(a->largest[m]);
-
-    for (size_t v = span->from; v < span->to; v++) {
-        vector s = vector_load(scores + v * LANES);
-
-        if (a->shape->soft_cap > 0.0F) {
-            s = cap_scores(s, a->shape->soft_cap);
-            vector_store(scores + v * LANES, s);
-        }
-        if (!is_whole(span))
-            s = vector_keep(s, clip(span->begin, v * LANES), clip(span->end, v * LANES), -FLT_MAX);
-        largest = vector_max(s, largest);
-    }
-    a->rescale[m] = a->largest[m];
-    a->largest[m] = vector_largest(largest);
-}
-
 /* Turns the scores of query m into weights, 0 for a key it does not see, and adds up its total. */
 static void weigh_scores(const struct attend *a, size_t m, const struct span *span)
 {
@@ -427,47 +311,22 @@ static void weigh_scores(const struct attend *a, size_t m, const struct span *sp
     vector_store(a->totals + m * LANES, total);
 }
 
-static size_t clamp_to(size_t x, size_t low, size_t high)
-{
-    if (x < low)
-        return low;
-    return x < high ? x : high;
-}
-
 /* Queries [m, m + n) against the part of the step that any of them sees. */
 static void attend_tile(const struct attend *a, size_t step, size_t m, size_t n, bool is_loaded)
 {
-    const struct attention_shape *shape = a->shape;
     struct span spans[MULTIPLY_ROWS];
-    size_t first = a->first_position + m / a->n_group;
-    size_t last = a->first_position + (m + n - 1) / a->n_group;
-    size_t begin = clamp_to(window_begin(shape, first), step, step + STEP_KEYS) - step;
-    size_t end = clamp_to(last + 1, step, step + STEP_KEYS) - step;
+    size_t begin;
+    size_t end;
 
-    if (begin >= end)
+    if (!find_spans(a, step, m, n, spans, &begin, &end))
         return;
-    size_t from = begin / KV_BLOCK * BLOCK_VECTORS;
-    size_t to = round_up(end, KV_BLOCK) / LANES;
-
     if (is_loaded)
-        score_loaded(a, m, n, from, to);
+        score_loaded(a, m, n, spans[0].from, spans[0].to);
     else
-        score_pool(a, step, m, n, from, to);
-    for (size_t i = 0; i < n; i++) {
-        size_t position = a->first_position + (m + i) / a->n_group;
-
-        spans[i].from = from;
-        spans[i].to = to;
-        spans[i].begin = clamp_to(window_begin(shape, position), step, step + STEP_KEYS) - step;
-        spans[i].end = clamp_to(position + 1, step, step + STEP_KEYS) - step;
-        raise_largest(a, m + i, &spans[i]);
-    }
-    /* All rows at once; lanes past them are scratch, and written again before they are used. */
-    for (size_t i = m; i < m + n; i += LANES) {
-        vector fall = vector_subtract(vector_load(a->rescale + i), vector_load(a->largest + i));
-
-        vector_store(a->rescale + i, vector_exp2_below(fall));
-    }
+        score_pool(a, step, m, n, spans[0].from, spans[0].to);
+    for (size_t i = 0; i < n; i++)
+        raise_largest(a, m + i, &spans[i], NULL);
+    find_rescale(a, m, n);
     for (size_t i = 0; i < n; i++)
         weigh_scores(a, m + i, &spans[i]);
     if (is_loaded)
@@ -480,10 +339,9 @@ static void attend_tile(const struct attend *a, size_t step, size_t m, size_t n,
 static void start_attend(struct attend *a, const float *q, size_t q_stride, size_t n_rows,
                          float *scratch)
 {
-    const struct attention_shape *shape = a->shape;
-    size_t head = shape->head_size;
+    size_t head = a->shape->head_size;
     size_t n_queries = n_rows * a->n_group;
-    float scale = shape->scale * log2_e;
+    float scale = a->shape->scale * log2_e;
 
     a->keys = scratch;
     a->values = a->keys + STEP_KEYS * head;
@@ -493,33 +351,38 @@ static void start_attend(struct attend *a, const float *q, size_t q_stride, size
     a->totals = a->scores + n_queries * STEP_KEYS;
     a->largest = a->totals + n_queries * LANES;
     a->rescale = a->largest + n_queries + LANES;
-    for (size_t m = 0; m < n_queries; m++) {
-        const float *from =
-            q + m / a->n_group * q_stride + (a->kv_head * a->n_group + m % a->n_group) * head;
-
-        copy_head(from, head, scale, a->is_paired, a->queries + m * head);
-        a->largest[m] = -FLT_MAX;
-    }
-    memset(a->sums, 0, n_queries * a->head_padded * sizeof(float));
-    memset(a->rescale, 0, (n_queries + LANES) * sizeof(float));
-    memset(a->largest + n_queries, 0, LANES * sizeof(float));
-    memset(a->totals, 0, n_queries * LANES * sizeof(float));
+    for (size_t m = 0; m < n_queries; m++)
+        copy_head(query_at(a, q, q_stride, m), head, scale, a->is_paired, a->queries + m * head);
+    start_sums_at_zero(a, n_queries);
 }
 
-/* out = sums / total. Adding +0 gives a sum that ended as -0 the sign it would have without the
- * +0 terms of keys it does not see. */
-static void finish_attend(const struct attend *a, size_t n_rows, float *out, size_t out_stride)
+static void attend_floats(struct attend *a, const float *q, size_t q_stride, size_t n_rows,
+                          void *scratch)
 {
-    size_t head = a->shape->head_size;
+    const struct attention_shape *shape = a->shape;
+    bool is_loaded = n_rows > 1 || shape->kv_type != KV_F16 || a->head_padded != shape->head_size;
+    size_t n_queries = n_rows * a->n_group;
+    size_t begin = window_begin(shape, a->first_position);
+    size_t end = a->first_position + n_rows;
 
-    for (size_t m = 0; m < n_rows * a->n_group; m++) {
-        float total = vector_sum(vector_load(a->totals + m * LANES));
-        float *to =
-            out + m / a->n_group * out_stride + (a->kv_head * a->n_group + m % a->n_group) * head;
+    start_attend(a, q, q_stride, n_rows, scratch);
+    for (size_t step = begin / STEP_KEYS * STEP_KEYS; step < end; step += STEP_KEYS) {
+        size_t tile = is_loaded ? TILE_QUERIES : MULTIPLY_ROWS;
+        bool is_finite = !is_loaded || load_step(a, step, clamp_to(begin, step, step + STEP_KEYS),
+                                                 clamp_to(end, step, step + STEP_KEYS));
 
-        for (size_t d = 0; d < head; d++)
-            to[d] = a->sums[m * a->head_padded + d] / total + 0.0F;
+        for (size_t m = 0, n = 0; m < n_queries; m += n) {
+            size_t left = is_finite ? n_queries - m : a->n_group - m % a->n_group;
+
+            n = left < tile ? left : tile;
+            attend_tile(a, step, m, n, is_loaded);
+        }
     }
+}
+
+static size_t attention_scratch_bytes(const struct attention_shape *shape)
+{
+    return shape->kv_type == KV_INT8 ? int8_scratch_bytes(shape) : float_scratch_bytes(shape);
 }
 
 static void attend(const struct attention_shape *shape, const float *q, size_t q_stride,
@@ -534,24 +397,11 @@ static void attend(const struct attention_shape *shape, const float *q, size_t q
                        .is_paired = HAS_PAIRS && shape->kv_type == KV_F16,
                        .pool = pool,
                        .blocks = blocks};
-    bool is_loaded = n_rows > 1 || shape->kv_type != KV_F16 || a.head_padded != shape->head_size;
-    size_t n_queries = n_rows * a.n_group;
-    size_t begin = window_begin(shape, first_position);
-    size_t end = first_position + n_rows;
 
-    start_attend(&a, q, q_stride, n_rows, scratch);
-    for (size_t step = begin / STEP_KEYS * STEP_KEYS; step < end; step += STEP_KEYS) {
-        size_t tile = is_loaded ? TILE_QUERIES : MULTIPLY_ROWS;
-        bool is_finite = !is_loaded || load_step(&a, step, clamp_to(begin, step, step + STEP_KEYS),
-                                                 clamp_to(end, step, step + STEP_KEYS));
-
-        for (size_t m = 0, n = 0; m < n_queries; m += n) {
-            size_t left = is_finite ? n_queries - m : a.n_group - m % a.n_group;
-
-            n = left < tile ? left : tile;
-            attend_tile(&a, step, m, n, is_loaded);
-        }
-    }
+    if (shape->kv_type == KV_INT8)
+        attend_int8(&a, q, q_stride, n_rows, scratch);
+    else
+        attend_floats(&a, q, q_stride, n_rows, scratch);
     finish_attend(&a, n_rows, out, out_stride);
 }
 

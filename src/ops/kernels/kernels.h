@@ -51,7 +51,7 @@ struct linear_kernels {
 
 enum { KV_BLOCK = 16 }; /* tokens of a KV block */
 
-enum kv_type { KV_F16, KV_F32 };
+enum kv_type { KV_F16, KV_F32, KV_INT8 };
 
 struct attention_shape {
     size_t n_heads;
@@ -72,8 +72,18 @@ struct packed_attention_shape {
     bool is_f32;       /* no product is made in bf16 */
 };
 
-/* The KV pool of one layer: [n_blocks, 2, n_kv_heads, 16 * head_size] of f16 or f32. The K part of
- * a (block, head) is [head_size][16] (one vector holds 16 keys), the V part is [16][head_size]. */
+/* The KV pool of one layer: [n_blocks, 2, n_kv_heads] parts, K parts before V parts. Of f16 or f32,
+ * the K part of a (block, head) is [head_size][16] (one vector holds 16 keys), the V part is
+ * [16][head_size]. Of int8, two steps of a product lie side by side: K is [head_size / 2][16][2], V
+ * is [16 / 2][head_size][2], and each is followed by f32 [16], the scale of each token's vector. */
+
+/* Bytes of the K or of the V part of one block and head. */
+static inline size_t kv_part_bytes(enum kv_type type, size_t head_size)
+{
+    if (type == KV_INT8)
+        return KV_BLOCK * (head_size + sizeof(float));
+    return KV_BLOCK * head_size * (type == KV_F16 ? sizeof(uint16_t) : sizeof(float));
+}
 
 struct attention_kernels {
     /* In place on qkv [rows, (H + 2 Hkv) D]: RMS norm of each q and k head where weights [D] are

@@ -55,6 +55,14 @@ static inline vector vector_load_f16(const uint16_t *p)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
 
+static inline void vector_store_i16(int16_t *p, vector x)
+{
+    __m256i whole = _mm256_cvtps_epi32(x);
+
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi32(_mm256_castsi256_si128(whole),
+                                                   _mm256_extracti128_si256(whole, 1)));
+}
+
 static inline void vector_store_f16(uint16_t *p, vector x)
 {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
@@ -145,6 +153,33 @@ static inline void vector_transpose(vector rows[LANES])
         rows[i + 4] = _mm256_permute2f128_ps(rows[i], rows[i + 4], 0x31);
         rows[i] = low;
     }
+}
+
+typedef __m256i integers;
+
+static inline integers integers_zero(void)
+{
+    return _mm256_setzero_si256();
+}
+
+static inline integers integers_load_i8(const int8_t *p)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
+
+static inline integers integers_set(uint32_t pair)
+{
+    return _mm256_set1_epi32((int)pair);
+}
+
+static inline vector integers_to_floats(integers x)
+{
+    return _mm256_cvtepi32_ps(x);
+}
+
+static inline integers integers_dot(integers a, integers b, integers acc)
+{
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
 }
 
 static inline float vector_largest(vector x)

@@ -51,6 +51,12 @@ static inline vector vector_load_f16(const uint16_t *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
+/* LANES whole numbers in range, each rounded to nearest even. */
+static inline void vector_store_i16(int16_t *p, vector x)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x)));
+}
+
 /* Rounds to nearest even. */
 static inline void vector_store_f16(uint16_t *p, vector x)
 {
@@ -149,6 +155,37 @@ static inline void vector_transpose(vector rows[LANES])
         rows[i + 4] = _mm512_shuffle_f32x4(v[i + 4], v[i + 12], 0x88);
         rows[i + 12] = _mm512_shuffle_f32x4(v[i + 4], v[i + 12], 0xdd);
     }
+}
+
+/* LANES pairs of int16, the first of a pair in the low half; or LANES int32. */
+typedef __m512i integers;
+
+static inline integers integers_zero(void)
+{
+    return _mm512_setzero_si512();
+}
+
+/* LANES pairs of int8. */
+static inline integers integers_load_i8(const int8_t *p)
+{
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+
+static inline integers integers_set(uint32_t pair)
+{
+    return _mm512_set1_epi32((int)pair);
+}
+
+static inline vector integers_to_floats(integers x)
+{
+    return _mm512_cvtepi32_ps(x);
+}
+
+/* acc + first * first + second * second, exact. Not the intrinsic: gcc 12 copies registers. */
+static inline integers integers_dot(integers a, integers b, integers acc)
+{
+    asm("vpdpwssd %2,%1,%0" : "+v"(acc) : "v"(b), "v"(a));
+    return acc;
 }
 
 #ifdef VECTOR_HAS_PAIRS

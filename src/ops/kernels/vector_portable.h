@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 enum {
     LANES = 4,
@@ -100,6 +103,14 @@ static inline void vector_store_f16(uint16_t *p, vector x)
         p[i] = half_of_float(x[i]);
 }
 
+static inline void vector_store_i16(int16_t *p, vector x)
+{
+    vector_bits whole = (vector_bits)(x + vector_set(0x1.8p23f)) - 0x4b400000;
+
+    for (size_t i = 0; i < LANES; i++)
+        p[i] = (int16_t)whole[i];
+}
+
 static inline vector vector_add(vector a, vector b)
 {
     return a + b;
@@ -170,6 +181,45 @@ static inline void vector_transpose(vector rows[LANES])
             rows[j][i] = x;
         }
     }
+}
+
+typedef vector_bits integers;
+
+static inline integers integers_zero(void)
+{
+    return (integers){0};
+}
+
+static inline integers integers_load_i8(const int8_t *p)
+{
+    typedef int8_t bytes __attribute__((vector_size(8)));
+    typedef int16_t words __attribute__((vector_size(16)));
+    bytes x;
+
+    memcpy(&x, p, sizeof x);
+    return (integers) __builtin_convertvector(x, words);
+}
+
+static inline integers integers_set(uint32_t pair)
+{
+    int32_t x = (int32_t)pair;
+
+    return (integers){x, x, x, x};
+}
+
+static inline vector integers_to_floats(integers x)
+{
+    return __builtin_convertvector(x, vector);
+}
+
+/* x86-64's baseline has no product of int32 vectors, but this one; both are exact. */
+static inline integers integers_dot(integers a, integers b, integers acc)
+{
+#if defined(__SSE2__)
+    return acc + (integers)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+    return acc + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+#endif
 }
 
 static inline float vector_largest(vector x)
