@@ -22,8 +22,8 @@ struct engine_limits {
     bool checks_blocks;   /* verify the block tables after every step (tests) */
     size_t kv_bytes;      /* of all KV blocks; told by kvern_engine_get_stats, like these: */
     int32_t n_threads;
-    const char *isa;      /* static */
-    char kv_kind[64];     /* see engine_kv_kind() */
+    const char *isa;  /* static */
+    char kv_kind[64]; /* see engine_kv_kind() */
     bool has_no_prefix_cache;
     double max_decode_slowdown; /* 0: no bound */
     kvern_pooling pooling;      /* what KVERN_POOLING_MODEL stands for; MODEL itself: last */

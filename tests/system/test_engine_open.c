@@ -119,6 +119,9 @@ static void options_size_the_pool(void **state)
         {{.kv_memory_bytes = 5 * BLOCK_BYTES - 1}, 4 * BLOCK_TOKENS, 4},
         {{.kv_memory_bytes = 8 * BLOCK_BYTES, .kv_type = "f32"}, 4 * BLOCK_TOKENS, 4},
         {{.kv_memory_bytes = 100 * BLOCK_BYTES}, MODEL_CONTEXT, 100},
+        /* a vector of 16 values and its scale in 20 bytes, f16's in 32 */
+        {{.kv_memory_bytes = 5 * BLOCK_BYTES, .kv_type = "int8"}, 8 * BLOCK_TOKENS, 8},
+        {{.kv_memory_bytes = 5 * BLOCK_BYTES - 1, .kv_type = "int8"}, 7 * BLOCK_TOKENS, 7},
     };
 
     (void)state;
@@ -145,8 +148,8 @@ static void values_out_of_range_are_named(void **state)
         {{.max_sequences = 4097}, KVERN_INVALID, "max_sequences is 4097, outside 0 to 4096"},
         {{.max_waiting = INT32_MIN}, KVERN_INVALID, "max_waiting is -2147483648, outside"},
         {{.max_context = INT32_MAX}, KVERN_INVALID, "max_context is 2147483647, outside"},
-        {{.kv_type = "f8"}, KVERN_INVALID, "kv_type is 'f8', not f16 or f32"},
-        {{.kv_type = ""}, KVERN_INVALID, "kv_type is '', not f16 or f32"},
+        {{.kv_type = "f8"}, KVERN_INVALID, "kv_type is 'f8', not f16, f32 or int8"},
+        {{.kv_type = ""}, KVERN_INVALID, "kv_type is '', not f16, f32 or int8"},
         {{.kv_memory_bytes = 1},
          KVERN_LIMIT,
          "kv_memory of 1 bytes is less than one block of 16 tokens (1024 bytes)"},
