@@ -35,8 +35,8 @@ void kept_kv_add(struct kept_kv *kept, struct kv_blocks *blocks, struct kept ite
 void kept_kv_put(struct kept_kv *kept, struct kv_blocks *blocks, struct sequence *sequence);
 /* Gives the conversation's blocks to the sequence (whose table is empty) for the tokens that both
  * have in common at the start, but the last prompt token is left to be run; sets n_computed and
- * is_foreign. A window must be the same, and nothing that slid out be missing at the common end: else
- * nothing is taken over. The entry is gone afterwards. Nothing happens if there is none. */
+ * is_foreign. A window must be the same, and nothing that slid out be missing at the common end:
+ * else nothing is taken over. The entry is gone afterwards. Nothing happens if there is none. */
 void kept_kv_take(struct kept_kv *kept, struct kv_blocks *blocks, struct sequence *sequence);
 /* Makes an entry `to` of the first n_tokens of the entry `from` (all of them if it has less), which
  * share its blocks. KVERN_NOT_FOUND: there is no `from`. */
