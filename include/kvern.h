@@ -197,6 +197,8 @@ typedef struct kvern_engine_options {
                                does not fit beside them is refused (KVERN_LIMIT). */
     const char *kv_type;    /* "f16" (default), "f32" or "int8"; an export's KV has its own type */
     bool no_prefix_cache;   /* run every prompt whole, even if another one began the same way */
+    int32_t prefix_cache_tokens; /* computed tokens remembered of requests that are gone, for those
+                                    that begin the same way; 0: 16,384. Their memory stays taken. */
     double max_decode_slowdown; /* while streams decode, prompts beside them may make a step take at
                                    most about this many times as long, at least 1; 0: no bound,
                                    which gives the most tokens a second */

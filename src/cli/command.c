@@ -43,6 +43,7 @@ kvern_status open_engine(const struct engine_flags *flags, const kvern_model *mo
     options.step_tokens = (int32_t)flags->step_tokens;
     options.kv_memory_bytes = flags->kv_memory;
     options.no_prefix_cache = flags->no_prefix_cache;
+    options.prefix_cache_tokens = (int32_t)flags->prefix_cache_tokens;
     options.max_decode_slowdown = flags->max_decode_slowdown;
     if (flags->kv_type)
         options.kv_type = flags->kv_type;

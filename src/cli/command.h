@@ -49,6 +49,7 @@ struct engine_flags {
     size_t kv_memory;
     const char *kv_type;
     bool no_prefix_cache;
+    int64_t prefix_cache_tokens;
     double max_decode_slowdown; /* 0: no bound */
 };
 
@@ -82,6 +83,8 @@ struct engine_flags {
      1 << 16},                                                                                     \
     {"no-prefix-cache", 0, OPTION_FLAG, &(flags).no_prefix_cache, NULL,                            \
      "run every prompt whole, whatever begins alike"},                                             \
+    {"prefix-cache-tokens", 0, OPTION_INT, &(flags).prefix_cache_tokens, "N",                      \
+     "tokens remembered of prompts that are gone (16384)", 0, 1 << 30},                            \
     {"max-decode-slowdown", 0, OPTION_FLOAT, &(flags).max_decode_slowdown, "X",                    \
      "prompts may make a step of decoding take X times as long (no bound)", 0, 1000}
 

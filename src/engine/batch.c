@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "engine/scheduler.h"
+#include "engine/plan.h"
 
 #include <stdlib.h>
 

@@ -25,6 +25,7 @@ struct engine_limits {
     const char *isa;  /* static */
     char kv_kind[64]; /* see engine_kv_kind() */
     bool has_no_prefix_cache;
+    size_t prefix_cache_tokens; /* 0: as many as there are blocks for */
     double max_decode_slowdown; /* 0: no bound */
     kvern_pooling pooling;      /* what KVERN_POOLING_MODEL stands for; MODEL itself: last */
 };

@@ -24,6 +24,7 @@ enum {
     DEFAULT_STEP_TOKENS = 512,
     MAX_THREADS = 1024,
     ENCODER_STEP_TOKENS = 1024,
+    DEFAULT_CACHE_TOKENS = 16384,
 };
 
 /* Of a KV element; 0: there is no such type. */
@@ -55,6 +56,7 @@ static kvern_status check_options(const kvern_engine_options *options, kvern_err
         {"max_sequences", options->max_sequences, 4096},
         {"max_waiting", options->max_waiting, 1 << 20},
         {"max_context", options->max_context, 1 << 24},
+        {"prefix_cache_tokens", options->prefix_cache_tokens, 1 << 30},
     };
 
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -287,6 +289,9 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
         .n_threads = options->n_threads > 0 ? options->n_threads : kvern_default_threads(),
         .isa = kernels->name,
         .has_no_prefix_cache = options->no_prefix_cache,
+        .prefix_cache_tokens = options->prefix_cache_tokens > 0
+                                   ? (size_t)options->prefix_cache_tokens
+                                   : DEFAULT_CACHE_TOKENS,
         .max_decode_slowdown = options->max_decode_slowdown,
         .pooling = default_pooling(model),
     };

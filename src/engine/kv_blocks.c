@@ -31,6 +31,7 @@ kvern_status kv_blocks_init(struct kv_blocks *kv, size_t n_blocks, kvern_error *
     }
     kv->n_blocks = n_blocks;
     kv->n_free = n_blocks;
+    kv->max_remembered = n_blocks;
     kv->first_free = 0;
     for (size_t i = 0; i < n_blocks; i++)
         kv->blocks[i].next_free = i + 1 < n_blocks ? (int32_t)i + 1 : NO_BLOCK;
@@ -107,6 +108,7 @@ static void unlink_remembered(struct kv_blocks *kv, int32_t index)
     else
         kv->blocks[block->next_free].previous_free = block->previous_free;
     kv->n_free--;
+    kv->n_remembered--;
     block->next_free = NO_BLOCK;
 }
 
@@ -122,6 +124,7 @@ static void push_remembered(struct kv_blocks *kv, int32_t index)
         kv->blocks[kv->last_remembered].next_free = index;
     kv->last_remembered = index;
     kv->n_free++;
+    kv->n_remembered++;
 }
 
 static int32_t pop_empty(struct kv_blocks *kv)
@@ -142,18 +145,21 @@ static void push_empty(struct kv_blocks *kv, int32_t index)
     kv->n_free++;
 }
 
+/* Forgets the remembered block that has been free longest, which belongs to nobody then. */
+static int32_t evict(struct kv_blocks *kv)
+{
+    int32_t index = kv->first_remembered;
+
+    unlink_remembered(kv, index);
+    prefix_cache_remove(&kv->prefixes, index);
+    kv->n_evicted++;
+    return index;
+}
+
 static int32_t take_first(struct kv_blocks *kv)
 {
-    int32_t index = kv->first_free;
+    int32_t index = kv->first_free != NO_BLOCK ? pop_empty(kv) : evict(kv);
 
-    if (index != NO_BLOCK) {
-        pop_empty(kv);
-    } else {
-        index = kv->first_remembered;
-        unlink_remembered(kv, index);
-        prefix_cache_remove(&kv->prefixes, index);
-        kv->n_evicted++;
-    }
     kv->blocks[index].n_references = 1;
     return index;
 }
@@ -169,6 +175,8 @@ static void drop_reference(struct kv_blocks *kv, int32_t index)
         push_remembered(kv, index);
     else
         push_empty(kv, index);
+    if (kv->n_remembered > kv->max_remembered)
+        push_empty(kv, evict(kv));
 }
 
 static int32_t take_promised(struct kv_blocks *kv, struct kv_table *table)

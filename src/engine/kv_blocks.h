@@ -6,7 +6,8 @@
  *
  * A full block may be remembered in the prefix cache. When its last table is gone, it is free, but
  * another table can still be given it, until it is the one that has been free longest of its kind
- * and a block is needed. What is remembered, or stands in two tables, is never written to.
+ * and a block is needed, or more are remembered than are to be. What is remembered, or stands in
+ * two tables, is never written to.
  */
 #ifndef KVERN_ENGINE_KV_BLOCKS_H
 #define KVERN_ENGINE_KV_BLOCKS_H
@@ -31,6 +32,8 @@ struct kv_blocks {
     int32_t first_free;       /* top of the stack; -1: none */
     int32_t first_remembered; /* free longest; -1: none */
     int32_t last_remembered;
+    size_t n_remembered;   /* free ones */
+    size_t max_remembered; /* of them; n_blocks at first, the owner may set another */
     struct prefix_cache prefixes;
     size_t n_evicted; /* remembered blocks taken, so far */
 };

@@ -39,6 +39,8 @@ kvern_status scheduler_init(struct scheduler *scheduler, const struct scheduler_
     kvern_status status = kv_blocks_init(&scheduler->blocks, n_kv_blocks, err);
     if (status != KVERN_OK)
         return status;
+    if (limits->prefix_cache_tokens > 0)
+        scheduler->blocks.max_remembered = limits->prefix_cache_tokens / KV_BLOCK_TOKENS;
     if (limits->prefill_chunk == 0)
         scheduler->limits.prefill_chunk = limits->step_tokens;
     if (!limits->has_no_kv)
@@ -583,24 +585,4 @@ kvern_status scheduler_check(const struct scheduler *scheduler, kvern_error *err
     kvern_status status = kv_blocks_check(&scheduler->blocks, tables, n_tables, err);
     free(tables);
     return status;
-}
-
-kvern_status plan_init(struct plan *plan, size_t capacity, kvern_error *err)
-{
-    *plan = (struct plan){0};
-    plan->items = try_new(capacity, sizeof *plan->items);
-    plan->copies = try_new(capacity, sizeof *plan->copies);
-    if (!plan->items || !plan->copies) {
-        plan_clear(plan);
-        return fail(err, KVERN_MEMORY, "no memory for a plan of %zu sequences", capacity);
-    }
-    plan->capacity = capacity;
-    return KVERN_OK;
-}
-
-void plan_clear(struct plan *plan)
-{
-    free(plan->items);
-    free(plan->copies);
-    *plan = (struct plan){0};
 }

@@ -15,6 +15,7 @@
 
 #include "engine/kept_kv.h"
 #include "engine/kv_blocks.h"
+#include "engine/plan.h"
 #include "engine/sequence.h"
 
 struct scheduler_limits {
@@ -28,6 +29,7 @@ struct scheduler_limits {
     bool has_no_kv;        /* encoders: no blocks are taken */
     bool counts_blocks;    /* KV is not in the blocks: they only count it */
     bool has_no_prefix_cache;
+    size_t prefix_cache_tokens; /* remembered of sequences that are gone; 0: as many as fit */
 };
 
 /* So far. */
@@ -47,28 +49,6 @@ struct scheduler {
     uint64_t n_arrived;
     size_t prefill_beside_decode; /* most prompt tokens of a step that decodes too: the engine's to
                                      change; SIZE_MAX at first */
-};
-
-/* What one sequence does in a step: runs tokens n_computed .. n_computed + n_tokens - 1. */
-struct plan_item {
-    struct sequence *sequence;
-    size_t n_tokens;
-    size_t n_rows; /* of the last of these tokens: rows of logits, or of hidden states */
-};
-
-/* What a runner copies before the step, in order: a block that a sequence shares up to its middle
- * and goes on from. */
-struct plan_copy {
-    int32_t from;
-    int32_t to;
-};
-
-struct plan {
-    struct plan_item *items; /* [n_items], owned */
-    size_t n_items;
-    struct plan_copy *copies; /* [n_copies], at most one an item; owned */
-    size_t n_copies;
-    size_t capacity;
 };
 
 /* Refuses limits no step could work with. max_context in force is at most what the blocks hold. */
@@ -106,8 +86,5 @@ size_t scheduler_max_step_tokens(const struct scheduler *scheduler);
 void scheduler_plan(struct scheduler *scheduler, struct plan *plan);
 /* kv_blocks_check() over the tables of all sequences. */
 kvern_status scheduler_check(const struct scheduler *scheduler, kvern_error *err);
-
-kvern_status plan_init(struct plan *plan, size_t capacity, kvern_error *err);
-void plan_clear(struct plan *plan);
 
 #endif

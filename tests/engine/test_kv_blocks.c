@@ -150,7 +150,15 @@ static void test_remembered_blocks(void **state)
     assert_false(kv_blocks_share(&kv, &a, 1)); /* it is promised */
     assert_int_equal(a.n_blocks, 1);
     kv_blocks_release(&kv, &a);
+    assert_int_equal(kv.n_remembered, 2);
     kv_blocks_release(&kv, &b);
+    kv.max_remembered = 1;
+    assert_true(kv_blocks_share(&kv, &a, 1));
+    kv_blocks_release(&kv, &a); /* one too many: the one free longest is forgotten */
+    assert_int_equal(kv.n_remembered, 1);
+    assert_int_equal(prefix_cache_find(&kv.prefixes, keys[0], tokens), -1);
+    assert_int_equal(prefix_cache_find(&kv.prefixes, keys[1], tokens), 1);
+    assert_int_equal(kv_blocks_available(&kv), 4);
     kv_table_clear(&a);
     kv_table_clear(&b);
     kv_blocks_clear(&kv);

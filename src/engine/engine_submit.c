@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What callers hand to the engine: options are checked on the caller's thread, against what does
+ * not change while the engine lives, and requests put into its inbox.
+ */
+#include "engine/engine_state.h"
+
+#include "base/error.h"
+#include "engine/request.h"
+
+#include <string.h>
+
+enum { MOST_SAMPLES = 256 };
+
+static void take_request(kvern_engine *e, struct inbox_item *item)
+{
+    kvern_request *request = (kvern_request *)item;
+
+    while (request) {
+        kvern_request *next = request->next_sample;
+
+        scheduler_add(&e->scheduler, &request->sequence);
+        request = next;
+    }
+}
+
+/* max_tokens, or what is left of the context: one token even after a prompt that fills it. An
+ * embedding counts as a prompt whose one generated token is never chosen. */
+static size_t tokens_to_generate(const kvern_engine *engine, const kvern_request_options *options)
+{
+    size_t max_context = engine->scheduler.limits.max_context;
+
+    if (options->embed)
+        return 1;
+    if (options->max_tokens > 0)
+        return (size_t)options->max_tokens;
+    if (options->window > 0)
+        return max_context;
+    return options->n_prompt < max_context ? max_context - options->n_prompt : 1;
+}
+
+kvern_status engine_check_sliding(const kvern_engine *engine, kvern_error *err)
+{
+    if (!engine->runner->keeps_positions)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "this model takes no position_ids, so its positions cannot go on past a window "
+                    "that slides");
+    if (engine->runner->has_rigid_kv)
+        return fail(
+            err, KVERN_UNSUPPORTED,
+            "the KV cache lies on a device, where no part of it can be cut out, so a window "
+            "cannot slide over it; provider cpu lets it");
+    return KVERN_OK;
+}
+
+static kvern_status set_window(const kvern_engine *engine, const kvern_request_options *options,
+                               struct sequence_window *window, kvern_error *err)
+{
+    *window = (struct sequence_window){0};
+    if (options->window == 0)
+        return KVERN_OK;
+    if (options->window < 2 * KV_BLOCK_TOKENS || options->sink_tokens < 0)
+        return fail(err, KVERN_INVALID,
+                    "a window of %d tokens with %d sink tokens cannot slide; a window is at least "
+                    "%d tokens and sinks at least 0",
+                    options->window, options->sink_tokens, 2 * KV_BLOCK_TOKENS);
+    if (engine_check_sliding(engine, err) != KVERN_OK)
+        return KVERN_UNSUPPORTED;
+    window->n_sinks = kv_blocks_for_tokens((size_t)options->sink_tokens);
+    window->n_blocks = window->n_sinks + (size_t)options->window / KV_BLOCK_TOKENS;
+    return KVERN_OK;
+}
+
+/* Different models never share an engine; what has a key shares with its like only. */
+static struct prefix_key cache_root(const kvern_engine *engine, const char *cache_key)
+{
+    struct prefix_key root =
+        prefix_key_root(engine->limits.kv_kind, strlen(engine->limits.kv_kind));
+    struct prefix_key salted[2] = {root};
+
+    if (!cache_key)
+        return root;
+    salted[1] = prefix_key_root(cache_key, strlen(cache_key));
+    return prefix_key_root(salted, sizeof salted);
+}
+
+static kvern_status check_options(const kvern_engine *engine, const kvern_request_options *options,
+                                  kvern_error *err)
+{
+    if (options->n_prompt == 0)
+        return fail(err, KVERN_INVALID, "the prompt is empty; it needs at least one token");
+    if (options->max_tokens < 0)
+        return fail(err, KVERN_INVALID, "max_tokens is %d; it must be 0 (no limit) or more",
+                    options->max_tokens);
+    if (options->timeout_ms < 0)
+        return fail(err, KVERN_INVALID, "timeout_ms is %d; it must be 0 (none) or more",
+                    options->timeout_ms);
+    if (engine->runner->has_no_logits && !options->embed)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "this model is an encoder: it embeds texts, it generates none");
+    return KVERN_OK;
+}
+
+/* n requests in place of the waiting ones there may be; false: there is no room. */
+static bool take_places(kvern_engine *engine, size_t n)
+{
+    if (atomic_fetch_add(&engine->n_waiting, n) + n <= engine->limits.max_waiting)
+        return true;
+    atomic_fetch_sub(&engine->n_waiting, n);
+    return false;
+}
+
+static kvern_status make_requests(kvern_engine *engine, const kvern_request_options *options,
+                                  const struct sequence_window *window, size_t max_tokens, size_t n,
+                                  kvern_request **requests, kvern_error *err)
+{
+    const struct request_model model = {
+        .vocab_size = engine->runner->vocab_size,
+        .end_tokens = engine->stop_ids,
+        .n_end_tokens = engine->n_stop_ids,
+        .has_no_logits = engine->runner->has_no_logits,
+        .pools_itself = engine->runner->pools_itself,
+        .hidden_size = engine->runner->hidden_size,
+        .pooling = engine->limits.pooling,
+        .maker = engine->maker.make ? &engine->maker : NULL,
+    };
+    kvern_request_options own = *options;
+
+    for (size_t i = 0; i < n; i++) {
+        kvern_status status = request_new(&requests[i], &own, max_tokens, &model, err);
+
+        if (status != KVERN_OK) {
+            while (i > 0)
+                request_free(requests[--i]);
+            return status;
+        }
+        requests[i]->engine = engine;
+        requests[i]->sequence.window = *window;
+        requests[i]->sequence.root = cache_root(engine, options->cache_key);
+        if (i > 0) {
+            requests[i]->sequence.leader = &requests[0]->sequence;
+            requests[i - 1]->next_sample = requests[i];
+        }
+        own.sampling.seed++;
+    }
+    return KVERN_OK;
+}
+
+kvern_status kvern_submit_samples(kvern_engine *engine, const kvern_request_options *options,
+                                  size_t n, kvern_request **requests, kvern_error *err)
+{
+    size_t max_tokens = tokens_to_generate(engine, options);
+    struct sequence_window window;
+    kvern_status status = check_options(engine, options, err);
+
+    if (n < 1 || n > MOST_SAMPLES)
+        return fail(err, KVERN_INVALID, "%zu answers to one prompt; it can be 1 to %d", n,
+                    MOST_SAMPLES);
+    if (status == KVERN_OK && n > 1 && options->conversation != 0)
+        status = fail(err, KVERN_INVALID,
+                      "%zu answers to one prompt cannot go on in one conversation", n);
+    if (status == KVERN_OK)
+        status = set_window(engine, options, &window, err);
+    if (status == KVERN_OK)
+        status = scheduler_accepts(&engine->scheduler, options->n_prompt, max_tokens, &window, err);
+    if (status != KVERN_OK)
+        return status;
+    if (!take_places(engine, n))
+        return fail(err, KVERN_BUSY, "%zu requests are waiting, which is the most allowed",
+                    engine->limits.max_waiting);
+    status = make_requests(engine, options, &window, max_tokens, n, requests, err);
+    if (status != KVERN_OK) {
+        atomic_fetch_sub(&engine->n_waiting, n);
+        return status;
+    }
+    requests[0]->item.take = take_request;
+    queue_push(&engine->inbox, &requests[0]->item.item);
+    return KVERN_OK;
+}
+
+kvern_status kvern_submit(kvern_engine *engine, const kvern_request_options *options,
+                          kvern_request **out, kvern_error *err)
+{
+    return kvern_submit_samples(engine, options, 1, out, err);
+}
