@@ -41,9 +41,9 @@ static kvern_status read_numbers(kvern_request_options *request, const json_t *f
         const char *name;
         int32_t *value;
     } integers[] = {
-        {"top_k", &sampling->top_k},
-        {"max_tokens", &request->max_tokens},
-        {"min_tokens", &request->min_tokens},
+        {"top_k", &sampling->top_k},          {"max_tokens", &request->max_tokens},
+        {"min_tokens", &request->min_tokens}, {"priority", &request->priority},
+        {"timeout_ms", &request->timeout_ms},
     };
     kvern_status status = KVERN_OK;
 
@@ -65,6 +65,21 @@ static kvern_status read_numbers(kvern_request_options *request, const json_t *f
         status = fail(err, KVERN_INVALID, "\"min_tokens\" is %d, over \"max_tokens\", which is %d",
                       request->min_tokens, request->max_tokens);
     return status;
+}
+
+/* A name that prompts share computed prefixes under. */
+static kvern_status read_cache_key(kvern_request_options *request, const json_t *fields,
+                                   kvern_error *err)
+{
+    const json_t *key = json_object_get(fields, "cache_key");
+    char shown[SHOWN_BYTES];
+
+    if (key && !json_is_string(key))
+        return fail(err, KVERN_INVALID, "\"cache_key\" must be a string, not %s",
+                    show_json(key, shown));
+    if (key)
+        request->cache_key = json_string_value(key);
+    return KVERN_OK;
 }
 
 static kvern_status read_logprobs(kvern_request_options *request, const json_t *fields,
@@ -217,6 +232,8 @@ kvern_status sampling_fields_read(kvern_request_options *request, const kvern_mo
         status = read_stop_tokens(request, fields, (size_t)info.vocab_size, lists, err);
     if (status == KVERN_OK)
         status = read_biases(request, fields, (size_t)info.vocab_size, lists, err);
+    if (status == KVERN_OK)
+        status = read_cache_key(request, fields, err);
     return status;
 }
 

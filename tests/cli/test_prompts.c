@@ -114,6 +114,10 @@ static void wrong_lines(void **state)
          "\"max_tokens\" must be a whole number from 0 to 16777216, not 16777217"},
         {"{\"prompt\": \"a\", \"seed\": \"7\"}", KVERN_INVALID,
          "\"seed\" must be a whole number from 0 to 9007199254740992, not \"7\""},
+        {"{\"prompt\": \"a\", \"priority\": -1}", KVERN_INVALID,
+         "\"priority\" must be a whole number from 0 to 16777216, not -1"},
+        {"{\"prompt\": \"a\", \"cache_key\": 5}", KVERN_INVALID,
+         "\"cache_key\" must be a string, not 5"},
         {"{\"prompt\": \"a\", \"ignore_eos\": 1}", KVERN_INVALID,
          "\"ignore_eos\" must be true or false, not 1"},
         {"{\"prompt\": \"a\", \"stop\": []}", KVERN_INVALID,
@@ -219,14 +223,16 @@ static void lines_that_are_right(void **state)
     assert_int_equal(plain.request.n_stop, 0);
     assert_false(plain.request.ignore_eos);
 
-    set_right(&full,
-              "{\"id\": [1], \"prompt\": \"abc\", \"temperature\": 0, \"top_k\": 5, \"top_p\": 0.5,"
-              " \"min_p\": 0.25, \"repetition_penalty\": 2, \"max_tokens\": 0, \"seed\": 12,"
-              " \"ignore_eos\": true, \"stop\": [\"x\", \"yz\"],"
-              " \"typical_p\": 0.75,"
-              " \"presence_penalty\": -2, \"frequency_penalty\": 0.5, \"min_tokens\": 9,"
-              " \"stop_token_ids\": [3, 0], \"logit_bias\": {\"4\": -100, \"0\": 1.5},"
-              " \"logprobs\": 3, \"logprobs_of\": \"sampled\", \"user\": {\"anything\": [null]}}");
+    set_right(
+        &full,
+        "{\"id\": [1], \"prompt\": \"abc\", \"temperature\": 0, \"top_k\": 5, \"top_p\": 0.5,"
+        " \"min_p\": 0.25, \"repetition_penalty\": 2, \"max_tokens\": 0, \"seed\": 12,"
+        " \"ignore_eos\": true, \"stop\": [\"x\", \"yz\"],"
+        " \"typical_p\": 0.75,"
+        " \"presence_penalty\": -2, \"frequency_penalty\": 0.5, \"min_tokens\": 9,"
+        " \"stop_token_ids\": [3, 0], \"priority\": 7, \"timeout_ms\": 900, \"cache_key\": \"k\","
+        " \"logit_bias\": {\"4\": -100, \"0\": 1.5},"
+        " \"logprobs\": 3, \"logprobs_of\": \"sampled\", \"user\": {\"anything\": [null]}}");
     assert_int_equal(full.tokens.ids[1], 3);
     assert_true(full.request.sampling.temperature == 0 && full.request.sampling.top_p == 0.5f &&
                 full.request.sampling.min_p == 0.25f &&
@@ -253,6 +259,9 @@ static void lines_that_are_right(void **state)
     }
     assert_int_equal(full.request.logprobs, KVERN_LOGPROBS_SAMPLED);
     assert_int_equal(full.request.top_logprobs, 3);
+    assert_int_equal(full.request.priority, 7);
+    assert_int_equal(full.request.timeout_ms, 900);
+    assert_string_equal(full.request.cache_key, "k");
 
     /* the same tokens as its text has as a prompt */
     set_right(&chat,
