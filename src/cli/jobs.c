@@ -146,7 +146,7 @@ struct job *jobs_take(struct jobs *jobs, bool is_ordered)
         if (job->event.finish == KVERN_FINISH_NONE)
             continue;
         jobs->n--;
-        memmove(&jobs->items[i], &jobs->items[i + 1], (jobs->n - i) * sizeof job);
+        memmove(&jobs->items[i], &jobs->items[i + 1], (jobs->n - i) * sizeof(void *));
         return job;
     }
     return NULL;
