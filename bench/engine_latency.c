@@ -76,18 +76,6 @@ static void print_json(const struct bench *b)
     printf("}\n");
 }
 
-/* The one place that knows how the cache is turned off. false: this engine cannot. */
-static bool set_prefix_cache(kvern_engine_options *options, bool is_on)
-{
-#ifdef HAS_NO_PREFIX_CACHE
-    options->no_prefix_cache = !is_on;
-    return true;
-#else
-    (void)options;
-    return !is_on;
-#endif
-}
-
 static kvern_request *submit(kvern_engine *engine, const int32_t *tokens, size_t n_tokens,
                              size_t n_out)
 {
@@ -206,8 +194,7 @@ static void measure_first_token(struct bench *b)
             kvern_engine_options options = b->options;
             kvern_engine *engine;
 
-            if (!set_prefix_cache(&options, is_on))
-                continue;
+            options.no_prefix_cache = !is_on;
             draw_tokens(&b->seed, b->info.vocab_size, shared, SHARED_TOKENS);
             engine = open_engine(b, &options);
             time_first_tokens(b, engine, shared, is_on ? &cold : &off);

@@ -104,6 +104,7 @@ int main(int argc, char **argv)
     kvern_model_get_info(model, &info);
     kvern_engine_options_init(&options);
     options.kv_memory_bytes = (size_t)4 << 30;
+    options.no_prefix_cache = true; /* what is to run afresh does */
     check(kvern_engine_open(&engine, model, &options, &err), &err);
     time_appends(engine, model, numbers[0], numbers[1], info.vocab_size);
     if (numbers[2] > 0)

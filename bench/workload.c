@@ -127,6 +127,7 @@ int main(int argc, char **argv)
     options.n_threads = N_THREADS;
     options.step_tokens = argc > 3 ? atoi(argv[3]) : 0;
     options.max_sequences = argc > 4 ? atoi(argv[4]) : 0;
+    options.no_prefix_cache = true; /* a round's prompts are those of the round before */
     check(kvern_engine_open(&engine, model, &options, &err), &err);
     run_file(engine, argv[2]);
     kvern_engine_close(engine);

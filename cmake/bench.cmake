@@ -12,8 +12,3 @@ foreach(name sessions workload engine_latency)
     target_link_libraries(bench_${name} PRIVATE kvern)
 endforeach()
 add_custom_target(bench_engine DEPENDS bench_workload bench_engine_latency)
-# The prefix cache can be turned off, and so compared, where the engine's options have a field for it.
-file(STRINGS include/kvern.h prefix_cache_field REGEX "no_prefix_cache;")
-if(prefix_cache_field)
-    target_compile_definitions(bench_engine_latency PRIVATE HAS_NO_PREFIX_CACHE)
-endif()

@@ -375,6 +375,7 @@ static int bench_model(struct bench *bench)
     }
     if (n_sequences > DEFAULT_SEQUENCES)
         bench->flags.sequences = n_sequences;
+    bench->flags.no_prefix_cache = true; /* texts of --embed-file come again in every round */
     if (status == KVERN_OK)
         status = open_engine(&bench->flags, model, &engine, &err);
     if (status == KVERN_OK && bench->has_limits)
