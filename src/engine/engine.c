@@ -2,9 +2,10 @@
  *
  * The engine's thread and what callers may do to it. A step is a transaction: sequences advance in
  * engine_commit() only, after the runner succeeded, so a failed step leaves them as they were. The
- * thread sleeps in its inbox while there is nothing to run. A long step is cut short when a request
- * in it is cancelled; the next one then runs to its end, so that others go on whatever is
- * cancelled.
+ * thread holds the engine's mutex but while a step runs or there is nothing to do: callers add and
+ * take out requests meanwhile. What is in the step that runs is not theirs to take out: a cancel
+ * cuts a long step short; the next one then is a short one and runs to its end, so that others go
+ * on whatever is cancelled.
  */
 #include "engine/engine_state.h"
 
@@ -17,12 +18,39 @@
 #include <string.h>
 
 enum {
-    DEFAULT_STEP_TOKENS = 512,
-    DEFAULT_MAX_SEQUENCES = 64,
-    DEFAULT_MAX_WAITING = 512,
     SCORING_BYTES = 64 << 20, /* logits of one step for those that want every row */
     LONG_STEP_TOKENS = 32,    /* from so many on a step is worth interrupting */
+    SHORT_STEP_TOKENS = 64,   /* of prompts, after an interrupted step */
 };
+
+static bool is_own_thread(const kvern_engine *e)
+{
+    return pthread_equal(pthread_self(), e->thread);
+}
+
+void engine_lock(kvern_engine *engine)
+{
+    if (is_own_thread(engine))
+        return;
+    atomic_fetch_add(&engine->n_callers, 1);
+    pthread_mutex_lock(&engine->mutex);
+}
+
+void engine_unlock(kvern_engine *engine)
+{
+    if (is_own_thread(engine))
+        return;
+    atomic_fetch_sub(&engine->n_callers, 1);
+    pthread_cond_signal(&engine->has_work);
+    pthread_mutex_unlock(&engine->mutex);
+}
+
+/* Steps of a small model are over before a caller that waits for the mutex has woken up. */
+static void let_callers_in(kvern_engine *e)
+{
+    if (atomic_load(&e->n_callers) > 0)
+        pthread_cond_wait(&e->has_work, &e->mutex);
+}
 
 static void publish_stats(kvern_engine *e)
 {
@@ -73,7 +101,7 @@ static bool is_idle(const kvern_engine *e)
 }
 
 struct call {
-    struct inbox_item item; /* first */
+    struct queue_item item; /* first */
     kvern_status (*fn)(const struct engine_parts *parts, void *data, kvern_error *err);
     void *data;
     kvern_error *err;
@@ -82,14 +110,16 @@ struct call {
     struct queue answers; /* `answer` comes here when it is done */
 };
 
-static void take_call(kvern_engine *e, struct inbox_item *item)
+static void run_calls(kvern_engine *e)
 {
-    struct call *call = (struct call *)item;
     const struct engine_parts parts = {.scheduler = &e->scheduler, .runner = e->runner};
+    struct call *call;
 
-    call->status = call->fn(&parts, call->data, call->err);
-    publish_stats(e);
-    queue_push(&call->answers, &call->answer);
+    while ((call = (struct call *)queue_pop(&e->calls, 0))) {
+        call->status = call->fn(&parts, call->data, call->err);
+        publish_stats(e);
+        queue_push(&call->answers, &call->answer);
+    }
 }
 
 kvern_status engine_call(kvern_engine *engine,
@@ -97,10 +127,12 @@ kvern_status engine_call(kvern_engine *engine,
                                             kvern_error *err),
                          void *data, kvern_error *err)
 {
-    struct call call = {.item.take = take_call, .fn = fn, .data = data, .err = err};
+    struct call call = {.fn = fn, .data = data, .err = err};
 
     queue_init(&call.answers);
-    queue_push(&engine->inbox, &call.item.item);
+    engine_lock(engine);
+    queue_push(&engine->calls, &call.item);
+    engine_unlock(engine);
     queue_pop(&call.answers, -1);
     queue_clear(&call.answers);
     return call.status;
@@ -116,35 +148,31 @@ kvern_pooling engine_pooling(const kvern_engine *engine)
     return engine->limits.pooling;
 }
 
-/* Takes submitted and cancelled requests; sleeps until there is something to run. false: the engine
- * is being closed and holds no request any more. */
+/* Drops what was cancelled or ran out of time; sleeps until there is something to run. false: the
+ * engine is being closed and holds no request any more. */
 static bool engine_wait(kvern_engine *e)
 {
-    bool is_closing;
-
-    do {
-        struct queue_item *item = queue_pop(&e->inbox, is_idle(e) ? -1 : 0);
-
-        /* before the inbox is emptied: what was submitted before the close is then seen here */
-        is_closing = queue_is_closed(&e->inbox);
-        for (item = item ? item : queue_pop(&e->inbox, 0); item; item = queue_pop(&e->inbox, 0))
-            ((struct inbox_item *)item)->take(e, (struct inbox_item *)item);
-        drop_cancelled(e, &e->scheduler.waiting, is_closing);
-        drop_cancelled(e, &e->scheduler.running, is_closing);
-    } while (is_idle(e) && !is_closing);
-    return !is_closing;
+    let_callers_in(e);
+    for (;;) {
+        run_calls(e);
+        drop_cancelled(e, &e->scheduler.waiting, e->is_closing);
+        drop_cancelled(e, &e->scheduler.running, e->is_closing);
+        if (!is_idle(e))
+            return true;
+        if (e->is_closing)
+            return false;
+        pthread_cond_wait(&e->has_work, &e->mutex);
+    }
 }
 
 static void count_step(kvern_engine *e, const struct plan *plan)
 {
+    struct plan_tokens tokens = plan_count(plan);
+
     pthread_mutex_lock(&e->stats_mutex);
     e->stats.n_steps++;
-    for (size_t i = 0; i < plan->n_items; i++) {
-        if (sequence_is_decoding(plan->items[i].sequence))
-            e->stats.n_decode_tokens++;
-        else
-            e->stats.n_prefill_tokens += (int64_t)plan->items[i].n_tokens;
-    }
+    e->stats.n_decode_tokens += (int64_t)tokens.n_decoded;
+    e->stats.n_prefill_tokens += (int64_t)tokens.n_prompt;
     pthread_mutex_unlock(&e->stats_mutex);
 }
 
@@ -204,6 +232,17 @@ static void commit_plan(kvern_engine *e, const struct plan *plan,
     }
 }
 
+/* Callers may add requests meanwhile, and take out those that are not in e->plan. */
+static kvern_status run_batch(kvern_engine *e, struct runner_output *output, kvern_error *err)
+{
+    kvern_status status;
+
+    pthread_mutex_unlock(&e->mutex);
+    status = e->runner->run(e->runner, &e->batch, output, err);
+    pthread_mutex_lock(&e->mutex);
+    return status;
+}
+
 /* A failed step is run again one sequence at a time, so that only the guilty one is lost. */
 static void run_one_by_one(kvern_engine *e, const struct plan *plan)
 {
@@ -214,7 +253,7 @@ static void run_one_by_one(kvern_engine *e, const struct plan *plan)
         e->single.items[0] = plan->items[i];
         e->single.n_items = 1;
         batch_fill(&e->batch, &e->single);
-        kvern_status status = e->runner->run(e->runner, &e->batch, &output, &error);
+        kvern_status status = run_batch(e, &output, &error);
         if (status == KVERN_OK)
             commit_plan(e, &e->single, &output);
         else if (status != KVERN_CANCELLED)
@@ -223,10 +262,11 @@ static void run_one_by_one(kvern_engine *e, const struct plan *plan)
 }
 
 /* Samples, delivers tokens and text, drops what has finished or failed. */
-static void engine_commit(kvern_engine *e, const struct plan *plan,
-                          const struct runner_output *output, kvern_status status,
+static void engine_commit(kvern_engine *e, const struct runner_output *output, kvern_status status,
                           const kvern_error *error)
 {
+    const struct plan *plan = &e->plan;
+
     e->was_interrupted = status == KVERN_CANCELLED;
     if (status == KVERN_OK)
         commit_plan(e, plan, output);
@@ -236,6 +276,7 @@ static void engine_commit(kvern_engine *e, const struct plan *plan,
         finish(e, plan->items[0].sequence, KVERN_FINISH_ERROR, error);
     else
         run_one_by_one(e, plan);
+    e->plan.n_items = 0;
     publish_stats(e);
     if (e->limits.checks_blocks) {
         kvern_error broken = {0};
@@ -261,6 +302,7 @@ static void engine_plan(kvern_engine *e)
 
     e->scheduler.prefill_beside_decode =
         pace_prompt_tokens(&e->pace, count_decodes(&e->scheduler.running));
+    e->scheduler.most_prefill = e->was_interrupted ? SHORT_STEP_TOKENS : SIZE_MAX;
     scheduler_plan(&e->scheduler, &e->plan);
     atomic_fetch_sub(&e->n_waiting, n_waiting - e->scheduler.waiting.n);
     for (size_t i = 0; i < e->plan.n_items; i++)
@@ -270,34 +312,16 @@ static void engine_plan(kvern_engine *e)
     publish_stats(e);
 }
 
-static void mark_long_step(const kvern_engine *e, bool is_running)
-{
-    for (size_t i = 0; i < e->plan.n_items; i++)
-        atomic_store(&request_of(e->plan.items[i].sequence)->is_in_long_step, is_running);
-}
-
-/* Cuts the step short if a request in it is cancelled while it runs, or was between the last look
- * and the mark. */
 static kvern_status run_step(kvern_engine *e, struct runner_output *output, kvern_error *err)
 {
-    bool is_long = e->batch.n_tokens >= LONG_STEP_TOKENS && !e->was_interrupted;
-    size_t n_decodes = 0;
-    size_t n_prompt = 0;
+    struct plan_tokens tokens = plan_count(&e->plan);
     double begin = clock_ms();
 
-    for (size_t i = 0; i < e->plan.n_items; i++) {
-        if (sequence_is_decoding(e->plan.items[i].sequence))
-            n_decodes++;
-        else
-            n_prompt += e->plan.items[i].n_tokens;
-    }
-    if (is_long)
-        mark_long_step(e, true);
-    kvern_status status = e->runner->run(e->runner, &e->batch, output, err);
-    if (is_long)
-        mark_long_step(e, false);
+    e->is_in_long_step = e->batch.n_tokens >= LONG_STEP_TOKENS && !e->was_interrupted;
+    kvern_status status = run_batch(e, output, err);
+    e->is_in_long_step = false;
     if (status == KVERN_OK)
-        pace_see(&e->pace, n_decodes, n_prompt, clock_ms() - begin);
+        pace_see(&e->pace, tokens.n_decoded, tokens.n_prompt, clock_ms() - begin);
     return status;
 }
 
@@ -305,6 +329,7 @@ static void *engine_loop(void *argument)
 {
     kvern_engine *e = argument;
 
+    pthread_mutex_lock(&e->mutex);
     while (engine_wait(e)) {
         struct runner_output output = {0};
         kvern_error error = {0};
@@ -312,15 +337,35 @@ static void *engine_loop(void *argument)
         engine_plan(e);
         batch_fill(&e->batch, &e->plan);
         kvern_status status = run_step(e, &output, &error);
-        engine_commit(e, &e->plan, &output, status, &error);
+        engine_commit(e, &output, status, &error);
     }
+    pthread_mutex_unlock(&e->mutex);
     return NULL;
 }
 
-void engine_interrupt(kvern_engine *engine)
+static bool is_in_step(const kvern_engine *e, const struct sequence *sequence)
 {
-    if (engine->runner->interrupt)
+    for (size_t i = 0; i < e->plan.n_items; i++) {
+        if (e->plan.items[i].sequence == sequence)
+            return true;
+    }
+    return false;
+}
+
+void engine_cancel(kvern_engine *engine, kvern_request *request)
+{
+    struct sequence *sequence = &request->sequence;
+
+    if (is_own_thread(engine)) /* a callback, amid a commit: it leaves before the next step */
+        return;
+    engine_lock(engine);
+    if (sequence->state == SEQUENCE_NEW)
+        ; /* it has ended */
+    else if (!is_in_step(engine, sequence))
+        finish(engine, sequence, KVERN_FINISH_CANCELLED, NULL);
+    else if (engine->is_in_long_step && engine->runner->interrupt)
         engine->runner->interrupt(engine->runner);
+    engine_unlock(engine);
 }
 
 static size_t or_default(size_t value, size_t fallback)
@@ -361,6 +406,21 @@ static kvern_status make_parts(kvern_engine *e, kvern_error *err)
     return status;
 }
 
+void engine_hold(kvern_engine *engine)
+{
+    atomic_fetch_add(&engine->n_holders, 1);
+}
+
+void engine_release(kvern_engine *engine)
+{
+    if (atomic_fetch_sub(&engine->n_holders, 1) > 1)
+        return;
+    pthread_cond_destroy(&engine->has_work);
+    pthread_mutex_destroy(&engine->mutex);
+    free(engine);
+}
+
+/* Everything but the runner. */
 static void free_parts(kvern_engine *e)
 {
     sampler_clear(&e->sampler);
@@ -368,10 +428,22 @@ static void free_parts(kvern_engine *e)
     plan_clear(&e->single);
     plan_clear(&e->plan);
     scheduler_clear(&e->scheduler);
-    queue_clear(&e->inbox);
+    queue_clear(&e->calls);
     pthread_mutex_destroy(&e->stats_mutex);
     free(e->stop_ids);
-    free(e);
+    engine_release(e);
+}
+
+/* With the mutex, so that the thread knows itself before it begins. */
+static kvern_status start_thread(kvern_engine *e, kvern_error *err)
+{
+    int code;
+
+    pthread_mutex_lock(&e->mutex);
+    code = pthread_create(&e->thread, NULL, engine_loop, e);
+    pthread_mutex_unlock(&e->mutex);
+    return code == 0 ? KVERN_OK
+                     : fail(err, KVERN_RUNTIME, "the engine's thread could not be started");
 }
 
 kvern_status engine_new(kvern_engine **out, struct runner *runner,
@@ -391,8 +463,11 @@ kvern_status engine_new(kvern_engine **out, struct runner *runner,
     if (maker)
         e->maker = *maker;
     pace_init(&e->pace, limits->max_decode_slowdown);
-    queue_init(&e->inbox);
+    queue_init(&e->calls);
     pthread_mutex_init(&e->stats_mutex, NULL);
+    pthread_mutex_init(&e->mutex, NULL);
+    pthread_cond_init(&e->has_work, NULL);
+    atomic_init(&e->n_holders, 1);
     e->stop_ids = new_or_abort(stop.n * sizeof *e->stop_ids);
     e->n_stop_ids = stop.n;
     for (size_t i = 0; i < stop.n; i++)
@@ -405,8 +480,7 @@ kvern_status engine_new(kvern_engine **out, struct runner *runner,
         e->stats.max_context = (int32_t)e->scheduler.limits.max_context;
         e->stats.n_threads = limits->n_threads;
         e->stats.isa = limits->isa ? limits->isa : "";
-        if (pthread_create(&e->thread, NULL, engine_loop, e) != 0)
-            status = fail(err, KVERN_RUNTIME, "the engine's thread could not be started");
+        status = start_thread(e, err);
     }
     if (status != KVERN_OK) {
         free_parts(e);
@@ -427,7 +501,9 @@ void kvern_engine_close(kvern_engine *engine)
 
     if (!engine)
         return;
-    queue_close(&engine->inbox);
+    engine_lock(engine);
+    engine->is_closing = true;
+    engine_unlock(engine);
     pthread_join(engine->thread, NULL);
     runner = engine->runner;
     free_parts(engine); /* the KV that is kept may be the runner's */

@@ -12,6 +12,12 @@
 #include "engine/text_decoder.h"
 #include "kvern.h"
 
+enum {
+    DEFAULT_STEP_TOKENS = 512,
+    DEFAULT_MAX_SEQUENCES = 64,
+    DEFAULT_MAX_WAITING = 512,
+};
+
 /* 0 in the first four means the default of kvern_engine_options. */
 struct engine_limits {
     size_t step_tokens;
@@ -57,9 +63,13 @@ kvern_pooling engine_pooling(const kvern_engine *engine);
 /* KVERN_UNSUPPORTED: no window can slide over this model's KV; the message says why. */
 kvern_status engine_check_sliding(const kvern_engine *engine, kvern_error *err);
 
-/* Ends the step in progress; nothing of it counts, and what is left of it is planned again. Any
- * thread. */
-void engine_interrupt(kvern_engine *engine);
+/* Ends a request that is marked as cancelled: at once, if it is not in the step that runs. A long
+ * step is interrupted: nothing of it counts, and what is left of it is planned again. Any thread.
+ */
+void engine_cancel(kvern_engine *engine, kvern_request *request);
+/* Keeps as much of the engine as engine_cancel() needs until engine_release(), closed or not. */
+void engine_hold(kvern_engine *engine);
+void engine_release(kvern_engine *engine);
 
 /* Starts the engine's thread. `runner` is taken over on success only. `maker` is copied (NULL: no
  * text) and what its context points to must outlive the engine; `stop` is copied. */

@@ -22,13 +22,20 @@ struct kvern_engine {
     struct text_decoder_maker maker; /* .make may be NULL */
     int32_t *stop_ids;               /* [n_stop_ids], owned */
     size_t n_stop_ids;
-    struct queue inbox;
     atomic_size_t n_waiting; /* submitted and not yet admitted */
+    atomic_size_t n_holders; /* requests, and its owner until it is closed */
+    atomic_size_t n_callers; /* that want the mutex, or have it */
+    pthread_mutex_t mutex;
+    pthread_cond_t has_work; /* a caller has left something, or just left */
     pthread_mutex_t stats_mutex;
     kvern_engine_stats stats; /* under stats_mutex */
-    /* the thread's own */
+    /* under the mutex */
+    struct queue calls;
+    bool is_closing;
+    bool is_in_long_step; /* worth interrupting */
     struct scheduler scheduler;
-    struct plan plan;
+    struct plan plan; /* of the step that runs; empty between two */
+    /* the thread's own */
     struct plan single; /* one item of a failed plan, run again alone */
     struct batch batch;
     struct sampler sampler;
@@ -36,5 +43,10 @@ struct kvern_engine {
     bool was_interrupted; /* the last step */
     pthread_t thread;
 };
+
+/* For callers; the engine's own thread, in a callback, has it already. */
+void engine_lock(kvern_engine *engine);
+/* Wakes the engine's thread. */
+void engine_unlock(kvern_engine *engine);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What callers hand to the engine: options are checked on the caller's thread, against what does
- * not change while the engine lives, and requests put into its inbox.
+ * not change while the engine lives, and requests handed to its scheduler.
  */
 #include "engine/engine_state.h"
 
@@ -11,18 +11,6 @@
 #include <string.h>
 
 enum { MOST_SAMPLES = 256 };
-
-static void take_request(kvern_engine *e, struct inbox_item *item)
-{
-    kvern_request *request = (kvern_request *)item;
-
-    while (request) {
-        kvern_request *next = request->next_sample;
-
-        scheduler_add(&e->scheduler, &request->sequence);
-        request = next;
-    }
-}
 
 /* max_tokens, or what is left of the context: one token even after a prompt that fills it. An
  * embedding counts as a prompt whose one generated token is never chosen. */
@@ -135,12 +123,11 @@ static kvern_status make_requests(kvern_engine *engine, const kvern_request_opti
             return status;
         }
         requests[i]->engine = engine;
+        engine_hold(engine);
         requests[i]->sequence.window = *window;
         requests[i]->sequence.root = cache_root(engine, options->cache_key);
-        if (i > 0) {
+        if (i > 0)
             requests[i]->sequence.leader = &requests[0]->sequence;
-            requests[i - 1]->next_sample = requests[i];
-        }
         own.sampling.seed++;
     }
     return KVERN_OK;
@@ -173,8 +160,10 @@ kvern_status kvern_submit_samples(kvern_engine *engine, const kvern_request_opti
         atomic_fetch_sub(&engine->n_waiting, n);
         return status;
     }
-    requests[0]->item.take = take_request;
-    queue_push(&engine->inbox, &requests[0]->item.item);
+    engine_lock(engine);
+    for (size_t i = 0; i < n; i++)
+        scheduler_add(&engine->scheduler, &requests[i]->sequence);
+    engine_unlock(engine);
     return KVERN_OK;
 }
 

@@ -22,6 +22,19 @@ kvern_status plan_init(struct plan *plan, size_t capacity, kvern_error *err)
     return KVERN_OK;
 }
 
+struct plan_tokens plan_count(const struct plan *plan)
+{
+    struct plan_tokens tokens = {0};
+
+    for (size_t i = 0; i < plan->n_items; i++) {
+        if (sequence_is_decoding(plan->items[i].sequence))
+            tokens.n_decoded++;
+        else
+            tokens.n_prompt += plan->items[i].n_tokens;
+    }
+    return tokens;
+}
+
 void plan_clear(struct plan *plan)
 {
     free(plan->items);

@@ -30,6 +30,13 @@ struct plan {
     size_t capacity;
 };
 
+struct plan_tokens {
+    size_t n_decoded; /* one a sequence */
+    size_t n_prompt;
+};
+
+struct plan_tokens plan_count(const struct plan *plan);
+
 kvern_status plan_init(struct plan *plan, size_t capacity, kvern_error *err);
 void plan_clear(struct plan *plan);
 

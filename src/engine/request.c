@@ -183,6 +183,8 @@ void request_free(kvern_request *request)
     free(request->logprobs);
     free(request->top_logprobs);
     free(request->generated);
+    if (request->engine)
+        engine_release(request->engine);
     free(request);
 }
 
@@ -545,15 +547,16 @@ kvern_status request_wait(kvern_request *request, struct stop *stop, kvern_event
 void kvern_request_cancel(kvern_request *request)
 {
     atomic_store(&request->is_cancelled, true);
-    if (request->engine && atomic_load(&request->is_in_long_step))
-        engine_interrupt(request->engine);
+    if (request->engine)
+        engine_cancel(request->engine, request);
 }
 
 void kvern_request_free(kvern_request *request)
 {
     if (!request)
         return;
-    kvern_request_cancel(request);
+    if (!request->is_over)
+        kvern_request_cancel(request);
     while (!request->is_over) {
         struct queue_item *item = queue_pop(&request->deliveries, -1);
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A request: what its caller asked for, its sequence, and the way its answer goes back. From submit
- * to the final delivery everything but is_cancelled and the reader's part belongs to the engine's
- * thread; the final delivery hands all of it back, and the engine does not touch it again.
+ * to the final delivery everything but is_cancelled and the reader's part belongs to whoever holds
+ * the engine's mutex; the final delivery hands all of it back, and the engine does not touch it
+ * again.
  */
 #ifndef KVERN_ENGINE_REQUEST_H
 #define KVERN_ENGINE_REQUEST_H
 
 #include "base/queue.h"
-#include "engine/inbox.h"
 #include "engine/pooling.h"
 #include "engine/sampler.h"
 #include "engine/sampling.h"
@@ -19,7 +19,6 @@
 #include <stdatomic.h>
 
 struct kvern_request {
-    struct inbox_item item; /* in the engine's inbox */
     struct sequence sequence;
     kvern_sampling sampling; /* owned, by sampling_init() */
     size_t min_tokens;
@@ -45,12 +44,10 @@ struct kvern_request {
     double started_ms;     /* of its first step; 0: none yet */
     double first_token_ms; /* 0: none yet */
     kvern_error error;
-    double deadline_ms;         /* on clock_ms(); 0: none */
-    kvern_request *next_sample; /* until the engine has taken them */
-    kvern_engine *engine;
+    double deadline_ms;   /* on clock_ms(); 0: none */
+    kvern_engine *engine; /* held; NULL: none */
     atomic_bool is_cancelled;
-    atomic_bool is_in_long_step; /* worth interrupting */
-    struct queue deliveries;     /* from the engine to the reader */
+    struct queue deliveries; /* from the engine to the reader */
     /* the reader's */
     struct buffer text;
     int32_t *tokens; /* [n_tokens] */
@@ -102,7 +99,7 @@ kvern_status request_wait(kvern_request *request, struct stop *stop, kvern_event
 /* The engine was closed before it ended: nothing may be asked of that any more. */
 bool request_saw_engine_end(const kvern_request *request);
 
-/* The rest is called on the engine's thread. */
+/* The rest is called on the engine's thread, but for request_finish(): there, or with its mutex. */
 
 /* Before a step that it takes part in. */
 void request_start(kvern_request *request);

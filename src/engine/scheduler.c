@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     PREFILL_SHARE = 4,    /* the part of a step's tokens kept for prefill while one is unfinished */
@@ -26,7 +27,8 @@ static size_t min_size(size_t a, size_t b)
 kvern_status scheduler_init(struct scheduler *scheduler, const struct scheduler_limits *limits,
                             size_t n_kv_blocks, kvern_error *err)
 {
-    *scheduler = (struct scheduler){.limits = *limits, .prefill_beside_decode = SIZE_MAX};
+    *scheduler = (struct scheduler){
+        .limits = *limits, .most_prefill = SIZE_MAX, .prefill_beside_decode = SIZE_MAX};
     if (limits->step_tokens < 2)
         return fail(err, KVERN_INVALID, "step_tokens is %zu; it must be at least 2",
                     limits->step_tokens);
@@ -366,12 +368,44 @@ static bool promise_first(struct scheduler *scheduler, struct sequence *sequence
     return true;
 }
 
-/* The first of the waiting ones that does not wait for its leader's prompt. */
+/* Full blocks of tokens that two sequences begin with. */
+static size_t count_common_blocks(const struct sequence *a, const struct sequence *b)
+{
+    size_t n_most = min_size(a->n_tokens, b->n_tokens) / KV_BLOCK_TOKENS;
+    size_t n = 0;
+
+    while (n < n_most && memcmp(a->tokens + n * KV_BLOCK_TOKENS, b->tokens + n * KV_BLOCK_TOKENS,
+                                KV_BLOCK_TOKENS * sizeof *a->tokens) == 0)
+        n++;
+    return n;
+}
+
+/* Whether some of its first blocks are about to be remembered: a running prompt begins with them
+ * and is a block or more before their end. Its own tokens would come after that prompt's anyway. */
+static bool waits_for_prefix(const struct scheduler *scheduler, const struct sequence *sequence)
+{
+    const struct prefix_key *root = &sequence->root;
+
+    if (!uses_prefix_cache(scheduler, sequence) || sequence->wants_all_rows ||
+        sequence->n_overtaken >= MOST_OVERTAKEN ||
+        (sequence->conversation != 0 && kept_kv_find(&scheduler->kept, sequence->conversation)))
+        return false;
+    for (const struct sequence *s = scheduler->running.first; s; s = s->next) {
+        if (!sequence_is_decoding(s) && s->priority >= sequence->priority &&
+            s->root.low == root->low && s->root.high == root->high &&
+            uses_prefix_cache(scheduler, s) &&
+            s->n_computed + KV_BLOCK_TOKENS <= count_common_blocks(s, sequence) * KV_BLOCK_TOKENS)
+            return true;
+    }
+    return false;
+}
+
+/* The first of the waiting ones whose prompt, or the beginning of it, nobody is running. */
 static struct sequence *first_ready(const struct scheduler *scheduler)
 {
     struct sequence *s = scheduler->waiting.first;
 
-    while (s && s->leader && s->leader->n_computed < s->n_prompt)
+    while (s && (s->leader ? s->leader->n_computed < s->n_prompt : waits_for_prefix(scheduler, s)))
         s = s->next;
     return s;
 }
@@ -395,6 +429,8 @@ static void start(struct scheduler *scheduler, struct sequence *sequence)
 
     while (next && (sequence_is_decoding(next) || next->priority >= sequence->priority))
         next = next->next;
+    for (struct sequence *s = sequence->previous; s; s = s->previous)
+        s->n_overtaken++; /* those that wait for a prompt in progress */
     sequence_list_remove(&scheduler->waiting, sequence);
     sequence_list_insert(&scheduler->running, sequence, next);
     sequence->state = SEQUENCE_RUNNING;
@@ -561,6 +597,7 @@ void scheduler_plan(struct scheduler *scheduler, struct plan *plan)
     if (has_prefill(scheduler))
         n_for_decode -= n_tokens < PREFILL_SHARE ? 1 : n_tokens / PREFILL_SHARE;
     n_tokens -= plan_decodes(scheduler, plan, n_for_decode);
+    n_tokens = min_size(n_tokens, scheduler->most_prefill);
     if (plan->n_items > 0)
         n_tokens = min_size(n_tokens, scheduler->prefill_beside_decode);
     plan_prefills(scheduler, plan, n_tokens);

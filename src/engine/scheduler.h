@@ -3,7 +3,9 @@
  * Who runs in the next step, and how many tokens of each. Pure: it never sees a tensor, a thread or
  * a clock. First come, first served within a priority; a waiting sequence is overtaken by a bounded
  * number of later ones. No other sequence overtakes the first of the waiting ones, so a large
- * request does not starve behind small ones.
+ * request does not starve behind small ones. Who begins as a prompt does that is running waits
+ * until that has come so far, and takes over its blocks; that is no longer than it would take to
+ * run them.
  *
  * A sequence is admitted when there are blocks for the tokens it has. When a running one needs
  * another block and there is none, the lowest of the running ones (by priority, then the newest)
@@ -47,8 +49,9 @@ struct scheduler {
     struct sequence_list running; /* prefilling ones likewise; decoding ones in turn */
     struct scheduler_counts counts;
     uint64_t n_arrived;
-    size_t prefill_beside_decode; /* most prompt tokens of a step that decodes too: the engine's to
-                                     change; SIZE_MAX at first */
+    size_t most_prefill;          /* prompt tokens of a step, at least 1: the engine's to change;
+                                     SIZE_MAX at first, like the next */
+    size_t prefill_beside_decode; /* most prompt tokens of a step that decodes too */
 };
 
 /* Refuses limits no step could work with. max_context in force is at most what the blocks hold. */

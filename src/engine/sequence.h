@@ -46,7 +46,8 @@ struct sequence {
     size_t n_followers;      /* sequences whose leader it is */
     int32_t priority;        /* larger goes first */
     uint64_t arrival;        /* counts sequences */
-    uint32_t n_overtaken;    /* by later arrivals of a higher priority */
+    uint32_t n_overtaken;    /* by later arrivals: of a higher priority, or while it waited for a
+                                beginning that another one was running */
     uint32_t n_preempted;
     bool has_started;    /* was admitted before */
     bool wants_all_rows; /* what it reads, it reads of every prompt position */

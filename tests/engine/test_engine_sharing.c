@@ -161,7 +161,7 @@ static void deadlines(void **state)
     rig_close(&rig, 0);
 }
 
-static void wait_for_runs(const struct rig *rig, int n_running)
+static void wait_until_running(const struct rig *rig, int n_running)
 {
     kvern_engine_stats stats;
 
@@ -192,9 +192,9 @@ static void a_cancel_cuts_a_long_step_short(void **state)
     kvern_request *first = rig_submit(&rig, &options);
     kvern_request *second = rig_submit(&rig, &options);
     /* the first step may have been planned before all had come; the second has 40 tokens or more */
-    wait_for_runs(&rig, 1);
+    wait_until_running(&rig, 1);
     atomic_store(&rig.fake->n_gates, 1);
-    wait_for_runs(&rig, 3);
+    wait_until_running(&rig, 3);
     kvern_request_cancel(first);
     assert_int_equal(kvern_request_next(first, 5000, &event, NULL), KVERN_OK);
     assert_int_equal(event.finish, KVERN_FINISH_CANCELLED);
@@ -212,6 +212,48 @@ static void a_cancel_cuts_a_long_step_short(void **state)
     rig_close(&rig, 0);
 }
 
+/* While a step runs that they are not in, requests are cancelled: one that runs, one that waits,
+ * one that came during the step, of samples the one that the others would follow. */
+static void a_cancel_outside_of_the_step_is_done_at_once(void **state)
+{
+    struct rig rig;
+    kvern_event event;
+    int32_t tokens[10];
+    kvern_request *kept, *running, *samples[2];
+
+    (void)state;
+    fill_prompt(3);
+    rig_open(&rig, fake_runner_new(60),
+             (struct engine_limits){.step_tokens = 8, .max_sequences = 2});
+    atomic_store(&rig.fake->n_gates, 0);
+    kvern_request_options options = make_options(N_PROMPT, 10);
+    kept = rig_submit(&rig, &options);
+    options.cache_key = "others";
+    running = rig_submit(&rig, &options);
+    wait_until_running(&rig, 1);
+    atomic_store(&rig.fake->n_gates, 1);
+    wait_until_running(&rig, 2); /* the second step has all the tokens it can of the first prompt */
+    assert_int_equal(kvern_submit_samples(rig.engine, &options, 2, samples, NULL), KVERN_OK);
+    kvern_request *cancelled[] = {running, samples[0], rig_submit(&rig, &options)};
+    for (size_t i = 0; i < COUNT(cancelled); i++) {
+        kvern_request_cancel(cancelled[i]);
+        assert_int_equal(kvern_request_next(cancelled[i], 0, &event, NULL), KVERN_OK);
+        assert_int_equal(event.finish, KVERN_FINISH_CANCELLED);
+        kvern_request_cancel(cancelled[i]); /* again: nothing happens */
+        kvern_request_free(cancelled[i]);
+    }
+    assert_int_equal(atomic_load(&rig.fake->n_runs), 1); /* the second is at its gate */
+    assert_int_equal(atomic_load(&rig.fake->n_interrupted), 0);
+    atomic_store(&rig.fake->n_gates, -1);
+    assert_int_equal(rig_finish(kept, tokens, 10, &event), 10);
+    expect(N_PROMPT, tokens, 10);
+    assert_int_equal(rig_finish(samples[1], tokens, 10, &event), 10);
+    expect(N_PROMPT, tokens, 10);
+    kvern_request_free(kept);
+    kvern_request_free(samples[1]);
+    rig_close(&rig, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +262,7 @@ int main(void)
         cmocka_unit_test(prefixes_are_counted),
         cmocka_unit_test(deadlines),
         cmocka_unit_test(a_cancel_cuts_a_long_step_short),
+        cmocka_unit_test(a_cancel_outside_of_the_step_is_done_at_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -236,6 +236,69 @@ static void followers_take_the_prompt(void **state)
     }
 }
 
+/* A first prompt of 100 tokens runs in chunks of 32; a second that begins alike came with it. */
+static void a_beginning_in_progress_is_waited_for(void **state)
+{
+    static const struct {
+        const char *label;
+        size_t n_alike;
+        int32_t priority;
+        bool wants_all_rows, has_other_root, is_overtaken, is_removed;
+        size_t n_steps; /* until the second one runs, that one too */
+        size_t n_cached;
+    } cases[] = {
+        {.label = "64 alike", .n_alike = 64, .n_steps = 3, .n_cached = 64},
+        {.label = "all alike", .n_alike = 100, .n_steps = 4, .n_cached = 96},
+        {.label = "not a block alike", .n_alike = 15, .n_steps = 1},
+        {.label = "the first is gone",
+         .n_alike = 64,
+         .is_removed = true,
+         .n_steps = 2,
+         .n_cached = 32},
+        {.label = "a higher priority", .n_alike = 64, .priority = 1, .n_steps = 1},
+        {.label = "every row is read", .n_alike = 64, .wants_all_rows = true, .n_steps = 1},
+        {.label = "another key", .n_alike = 64, .has_other_root = true, .n_steps = 1},
+        {.label = "waited long", .n_alike = 64, .is_overtaken = true, .n_steps = 1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct sequence first, second, other;
+        struct rig rig;
+        size_t n_steps = 0;
+
+        open_rig(&rig, 40, 4);
+        rig.scheduler.limits.prefill_chunk = 32;
+        make(&first, 100, 10, 100);
+        make(&second, 100, 10, cases[i].n_alike);
+        make(&other, 100, 10, 0);
+        second.priority = cases[i].priority;
+        second.wants_all_rows = cases[i].wants_all_rows;
+        if (cases[i].has_other_root)
+            second.root = prefix_key_root("other", 5);
+        second.n_overtaken = cases[i].is_overtaken ? 256 : 0;
+        scheduler_add(&rig.scheduler, &first);
+        scheduler_plan(&rig.scheduler, &rig.plan); /* it runs when the others come */
+        scheduler_add(&rig.scheduler, &second);
+        scheduler_add(&rig.scheduler, &other);
+        while (!second.has_started) {
+            step(&rig);
+            n_steps++;
+            assert_int_equal(other.state, SEQUENCE_RUNNING); /* it is not kept up */
+            if (cases[i].is_removed && n_steps == 1)
+                finish(&rig, &first);
+        }
+        if (n_steps != cases[i].n_steps || second.n_cached != cases[i].n_cached)
+            fail_msg("%s: %zu steps, %zu tokens", cases[i].label, n_steps, second.n_cached);
+        assert_int_equal(second.n_overtaken > 0, n_steps > 1 || cases[i].is_overtaken);
+        if (!cases[i].is_removed)
+            finish(&rig, &first);
+        finish(&rig, &second);
+        finish(&rig, &other);
+        close_rig(&rig);
+    }
+}
+
 /* When blocks run out, the newest goes back and is computed again, out of the cache as far as that
  * still is there. */
 static void the_newest_is_preempted(void **state)
@@ -284,6 +347,7 @@ static void priorities(void **state)
     open_rig(&rig, 12, 2);
     for (size_t i = 0; i < 3; i++) {
         make(&low[i], 50, 20, 0);
+        low[i].tokens[0] += (int32_t)i;
         scheduler_add(&rig.scheduler, &low[i]);
     }
     step(&rig);
@@ -348,9 +412,13 @@ static void overtaking_is_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prefixes_are_taken_over),      cmocka_unit_test(who_writes_has_a_copy),
-        cmocka_unit_test(the_longest_free_are_evicted), cmocka_unit_test(followers_take_the_prompt),
-        cmocka_unit_test(the_newest_is_preempted),      cmocka_unit_test(priorities),
+        cmocka_unit_test(prefixes_are_taken_over),
+        cmocka_unit_test(who_writes_has_a_copy),
+        cmocka_unit_test(the_longest_free_are_evicted),
+        cmocka_unit_test(followers_take_the_prompt),
+        cmocka_unit_test(a_beginning_in_progress_is_waited_for),
+        cmocka_unit_test(the_newest_is_preempted),
+        cmocka_unit_test(priorities),
         cmocka_unit_test(overtaking_is_bounded),
     };
 
