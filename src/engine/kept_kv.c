@@ -178,6 +178,14 @@ void kept_kv_cut(struct kept_kv *kept, struct kv_blocks *blocks, uint64_t conver
         kv_blocks_cut(blocks, &item->table, n_tokens - item->table.n_dropped * KV_BLOCK_TOKENS);
 }
 
+void kept_kv_touch(struct kept_kv *kept, size_t i)
+{
+    struct kept item = kept->items[i];
+
+    memmove(&kept->items[i], &kept->items[i + 1], (kept->n - i - 1) * sizeof item);
+    kept->items[kept->n - 1] = item;
+}
+
 struct kept *kept_kv_find(const struct kept_kv *kept, uint64_t conversation)
 {
     size_t i = find(kept, conversation);

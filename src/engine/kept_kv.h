@@ -2,7 +2,8 @@
  *
  * The KV of conversations between their requests: when a request of a conversation ends, its tokens
  * and blocks are kept here; its next request takes them over and runs only what is new. Blocks that
- * a request waits for are taken from the conversation that has been idle longest. Pure.
+ * a request waits for are taken from the conversation that has been idle longest. Pure. Prompts
+ * that others may begin with are kept in the same way (sharing.h), each under a number of its own.
  */
 #ifndef KVERN_ENGINE_KEPT_KV_H
 #define KVERN_ENGINE_KEPT_KV_H
@@ -17,7 +18,8 @@ struct kept {
     int32_t *tokens; /* [n_tokens], owned: those whose KV is in the table */
     size_t n_tokens;
     struct sequence_window window;
-    bool is_foreign; /* see struct sequence */
+    bool is_foreign;        /* see struct sequence */
+    struct prefix_key root; /* of a prompt: see struct sequence */
     struct kv_table table;
 };
 
@@ -46,6 +48,8 @@ kvern_status kept_kv_fork(struct kept_kv *kept, struct kv_blocks *blocks, uint64
  * go on from there, it is dropped. */
 void kept_kv_cut(struct kept_kv *kept, struct kv_blocks *blocks, uint64_t conversation,
                  size_t n_tokens);
+/* The entry at i becomes the one used last. */
+void kept_kv_touch(struct kept_kv *kept, size_t i);
 /* The entry of a conversation, until the next change; NULL: there is none. */
 struct kept *kept_kv_find(const struct kept_kv *kept, uint64_t conversation);
 /* Releases the conversation's blocks, if it has any. */

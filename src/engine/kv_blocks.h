@@ -14,6 +14,8 @@
 
 #include "engine/prefix_cache.h"
 
+#include <stdatomic.h>
+
 struct kv_block {
     int32_t n_references;
     int32_t next_free;     /* -1: the last one, or not free */
@@ -41,9 +43,10 @@ struct kv_blocks {
 /* KV that a runner keeps beside the blocks, which then only count (the cached contract). Immutable:
  * a step makes new ones of the old, so that several tables may hold the same. */
 struct kv_values {
-    size_t n_references;
-    size_t n_tokens; /* whose keys and values these are */
-    bool is_rigid;   /* no part of it can be had: it is used whole or not at all */
+    atomic_size_t
+        n_references; /* a step that runs may give up one while a caller gives up another */
+    size_t n_tokens;  /* whose keys and values these are */
+    bool is_rigid;    /* no part of it can be had: it is used whole or not at all */
     void (*free)(struct kv_values *values);
 };
 

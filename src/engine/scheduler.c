@@ -8,15 +8,14 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "engine/sharing.h"
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum {
-    PREFILL_SHARE = 4,    /* the part of a step's tokens kept for prefill while one is unfinished */
-    MOST_OVERTAKEN = 256, /* later arrivals of a higher priority that may go before a sequence */
-    MOST_PREEMPTED = 16,  /* times a sequence gives way to a higher priority that is not running */
+    PREFILL_SHARE = 4,   /* the part of a step's tokens kept for prefill while one is unfinished */
+    MOST_PREEMPTED = 16, /* times a sequence gives way to a higher priority that is not running */
 };
 
 static size_t min_size(size_t a, size_t b)
@@ -54,7 +53,8 @@ kvern_status scheduler_init(struct scheduler *scheduler, const struct scheduler_
 void scheduler_clear(struct scheduler *scheduler)
 {
     assert(scheduler->waiting.n == 0 && scheduler->running.n == 0);
-    while (kept_kv_drop_oldest(&scheduler->kept, &scheduler->blocks))
+    while (kept_kv_drop_oldest(&scheduler->prompts, &scheduler->blocks) ||
+           kept_kv_drop_oldest(&scheduler->kept, &scheduler->blocks))
         ;
     kv_blocks_clear(&scheduler->blocks);
 }
@@ -84,7 +84,7 @@ kvern_status scheduler_accepts(const struct scheduler *scheduler, size_t n_promp
     return KVERN_OK;
 }
 
-static bool can_preempt(const struct scheduler *scheduler)
+bool scheduler_can_preempt(const struct scheduler *scheduler)
 {
     const struct scheduler_limits *limits = &scheduler->limits;
 
@@ -104,7 +104,7 @@ void scheduler_add(struct scheduler *scheduler, struct sequence *sequence)
     sequence->arrival = scheduler->n_arrived++;
     sequence->state = SEQUENCE_WAITING;
     sequence->key = sequence->root;
-    if (sequence->leader && can_preempt(scheduler))
+    if (sequence->leader && scheduler_can_preempt(scheduler))
         sequence->leader->n_followers++;
     else
         sequence->leader = NULL;
@@ -116,21 +116,14 @@ void scheduler_add(struct scheduler *scheduler, struct sequence *sequence)
     sequence_list_insert(&scheduler->waiting, sequence, next);
 }
 
-static void leave_leader(struct sequence *sequence)
-{
-    if (sequence->leader)
-        sequence->leader->n_followers--;
-    sequence->leader = NULL;
-}
-
 /* Takes it out of its list. Those who wait for its prompt run their own. */
 static void take_out(struct scheduler *scheduler, struct sequence *sequence)
 {
-    leave_leader(sequence);
+    sharing_leave_leader(sequence);
     for (struct sequence *s = scheduler->waiting.first; s && sequence->n_followers > 0;
          s = s->next) {
         if (s->leader == sequence)
-            leave_leader(s);
+            sharing_leave_leader(s);
     }
     if (sequence->state == SEQUENCE_WAITING)
         sequence_list_remove(&scheduler->waiting, sequence);
@@ -156,36 +149,29 @@ void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence)
         kv_blocks_release(&scheduler->blocks, &sequence->table);
 }
 
-static bool uses_prefix_cache(const struct scheduler *scheduler, const struct sequence *sequence)
-{
-    return can_preempt(scheduler) && !scheduler->limits.has_no_prefix_cache &&
-           sequence->window.n_blocks == 0 && !sequence->is_foreign;
-}
-
 void scheduler_advance(struct scheduler *scheduler, struct sequence *sequence, size_t n_tokens)
 {
     sequence->n_computed += n_tokens;
     if (sequence->n_shown < sequence->n_computed)
         sequence->n_shown = sequence->n_computed;
-    if (!uses_prefix_cache(scheduler, sequence))
-        return;
-    while ((sequence->n_remembered + 1) * KV_BLOCK_TOKENS <= sequence->n_computed) {
-        const int32_t *tokens = sequence->tokens + sequence->n_remembered * KV_BLOCK_TOKENS;
+    sharing_remember(scheduler, sequence);
+}
 
-        sequence->key = prefix_key_next(sequence->key, tokens);
-        kv_blocks_remember(&scheduler->blocks, &sequence->table, sequence->n_remembered,
-                           sequence->key, tokens);
-        sequence->n_remembered++;
-    }
+/* Blocks that are free, or would be if all that is kept were dropped. */
+static size_t count_obtainable(const struct scheduler *scheduler)
+{
+    return kv_blocks_available(&scheduler->blocks) + kept_kv_count_blocks(&scheduler->prompts) +
+           kept_kv_count_blocks(&scheduler->kept);
 }
 
 bool scheduler_promise(struct scheduler *scheduler, struct kv_table *table, size_t n_blocks)
 {
     /* where even all of theirs would not do, idle conversations keep them */
-    if (n_blocks > kv_blocks_available(&scheduler->blocks) + kept_kv_count_blocks(&scheduler->kept))
+    if (n_blocks > count_obtainable(scheduler))
         return false;
     while (!kv_blocks_promise(&scheduler->blocks, table, n_blocks)) {
-        if (!kept_kv_drop_oldest(&scheduler->kept, &scheduler->blocks))
+        if (!kept_kv_drop_oldest(&scheduler->prompts, &scheduler->blocks) &&
+            !kept_kv_drop_oldest(&scheduler->kept, &scheduler->blocks))
             return false;
     }
     return true;
@@ -231,7 +217,7 @@ static size_t count_missing(const struct scheduler *scheduler, const struct sequ
 /* A window bounds what its sequence needs, so that much is promised at once. */
 static bool needs_worst_case(const struct scheduler *scheduler, const struct sequence *sequence)
 {
-    return !can_preempt(scheduler) || sequence->window.n_blocks > 0;
+    return !scheduler_can_preempt(scheduler) || sequence->window.n_blocks > 0;
 }
 
 static void forget_computed(struct scheduler *scheduler, struct sequence *sequence)
@@ -284,83 +270,27 @@ static bool promise_growth(struct scheduler *scheduler)
 /* Blocks for all that run, or fewer run. */
 static void see_to_growth(struct scheduler *scheduler)
 {
-    while (can_preempt(scheduler) && !promise_growth(scheduler))
+    while (scheduler_can_preempt(scheduler) && !promise_growth(scheduler))
         preempt(scheduler, find_lowest(scheduler));
 }
 
 /* ---- admission ---- */
 
-/* Takes over the blocks of its leader, whose prompt is its own, but for the last token. */
-static void take_of_leader(struct scheduler *scheduler, struct sequence *sequence)
-{
-    const struct sequence *leader = sequence->leader;
-    size_t n_tokens = sequence->n_prompt - 1;
-
-    if (!sequence->wants_all_rows && leader->window.n_blocks == 0 &&
-        sequence->window.n_blocks == 0) {
-        for (size_t i = 0; i < kv_blocks_for_tokens(n_tokens); i++)
-            kv_blocks_share(&scheduler->blocks, &sequence->table, leader->table.blocks[i]);
-        sequence->n_computed = n_tokens;
-    }
-    leave_leader(sequence);
-}
-
-/* Takes over remembered blocks of its first tokens. One token is left to run. */
-static void take_remembered(struct scheduler *scheduler, struct sequence *sequence)
-{
-    size_t limit = sequence->wants_all_rows ? sequence->n_shown : sequence->n_tokens - 1;
-    struct prefix_key key = sequence->root;
-    struct prefix_key last = key;
-    size_t n = 0;
-
-    if (!uses_prefix_cache(scheduler, sequence))
-        return;
-    while (n * KV_BLOCK_TOKENS < limit && (n + 1) * KV_BLOCK_TOKENS <= sequence->n_tokens) {
-        const int32_t *tokens = sequence->tokens + n * KV_BLOCK_TOKENS;
-        struct prefix_key next = prefix_key_next(key, tokens);
-        int32_t block = prefix_cache_find(&scheduler->blocks.prefixes, next, tokens);
-
-        if (block < 0 || !kv_blocks_share(&scheduler->blocks, &sequence->table, block))
-            break;
-        last = key;
-        key = next;
-        n++;
-    }
-    sequence->n_computed = min_size(n * KV_BLOCK_TOKENS, limit);
-    sequence->n_remembered = n;
-    sequence->key = key;
-    if (sequence->n_computed < n * KV_BLOCK_TOKENS) { /* the last one is not its own to fill */
-        sequence->n_remembered = n - 1;
-        sequence->key = last;
-    }
-}
-
 /* Finds what is computed of it already and promises it the blocks it needs beside. Those that run
  * are left a block each to grow into. */
 static bool promise_first(struct scheduler *scheduler, struct sequence *sequence)
 {
-    bool has_hit = false;
+    bool can_preempt = scheduler_can_preempt(scheduler);
+    size_t n_left = can_preempt ? scheduler->running.n : 0;
 
     if (scheduler->limits.has_no_kv)
         return true;
-    if (sequence->conversation != 0 && !sequence->wants_all_rows && sequence->n_computed == 0 &&
-        !sequence->has_started)
-        kept_kv_take(&scheduler->kept, &scheduler->blocks, sequence);
-    if (sequence->leader)
-        take_of_leader(scheduler, sequence);
-    if (sequence->n_computed == 0 && sequence->table.n_blocks == 0) {
-        take_remembered(scheduler, sequence);
-        has_hit = sequence->n_computed > 0;
-    }
-    if (!can_preempt(scheduler))
-        return scheduler_promise(scheduler, &sequence->table,
-                                 count_missing(scheduler, sequence, true));
-
+    bool has_hit = sharing_take(scheduler, sequence);
     size_t n_missing = count_missing(scheduler, sequence, needs_worst_case(scheduler, sequence));
-    if (n_missing + scheduler->running.n >
-            kv_blocks_available(&scheduler->blocks) + kept_kv_count_blocks(&scheduler->kept) ||
+    if (n_missing + n_left > count_obtainable(scheduler) ||
         !scheduler_promise(scheduler, &sequence->table, n_missing)) {
-        forget_computed(scheduler, sequence);
+        if (can_preempt || has_hit)
+            forget_computed(scheduler, sequence);
         return false;
     }
     scheduler->counts.n_hits += has_hit;
@@ -368,44 +298,12 @@ static bool promise_first(struct scheduler *scheduler, struct sequence *sequence
     return true;
 }
 
-/* Full blocks of tokens that two sequences begin with. */
-static size_t count_common_blocks(const struct sequence *a, const struct sequence *b)
-{
-    size_t n_most = min_size(a->n_tokens, b->n_tokens) / KV_BLOCK_TOKENS;
-    size_t n = 0;
-
-    while (n < n_most && memcmp(a->tokens + n * KV_BLOCK_TOKENS, b->tokens + n * KV_BLOCK_TOKENS,
-                                KV_BLOCK_TOKENS * sizeof *a->tokens) == 0)
-        n++;
-    return n;
-}
-
-/* Whether some of its first blocks are about to be remembered: a running prompt begins with them
- * and is a block or more before their end. Its own tokens would come after that prompt's anyway. */
-static bool waits_for_prefix(const struct scheduler *scheduler, const struct sequence *sequence)
-{
-    const struct prefix_key *root = &sequence->root;
-
-    if (!uses_prefix_cache(scheduler, sequence) || sequence->wants_all_rows ||
-        sequence->n_overtaken >= MOST_OVERTAKEN ||
-        (sequence->conversation != 0 && kept_kv_find(&scheduler->kept, sequence->conversation)))
-        return false;
-    for (const struct sequence *s = scheduler->running.first; s; s = s->next) {
-        if (!sequence_is_decoding(s) && s->priority >= sequence->priority &&
-            s->root.low == root->low && s->root.high == root->high &&
-            uses_prefix_cache(scheduler, s) &&
-            s->n_computed + KV_BLOCK_TOKENS <= count_common_blocks(s, sequence) * KV_BLOCK_TOKENS)
-            return true;
-    }
-    return false;
-}
-
 /* The first of the waiting ones whose prompt, or the beginning of it, nobody is running. */
 static struct sequence *first_ready(const struct scheduler *scheduler)
 {
     struct sequence *s = scheduler->waiting.first;
 
-    while (s && (s->leader ? s->leader->n_computed < s->n_prompt : waits_for_prefix(scheduler, s)))
+    while (s && sharing_is_worth_a_wait(scheduler, s))
         s = s->next;
     return s;
 }
@@ -415,7 +313,7 @@ static bool make_way(struct scheduler *scheduler, const struct sequence *sequenc
 {
     struct sequence *lowest = find_lowest(scheduler);
 
-    if (!can_preempt(scheduler) || !lowest || lowest->priority >= sequence->priority ||
+    if (!scheduler_can_preempt(scheduler) || !lowest || lowest->priority >= sequence->priority ||
         lowest->n_preempted >= MOST_PREEMPTED)
         return false;
     preempt(scheduler, lowest);
@@ -607,8 +505,9 @@ kvern_status scheduler_check(const struct scheduler *scheduler, kvern_error *err
 {
     const struct sequence_list *lists[] = {&scheduler->waiting, &scheduler->running};
     size_t n_tables = 0;
-    const struct kv_table **tables =
-        try_new(scheduler->waiting.n + scheduler->running.n + scheduler->kept.n, sizeof(void *));
+    const struct kv_table **tables = try_new(scheduler->waiting.n + scheduler->running.n +
+                                                 scheduler->kept.n + scheduler->prompts.n,
+                                             sizeof(void *));
 
     if (!tables)
         return fail(err, KVERN_MEMORY, "no memory to check the KV blocks of %zu sequences",
@@ -619,6 +518,8 @@ kvern_status scheduler_check(const struct scheduler *scheduler, kvern_error *err
     }
     for (size_t i = 0; i < scheduler->kept.n; i++)
         tables[n_tables++] = &scheduler->kept.items[i].table;
+    for (size_t i = 0; i < scheduler->prompts.n; i++)
+        tables[n_tables++] = &scheduler->prompts.items[i].table;
     kvern_status status = kv_blocks_check(&scheduler->blocks, tables, n_tables, err);
     free(tables);
     return status;

@@ -20,6 +20,10 @@
 #include "engine/plan.h"
 #include "engine/sequence.h"
 
+enum {
+    MOST_OVERTAKEN = 256, /* later arrivals that may go before a waiting sequence */
+};
+
 struct scheduler_limits {
     size_t step_tokens;    /* tokens of one step, at least 2: one decode and one prefill */
     size_t max_running;    /* sequences of one step, at least 1 */
@@ -44,11 +48,13 @@ struct scheduler_counts {
 struct scheduler {
     struct scheduler_limits limits;
     struct kv_blocks blocks;
-    struct kept_kv kept;
+    struct kept_kv kept;          /* of conversations */
+    struct kept_kv prompts;       /* of prompts, where KV is not in the blocks; see sharing.h */
     struct sequence_list waiting; /* in order of priority, then arrival */
     struct sequence_list running; /* prefilling ones likewise; decoding ones in turn */
     struct scheduler_counts counts;
     uint64_t n_arrived;
+    uint64_t n_prompts_kept;      /* so far; numbers them */
     size_t most_prefill;          /* prompt tokens of a step, at least 1: the engine's to change;
                                      SIZE_MAX at first, like the next */
     size_t prefill_beside_decode; /* most prompt tokens of a step that decodes too */
@@ -77,8 +83,10 @@ void scheduler_retire(struct scheduler *scheduler, struct sequence *sequence);
 /* After a step: n_tokens more of it are computed. Full blocks are remembered. */
 void scheduler_advance(struct scheduler *scheduler, struct sequence *sequence, size_t n_tokens);
 
-/* Promises free blocks to a table; idle conversations give up theirs for it, the oldest first, if
- * that can help. false: there are not that many. */
+/* Sequences can give up their KV and be computed again to the same bytes. */
+bool scheduler_can_preempt(const struct scheduler *scheduler);
+/* Promises free blocks to a table; kept prompts, then idle conversations give up theirs for it, the
+ * oldest first, if that can help. false: there are not that many. */
 bool scheduler_promise(struct scheduler *scheduler, struct kv_table *table, size_t n_blocks);
 /* The most tokens a step may have. */
 size_t scheduler_max_step_tokens(const struct scheduler *scheduler);

@@ -161,6 +161,74 @@ static void deadlines(void **state)
     rig_close(&rig, 0);
 }
 
+/* Where KV is in values beside the blocks, a first prompt of 90 tokens is kept; the second begins
+ * with some of them. Chunks of 16. */
+static void prompts_are_kept_whole(void **state)
+{
+    static const struct {
+        const char *label;
+        size_t n_prompt, n_alike, cache_tokens;
+        bool is_rigid, has_none;
+        size_t n_cached;
+        size_t n_kept; /* blocks of both prompts at the end */
+    } cases[] = {
+        {.label = "50 alike", .n_prompt = 80, .n_alike = 50, .n_cached = 48, .n_kept = 6 + 5},
+        {.label = "the same", .n_prompt = 90, .n_alike = 90, .n_cached = 80, .n_kept = 6},
+        {.label = "its beginning", .n_prompt = 48, .n_alike = 48, .n_cached = 32, .n_kept = 6},
+        {.label = "longer", .n_prompt = 100, .n_alike = 90, .n_cached = 80, .n_kept = 6 + 7},
+        {.label = "less than a chunk", .n_prompt = 80, .n_alike = 15, .n_kept = 6 + 5},
+        {.label = "values of a device, 50 alike",
+         .n_prompt = 80,
+         .n_alike = 50,
+         .is_rigid = true,
+         .n_kept = 5 + 5},
+        {.label = "values of a device, the same",
+         .n_prompt = 90,
+         .n_alike = 90,
+         .is_rigid = true,
+         .n_cached = 80,
+         .n_kept = 5},
+        {.label = "no cache", .n_prompt = 90, .n_alike = 90, .has_none = true},
+        {.label = "a cache for one",
+         .n_prompt = 80,
+         .n_alike = 10,
+         .cache_tokens = 112,
+         .n_kept = 5},
+        {.label = "a cache for none", .n_prompt = 90, .n_alike = 90, .cache_tokens = 64},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct fake_runner *fake = fake_runner_new(40);
+        kvern_request_options options = make_options(90, 5);
+        struct rig rig;
+        kvern_event event;
+        int32_t tokens[5];
+
+        fake->keeps_values = true;
+        fake->is_rigid = cases[i].is_rigid;
+        fake->runner.has_fixed_chunks = true;
+        rig_open(&rig, fake,
+                 (struct engine_limits){.prefill_chunk = 16,
+                                        .prefix_cache_tokens = cases[i].cache_tokens,
+                                        .has_no_prefix_cache = cases[i].has_none});
+        fill_prompt(4);
+        kvern_request *request = rig_submit(&rig, &options);
+        rig_finish(request, tokens, 5, &event);
+        kvern_request_free(request);
+        for (size_t k = cases[i].n_alike; k < N_PROMPT; k++)
+            prompt[k] = (int32_t)(k + 1);
+        options.n_prompt = cases[i].n_prompt;
+        request = rig_submit(&rig, &options);
+        assert_int_equal(rig_finish(request, tokens, 5, &event), 5);
+        if (event.n_cached_tokens != cases[i].n_cached)
+            fail_msg("%s: %zu tokens", cases[i].label, event.n_cached_tokens);
+        expect(cases[i].n_prompt, tokens, 5);
+        kvern_request_free(request);
+        rig_close(&rig, cases[i].n_kept);
+    }
+}
+
 static void wait_until_running(const struct rig *rig, int n_running)
 {
     kvern_engine_stats stats;
@@ -260,6 +328,7 @@ int main(void)
         cmocka_unit_test(samples_run_the_prompt_once),
         cmocka_unit_test(samples_need_their_places),
         cmocka_unit_test(prefixes_are_counted),
+        cmocka_unit_test(prompts_are_kept_whole),
         cmocka_unit_test(deadlines),
         cmocka_unit_test(a_cancel_cuts_a_long_step_short),
         cmocka_unit_test(a_cancel_outside_of_the_step_is_done_at_once),

@@ -223,6 +223,57 @@ static void a_batch_is_single_bit_for_bit(void **state)
     }
 }
 
+/* Prompts that begin with 70 tokens of one that came before, or are it: whole chunks of 16 are not
+ * run again, and no byte differs. */
+static void kept_prompts_change_no_byte(void **state)
+{
+    enum { CHUNK = 16, N_FIRST = 100, N_SECOND = 120, N_ALIKE = 70 };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(subjects); i++) {
+        kvern_model *model = open_export(&subjects[i]);
+        kvern_engine *engines[2]; /* without and with what is shared */
+        struct rows *rows[2][2];
+        int32_t first[N_SECOND], second[N_SECOND];
+        kvern_engine_options options;
+        kvern_engine_stats stats;
+        kvern_error err = {0};
+
+        for (size_t k = 0; k < N_SECOND; k++) {
+            first[k] = (int32_t)((k * 13 + k * k) % 200);
+            second[k] = k < N_ALIKE ? first[k] : (int32_t)((k * 29) % 200);
+        }
+        engines[0] = open_test_engine(model, 1, CHUNK, NULL);
+        kvern_engine_options_init(&options);
+        options.prefill_chunk = CHUNK;
+        options.kv_memory_bytes = 64 << 20;
+        if (kvern_engine_open(&engines[1], model, &options, &err) != KVERN_OK)
+            fail_msg("%s", err.message);
+        finish_request(submit(engines[1], first, N_FIRST, N_GENERATED, false, NULL), NULL, 0);
+        for (size_t e = 0; e < 2; e++) {
+            rows[e][0] = new_rows();
+            rows[e][1] = new_rows();
+            finish_request(submit(engines[e], second, N_SECOND, N_GENERATED, false, rows[e][0]),
+                           NULL, 0);
+            finish_request(submit(engines[e], first, N_FIRST, N_GENERATED, false, rows[e][1]), NULL,
+                           0);
+        }
+        kvern_engine_get_stats(engines[1], &stats);
+        assert_int_equal(stats.n_cache_hits, 2);
+        assert_int_equal(stats.n_cached_tokens, 64 + 96);
+        for (size_t p = 0; p < 2; p++) {
+            assert_true(rows[0][p]->is_there[N_FIRST - 1 + (1 - p) * (N_SECOND - N_FIRST)]);
+            if (memcmp(rows[0][p], rows[1][p], sizeof *rows[0][p]) != 0)
+                fail_msg("%s: other bytes after a prompt that was kept", subjects[i].name);
+            free(rows[0][p]);
+            free(rows[1][p]);
+        }
+        kvern_engine_close(engines[0]);
+        kvern_engine_close(engines[1]);
+        kvern_model_close(model);
+    }
+}
+
 /* What decoding saw is what a run of the whole text sees, and the best token is what was taken. */
 static void greedy_answers_follow_their_logits(void **state)
 {
@@ -515,6 +566,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_the_goldens),
         cmocka_unit_test(a_batch_is_single_bit_for_bit),
+        cmocka_unit_test(kept_prompts_change_no_byte),
         cmocka_unit_test(greedy_answers_follow_their_logits),
         cmocka_unit_test(logits_that_are_not_there_are_told),
         cmocka_unit_test(hidden_states_are_the_goldens),
