@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * How many prompt tokens may run beside decoding streams so that a step takes at most so many times
- * what it takes without them. Found by trying: a little more while steps are short enough, a
- * quarter less when one is not. What a request answers does not depend on it. Pure: it is told the
- * times.
+ * what it takes without them: by what a step takes without, and what a prompt token was seen to
+ * add. What a request answers does not depend on it. Pure: it is told the times.
  */
 #ifndef KVERN_ENGINE_PACE_H
 #define KVERN_ENGINE_PACE_H
@@ -14,7 +13,8 @@ struct pace {
     double most;      /* times the decode-only step; 0: no bound */
     double decode_ms; /* of a step without prompts; 0: not measured */
     size_t n_decodes; /* streams of the steps it was measured with */
-    size_t n_tokens;  /* prompt tokens tried */
+    double token_ms;  /* added by a prompt token; 0: not seen */
+    size_t n_tokens;  /* prompt tokens of the next step */
     size_t n_mixed;   /* steps with both since the last measurement */
 };
 

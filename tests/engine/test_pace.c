@@ -43,6 +43,23 @@ static void steps_stay_within_the_bound(void **state)
     }
 }
 
+/* Every thirtieth step takes ten times as long for no reason of ours. */
+static void slow_steps_are_borne(void **state)
+{
+    struct pace pace;
+
+    (void)state;
+    pace_init(&pace, 1.5);
+    for (int step = 0; step < 3000; step++) {
+        size_t n = pace_prompt_tokens(&pace, 1);
+        double ms = (4 + (double)n * 0.1) * (step % 30 == 29 ? 10 : 1);
+
+        if (step > 200 && n > 0)
+            assert_in_range(n, 10, 24); /* 20 would take half as long again */
+        pace_see(&pace, 1, n, ms);
+    }
+}
+
 static void there_may_be_no_bound(void **state)
 {
     struct pace pace;
@@ -76,6 +93,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_stay_within_the_bound),
+        cmocka_unit_test(slow_steps_are_borne),
         cmocka_unit_test(there_may_be_no_bound),
         cmocka_unit_test(more_streams_are_measured),
     };
