@@ -478,6 +478,12 @@ static void measure_memory(struct bench *b)
         if (n < MEMORY_SKIPPED)
             continue;
         samples_add(&resident, memory_mb("VmRSS"));
+        if (n % MEMORY_SKIPPED == 0) {
+            char name[32];
+
+            snprintf(name, sizeof name, "after_%zu_mb", n);
+            report(b, "rss", name, memory_mb("VmRSS"));
+        }
         samples_add(&anonymous, memory_mb("RssAnon")); /* without the weights, which are mapped */
     }
     kvern_engine_close(engine);
