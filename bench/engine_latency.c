@@ -33,7 +33,7 @@ enum {
     CANCEL_PROMPT = 2000,
     CANCEL_PAUSE_MS = 60,
     MEMORY_GROUP = 100, /* prompts between two looks at the memory, all in flight at once */
-    MEMORY_SKIPPED = 500,
+    MEMORY_SKIPPED = 1000, /* the prefix cache fills up to its bound */
 };
 
 struct result {
