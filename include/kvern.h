@@ -300,8 +300,12 @@ KVERN_API double kvern_cosine(const float *a, const float *b, size_t n);
 KVERN_API void kvern_normalize(float *values, size_t n);
 
 typedef struct kvern_request_options {
-    const int32_t *prompt; /* [n_prompt] token ids, copied; at least one */
+    const int32_t *prompt; /* [n_prompt] token ids, copied; at least one. Of an encoder-decoder: the
+                              source, which it reads whole */
     size_t n_prompt;
+    const int32_t *decoder_prompt; /* [n_decoder_prompt], copied: what an encoder-decoder's answer
+                                      is to begin with; no part of the answer */
+    size_t n_decoder_prompt;
     bool embed;            /* run the prompt and give its vector; nothing is generated */
     kvern_pooling pooling; /* with `embed` */
     int32_t max_tokens;    /* to generate; 0: up to the context limit */

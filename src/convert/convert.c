@@ -2,8 +2,8 @@
  *
  * kvern_convert: a checkpoint becomes a model directory. All files are written into TARGET.tmp-PID
  * beside the target, synced, and the directory is renamed at the end; whatever fails before that
- * takes the temporary directory with it. The graph is graph_decoder's or graph_encoder's matter,
- * the weights pack's.
+ * takes the temporary directory with it. The graph is graph_decoder's, graph_encoder's or
+ * graph_seq2seq's matter, the weights pack's.
  */
 #include "base/error.h"
 #include "base/file.h"
@@ -14,6 +14,7 @@
 #include "convert/embedding_config.h"
 #include "convert/graph_decoder.h"
 #include "convert/graph_encoder.h"
+#include "convert/graph_seq2seq.h"
 #include "convert/onnx_file.h"
 #include "kvern.h"
 #include "model/manifest.h"
@@ -36,9 +37,10 @@ enum { SPARE_BYTES = 8 << 20 }; /* graph, alignment, manifest: more than they ta
 struct conversion {
     const kvern_convert_options *options;
     struct checkpoint checkpoint;
-    struct decoder_plan decoder; /* zeroed for an encoder */
-    struct encoder_plan encoder; /* zeroed for a decoder */
-    size_t data_bytes;           /* of the plan there is */
+    struct decoder_plan decoder; /* all but the one of the model's kind are zeroed */
+    struct encoder_plan encoder;
+    struct seq2seq_plan seq2seq;
+    size_t data_bytes; /* of the plan there is */
     struct manifest manifest;
     char *target;    /* owned; without trailing slashes */
     char *parent;    /* owned; the directory the target stands in */
@@ -216,6 +218,15 @@ static kvern_status make_plan(struct conversion *c, enum weights_choice weights,
         manifest->n_parameters = c->encoder.n_parameters;
         weights_name = c->encoder.weights;
         c->data_bytes = c->encoder.data_bytes;
+    } else if (config_is_seq2seq(&checkpoint->config)) {
+        status = seq2seq_plan_make(&c->seq2seq, checkpoint, weights, table, c->err);
+        snprintf(manifest->contract, sizeof manifest->contract, "seq2seq");
+        manifest->config.relative_buckets = 0; /* the graph has a table instead */
+        manifest->config.relative_max_distance = 0;
+        manifest->kv_types = MANIFEST_KV_F16 | MANIFEST_KV_F32;
+        manifest->n_parameters = c->seq2seq.n_parameters;
+        weights_name = c->seq2seq.weights;
+        c->data_bytes = c->seq2seq.data_bytes;
     } else {
         status = decoder_plan_make(&c->decoder, checkpoint, weights, table, c->err);
         snprintf(manifest->contract, sizeof manifest->contract, "paged");
@@ -267,6 +278,8 @@ static kvern_status write_graph(struct conversion *c)
     status = onnx_file_open_data(file, data_path, c->err);
     if (status == KVERN_OK && config_is_encoder(&c->checkpoint.config))
         status = graph_encoder_write(&c->encoder, file, &progress, c->err);
+    else if (status == KVERN_OK && config_is_seq2seq(&c->checkpoint.config))
+        status = graph_seq2seq_write(&c->seq2seq, file, &progress, c->err);
     else if (status == KVERN_OK)
         status = graph_decoder_write(&c->decoder, file, &progress, c->err);
     if (status == KVERN_OK)
@@ -371,6 +384,7 @@ static void conversion_clear(struct conversion *c, kvern_status status)
         remove_made_parents(c);
     decoder_plan_clear(&c->decoder);
     encoder_plan_clear(&c->encoder);
+    seq2seq_plan_clear(&c->seq2seq);
     checkpoint_close(&c->checkpoint);
     free(c->temporary);
     free(c->parent);

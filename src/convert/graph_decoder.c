@@ -16,39 +16,12 @@ struct decoder_writer {
     const struct model_config *config;
 };
 
-/* output = RMS norm of x (+ skip); with a skip, NAME.sum is the new residual stream. */
 static kvern_status write_norm(struct decoder_writer *writer, const char *name,
                                const struct tensor *weight, const char *x, const char *skip,
                                const char *output)
 {
-    struct graph_name weight_name = graph_name_join(name, "weight");
-    kvern_status status = graph_writer_put_vectors(&writer->base, weight_name.text, &weight, 1);
-    struct onnx_node *node;
-
-    if (status != KVERN_OK)
-        return status;
-    node = onnx_file_node(writer->base.file, graph_domain, skip ? "AddRmsNorm" : "RmsNorm", name);
-    onnx_node_input(node, x);
-    if (skip)
-        onnx_node_input(node, skip);
-    onnx_node_input(node, weight_name.text);
-    onnx_node_output(node, output);
-    if (skip)
-        onnx_node_output(node, graph_name_join(name, "sum").text);
-    onnx_node_float(node, "epsilon", writer->config->norm_epsilon);
-    return KVERN_OK;
-}
-
-/* NAME.out: the rows of `x` that the graph input `rows` names. */
-static void add_gather(struct decoder_writer *writer, const char *name, const char *x,
-                       const char *rows)
-{
-    struct onnx_node *node = onnx_file_node(writer->base.file, "", "Gather", name);
-
-    onnx_node_input(node, x);
-    onnx_node_input(node, rows);
-    onnx_node_output(node, graph_name_join(name, "out").text);
-    onnx_node_int(node, "axis", 0);
+    return graph_writer_put_norm(&writer->base, name, weight, 1, writer->config->norm_epsilon, x,
+                                 skip, output);
 }
 
 static kvern_status write_attention(struct decoder_writer *writer, size_t index, const char *name,
@@ -121,8 +94,8 @@ static kvern_status write_layer(struct decoder_writer *writer, size_t index, str
         status =
             write_attention(writer, index, attention.text, graph_name_join(qkv.text, "out").text);
     if (status == KVERN_OK && index + 1 == writer->config->n_layers) {
-        add_gather(writer, "output_rows.attn", attended.text, "output_rows");
-        add_gather(writer, "output_rows.residual", x->text, "output_rows");
+        graph_writer_add_gather(&writer->base, "output_rows.attn", attended.text, "output_rows");
+        graph_writer_add_gather(&writer->base, "output_rows.residual", x->text, "output_rows");
         attended = graph_name_join("output_rows.attn", "out");
         *x = graph_name_join("output_rows.residual", "out");
     }
@@ -218,7 +191,7 @@ kvern_status graph_decoder_write(const struct decoder_plan *plan, struct onnx_fi
     if (status == KVERN_OK)
         status =
             write_norm(&writer, "model.norm", plan->final_norm, x.text, residual.text, "hidden");
-    add_gather(&writer, "logit_rows.hidden", "hidden", "logit_rows");
+    graph_writer_add_gather(&writer.base, "logit_rows.hidden", "hidden", "logit_rows");
     snprintf(writer.base.what, sizeof writer.base.what, "packing the output layer");
     if (status == KVERN_OK && !is_tied)
         status = graph_writer_put_matrix(&writer.base, "lm_head.weight", &plan->lm_head);

@@ -44,8 +44,8 @@ static kvern_status report(struct graph_writer *writer, size_t n_bytes)
     return KVERN_OK;
 }
 
-kvern_status graph_writer_put_vectors(struct graph_writer *writer, const char *name,
-                                      const struct tensor *const *parts, size_t n_parts)
+static kvern_status put_scaled(struct graph_writer *writer, const char *name,
+                               const struct tensor *const *parts, size_t n_parts, float factor)
 {
     int64_t n = 0;
     float *values;
@@ -63,6 +63,7 @@ kvern_status graph_writer_put_vectors(struct graph_writer *writer, const char *n
         at += tensor_row_values(parts[i]);
     }
     for (int64_t i = 0; i < n; i++) {
+        values[i] *= factor;
         if (!isfinite(values[i])) {
             status = fail(writer->err, KVERN_FORMAT, "%s holds a value that is not finite",
                           parts[0]->name);
@@ -74,6 +75,45 @@ kvern_status graph_writer_put_vectors(struct graph_writer *writer, const char *n
 done:
     free(values);
     return status;
+}
+
+kvern_status graph_writer_put_vectors(struct graph_writer *writer, const char *name,
+                                      const struct tensor *const *parts, size_t n_parts)
+{
+    return put_scaled(writer, name, parts, n_parts, 1);
+}
+
+kvern_status graph_writer_put_norm(struct graph_writer *writer, const char *name,
+                                   const struct tensor *weight, float factor, float epsilon,
+                                   const char *x, const char *skip, const char *output)
+{
+    struct graph_name weight_name = graph_name_join(name, "weight");
+    kvern_status status = put_scaled(writer, weight_name.text, &weight, 1, factor);
+    struct onnx_node *node;
+
+    if (status != KVERN_OK)
+        return status;
+    node = onnx_file_node(writer->file, graph_domain, skip ? "AddRmsNorm" : "RmsNorm", name);
+    onnx_node_input(node, x);
+    if (skip)
+        onnx_node_input(node, skip);
+    onnx_node_input(node, weight_name.text);
+    onnx_node_output(node, output);
+    if (skip)
+        onnx_node_output(node, graph_name_join(name, "sum").text);
+    onnx_node_float(node, "epsilon", epsilon);
+    return KVERN_OK;
+}
+
+void graph_writer_add_gather(struct graph_writer *writer, const char *name, const char *x,
+                             const char *rows)
+{
+    struct onnx_node *node = onnx_file_node(writer->file, "", "Gather", name);
+
+    onnx_node_input(node, x);
+    onnx_node_input(node, rows);
+    onnx_node_output(node, graph_name_join(name, "out").text);
+    onnx_node_int(node, "axis", 0);
 }
 
 static void forget_parts(const struct pack_plan *plan)
@@ -210,19 +250,24 @@ kvern_status graph_writer_put_linear(struct graph_writer *writer, const char *na
     return KVERN_OK;
 }
 
+void graph_writer_add_embedding(struct graph_writer *writer, const char *name, const char *weight,
+                                const struct pack_plan *table, const char *ids)
+{
+    struct onnx_node *node = onnx_file_node(writer->file, graph_domain, "Embedding", name);
+
+    onnx_node_input(node, ids);
+    add_weight_inputs(node, weight, table);
+    onnx_node_output(node, graph_name_join(name, "out").text);
+    add_weight_attributes(node, table);
+}
+
 kvern_status graph_writer_put_embedding(struct graph_writer *writer, const char *name,
                                         const struct pack_plan *table, const char *ids)
 {
     struct graph_name weight = graph_name_join(name, "weight");
     kvern_status status = graph_writer_put_matrix(writer, weight.text, table);
-    struct onnx_node *node;
 
-    if (status != KVERN_OK)
-        return status;
-    node = onnx_file_node(writer->file, graph_domain, "Embedding", name);
-    onnx_node_input(node, ids);
-    add_weight_inputs(node, weight.text, table);
-    onnx_node_output(node, graph_name_join(name, "out").text);
-    add_weight_attributes(node, table);
-    return KVERN_OK;
+    if (status == KVERN_OK)
+        graph_writer_add_embedding(writer, name, weight.text, table, ids);
+    return status;
 }

@@ -28,7 +28,7 @@ struct graph_progress {
 struct graph_writer {
     struct onnx_file *file; /* not owned; its data file is open */
     struct graph_progress *progress;
-    char what[64]; /* shown by progress */
+    char what[80]; /* shown by progress */
     kvern_error *err;
 };
 
@@ -60,8 +60,20 @@ struct onnx_node *graph_writer_add_linear(struct graph_writer *writer, const cha
 kvern_status graph_writer_put_linear(struct graph_writer *writer, const char *name,
                                      const struct linear_plan *linear, const char *x,
                                      struct onnx_node **node);
+/* An Embedding node `name` of the rows `ids` of a matrix `weight` that was put; its output is
+ * NAME.out. */
+void graph_writer_add_embedding(struct graph_writer *writer, const char *name, const char *weight,
+                                const struct pack_plan *table, const char *ids);
 /* Table and node of an Embedding called `name` on the graph's `ids`; its output is NAME.out. */
 kvern_status graph_writer_put_embedding(struct graph_writer *writer, const char *name,
                                         const struct pack_plan *table, const char *ids);
+/* Weight, multiplied by `factor`, and node of an RMS norm called `name` of x, or of x + skip where
+ * `skip` is not NULL: then NAME.sum is the sum. */
+kvern_status graph_writer_put_norm(struct graph_writer *writer, const char *name,
+                                   const struct tensor *weight, float factor, float epsilon,
+                                   const char *x, const char *skip, const char *output);
+/* NAME.out: the rows of `x` that the graph input `rows` names. */
+void graph_writer_add_gather(struct graph_writer *writer, const char *name, const char *x,
+                             const char *rows);
 
 #endif

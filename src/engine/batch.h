@@ -29,14 +29,25 @@ struct batch {
     int32_t *context_len;     /* [S]: tokens in the KV after this step */
     int32_t *block_table;     /* [S, B]: KV block of each 16 positions; unused entries 0 */
     struct kv_table **tables; /* [S]: not owned, for a runner that keeps KV beside the blocks */
-    int64_t *output_rows;     /* [R]: tokens that leave the last layer, ascending */
+    /* of a seq2seq model: sources, and for each sequence where its own lies */
+    bool has_sources;
+    size_t n_source_tokens;       /* Q */
+    size_t n_sources;             /* N */
+    size_t source_blocks_per_row; /* columns of source_table */
+    size_t cross_blocks_per_row;  /* columns of cross_table */
+    int64_t *source_ids;          /* [Q] */
+    int32_t *source_start;        /* [N + 1]: source n owns tokens source_start[n] .. */
+    int32_t *source_table;        /* [N, source_blocks_per_row] */
+    int32_t *cross_table;         /* [S, cross_blocks_per_row] */
+    int32_t *source_len;          /* [S]: tokens of its source */
+    int64_t *output_rows;         /* [R]: tokens that leave the last layer, ascending */
     int64_t *logit_rows; /* [L]: those of them whose logits are wanted: indices into output_rows,
                             ascending */
 };
 
 /* Memory for the largest batch a step may have: every array of a batch made here is owned by it. */
 kvern_status batch_init(struct batch *batch, size_t max_tokens, size_t max_sequences,
-                        size_t max_blocks_per_row, kvern_error *err);
+                        size_t max_blocks_per_row, bool has_sources, kvern_error *err);
 void batch_clear(struct batch *batch);
 /* Writes what the plan runs. Output rows and logit rows come in the plan's order. */
 void batch_fill(struct batch *batch, const struct plan *plan);

@@ -385,6 +385,8 @@ static kvern_status make_parts(kvern_engine *e, kvern_error *err)
         .max_context = or_default(e->limits.max_context, SIZE_MAX),
         .prefill_chunk = has_no_kv ? e->limits.max_context : e->limits.prefill_chunk,
         .scoring_rows = n_rows ? n_rows : 1,
+        .max_source =
+            runner->is_seq2seq ? kv_blocks_for_tokens(e->limits.max_source) * KV_BLOCK_TOKENS : 0,
         .has_fixed_chunks = runner->has_fixed_chunks || has_no_kv,
         .has_no_kv = has_no_kv,
         .counts_blocks = !has_no_kv && !runner->kv_copy,
@@ -400,7 +402,8 @@ static kvern_status make_parts(kvern_engine *e, kvern_error *err)
         status = plan_init(&e->single, 1, err);
     if (status == KVERN_OK)
         status = batch_init(&e->batch, scheduler_max_step_tokens(&e->scheduler), limits.max_running,
-                            kv_blocks_for_tokens(e->scheduler.limits.max_context), err);
+                            kv_blocks_for_tokens(e->scheduler.limits.max_context),
+                            runner->is_seq2seq, err);
     if (status == KVERN_OK)
         status = sampler_init(&e->sampler, runner->vocab_size, err);
     return status;

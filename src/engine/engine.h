@@ -24,6 +24,7 @@ struct engine_limits {
     size_t max_sequences;
     size_t max_waiting;
     size_t max_context;   /* positions of one sequence; 0: what the KV blocks hold */
+    size_t max_source;    /* of a seq2seq model: tokens of a source, and of an answer */
     size_t prefill_chunk; /* most prompt tokens of a sequence in one step; 0: step_tokens */
     bool checks_blocks;   /* verify the block tables after every step (tests) */
     size_t kv_bytes;      /* of all KV blocks; told by kvern_engine_get_stats, like these: */

@@ -21,7 +21,7 @@
 enum {
     DEFAULT_TOKENS_PER_SEQUENCE = 2048,
     MAX_THREADS = 1024,
-    ENCODER_STEP_TOKENS = 1024,
+    SOURCE_STEP_TOKENS = 1024,
     DEFAULT_CACHE_TOKENS = 16384,
 };
 
@@ -198,11 +198,13 @@ static size_t context_limit(const kvern_model *model, const kvern_engine_options
     return max_context;
 }
 
-/* Texts of an encoder come whole, and many of them at once keep all threads at work. */
+/* Texts of an encoder, also of one before a decoder, come whole, and many of them at once keep all
+ * threads at work. */
 static size_t step_tokens(const kvern_model *model, const kvern_engine_options *options)
 {
-    if (options->step_tokens == 0 && model_is_encoder(model))
-        return ENCODER_STEP_TOKENS;
+    if (options->step_tokens == 0 &&
+        (model_is_encoder(model) || config_is_seq2seq(&model->manifest.config)))
+        return SOURCE_STEP_TOKENS;
     return (size_t)options->step_tokens;
 }
 
@@ -268,7 +270,10 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
         .head_size = config->head_size,
         .value_bytes = value_bytes(model, options),
     };
-    size_t max_context = context_limit(model, options);
+    size_t max_source = context_limit(model, options);
+    size_t max_context = max_source;
+    if (config_is_seq2seq(config)) /* a source in whole blocks, and an answer */
+        max_context = kv_blocks_for_tokens(max_source) * KV_BLOCK_TOKENS + max_source + 1;
     if (!model_is_encoder(model)) {
         status = choose_blocks(model, options, &layout, max_context, &n_blocks, err);
         if (status != KVERN_OK)
@@ -283,6 +288,7 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
         .max_sequences = (size_t)options->max_sequences,
         .max_waiting = (size_t)options->max_waiting,
         .max_context = max_context,
+        .max_source = max_source,
         .kv_bytes = n_blocks * kv_layout_bytes_per_block(&layout),
         .n_threads = options->n_threads > 0 ? options->n_threads : kvern_default_threads(),
         .isa = kernels->name,

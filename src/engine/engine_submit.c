@@ -12,11 +12,21 @@
 
 enum { MOST_SAMPLES = 256 };
 
+/* Positions of a request before its answer. */
+static size_t count_prompt(const kvern_engine *engine, const kvern_request_options *options)
+{
+    if (!engine->runner->is_seq2seq)
+        return options->n_prompt;
+    return kv_blocks_for_tokens(options->n_prompt) * KV_BLOCK_TOKENS + 1 +
+           options->n_decoder_prompt;
+}
+
 /* max_tokens, or what is left of the context: one token even after a prompt that fills it. An
  * embedding counts as a prompt whose one generated token is never chosen. */
 static size_t tokens_to_generate(const kvern_engine *engine, const kvern_request_options *options)
 {
     size_t max_context = engine->scheduler.limits.max_context;
+    size_t n_prompt = engine->runner->is_seq2seq ? options->n_decoder_prompt : options->n_prompt;
 
     if (options->embed)
         return 1;
@@ -24,7 +34,9 @@ static size_t tokens_to_generate(const kvern_engine *engine, const kvern_request
         return (size_t)options->max_tokens;
     if (options->window > 0)
         return max_context;
-    return options->n_prompt < max_context ? max_context - options->n_prompt : 1;
+    if (engine->runner->is_seq2seq)
+        max_context = options->n_decoder_prompt + engine->limits.max_source;
+    return n_prompt < max_context ? max_context - n_prompt : 1;
 }
 
 kvern_status engine_check_sliding(const kvern_engine *engine, kvern_error *err)
@@ -72,6 +84,31 @@ static struct prefix_key cache_root(const kvern_engine *engine, const char *cach
     return prefix_key_root(salted, sizeof salted);
 }
 
+static kvern_status check_source(const kvern_engine *engine, const kvern_request_options *options,
+                                 kvern_error *err)
+{
+    const struct {
+        bool is_asked;
+        const char *what;
+    } missing[] = {
+        {options->embed, "embeds no texts"},
+        {options->score_prompt, "gives no scores of its source"},
+        {options->conversation != 0, "keeps no conversations"},
+        {options->window > 0, "has no window that slides"},
+    };
+
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
+        if (missing[i].is_asked)
+            return fail(err, KVERN_UNSUPPORTED, "this model is an encoder-decoder: it %s",
+                        missing[i].what);
+    }
+    if (options->n_prompt > engine->limits.max_source)
+        return fail(err, KVERN_LIMIT,
+                    "the source has %zu tokens, over the model's limit of %zu tokens",
+                    options->n_prompt, engine->limits.max_source);
+    return KVERN_OK;
+}
+
 static kvern_status check_options(const kvern_engine *engine, const kvern_request_options *options,
                                   kvern_error *err)
 {
@@ -86,6 +123,12 @@ static kvern_status check_options(const kvern_engine *engine, const kvern_reques
     if (engine->runner->has_no_logits && !options->embed)
         return fail(err, KVERN_UNSUPPORTED,
                     "this model is an encoder: it embeds texts, it generates none");
+    if (engine->runner->is_seq2seq)
+        return check_source(engine, options, err);
+    if (options->n_decoder_prompt > 0)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "only an encoder-decoder takes a decoder_prompt; this model continues its "
+                    "prompt");
     return KVERN_OK;
 }
 
@@ -109,6 +152,8 @@ static kvern_status make_requests(kvern_engine *engine, const kvern_request_opti
         .has_no_logits = engine->runner->has_no_logits,
         .pools_itself = engine->runner->pools_itself,
         .hidden_size = engine->runner->hidden_size,
+        .is_seq2seq = engine->runner->is_seq2seq,
+        .decoder_start = engine->runner->decoder_start,
         .pooling = engine->limits.pooling,
         .maker = engine->maker.make ? &engine->maker : NULL,
     };
@@ -149,7 +194,8 @@ kvern_status kvern_submit_samples(kvern_engine *engine, const kvern_request_opti
     if (status == KVERN_OK)
         status = set_window(engine, options, &window, err);
     if (status == KVERN_OK)
-        status = scheduler_accepts(&engine->scheduler, options->n_prompt, max_tokens, &window, err);
+        status = scheduler_accepts(&engine->scheduler, count_prompt(engine, options), max_tokens,
+                                   &window, err);
     if (status != KVERN_OK)
         return status;
     if (!take_places(engine, n))

@@ -51,17 +51,38 @@ const char *kvern_finish_name(kvern_finish finish)
     return (size_t)finish < sizeof names / sizeof names[0] ? names[finish] : "";
 }
 
-static kvern_status check_prompt(const kvern_request_options *options, size_t vocab_size,
-                                 kvern_error *err)
+static kvern_status check_ids(const char *what, const int32_t *ids, size_t n, size_t vocab_size,
+                              kvern_error *err)
 {
-    for (size_t i = 0; i < options->n_prompt; i++) {
-        int32_t id = options->prompt[i];
-
-        if (id < 0 || (size_t)id >= vocab_size)
-            return fail(err, KVERN_INVALID, "prompt token %zu is %d; the vocabulary has %zu", i, id,
-                        vocab_size);
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= vocab_size)
+            return fail(err, KVERN_INVALID, "%s token %zu is %d; the vocabulary has %zu", what, i,
+                        ids[i], vocab_size);
     }
     return KVERN_OK;
+}
+
+/* The sequence of a source: that, padded to whole blocks, the start token, and what the answer is
+ * made to begin with. */
+static kvern_status init_source(struct sequence *sequence, const kvern_request_options *options,
+                                size_t max_tokens, int32_t decoder_start, kvern_error *err)
+{
+    size_t n_slots = kv_blocks_for_tokens(options->n_prompt) * KV_BLOCK_TOKENS;
+    size_t n_prompt = n_slots + 1 + options->n_decoder_prompt;
+    int32_t *tokens = try_new(n_prompt, sizeof *tokens);
+    kvern_status status;
+
+    if (!tokens)
+        return fail(err, KVERN_MEMORY, "no memory for a source of %zu tokens", options->n_prompt);
+    memcpy(tokens, options->prompt, options->n_prompt * sizeof *tokens);
+    tokens[n_slots] = decoder_start;
+    if (options->n_decoder_prompt > 0)
+        memcpy(tokens + n_slots + 1, options->decoder_prompt,
+               options->n_decoder_prompt * sizeof *tokens);
+    status = sequence_init(sequence, tokens, n_prompt, max_tokens, err);
+    sequence->n_source = options->n_prompt;
+    free(tokens);
+    return status;
 }
 
 static kvern_status set_pooling(kvern_request *request, kvern_pooling pooling,
@@ -108,10 +129,14 @@ static void set_end_ids(kvern_request *request, const kvern_request_options *opt
 kvern_status request_new(kvern_request **out, const kvern_request_options *options,
                          size_t max_tokens, const struct request_model *model, kvern_error *err)
 {
-    kvern_status status = check_prompt(options, model->vocab_size, err);
+    kvern_status status =
+        check_ids("prompt", options->prompt, options->n_prompt, model->vocab_size, err);
     kvern_sampling sampling = {0};
     kvern_request *request;
 
+    if (status == KVERN_OK)
+        status = check_ids("decoder_prompt", options->decoder_prompt, options->n_decoder_prompt,
+                           model->vocab_size, err);
     if (status == KVERN_OK)
         status = sampling_check_request(options, max_tokens, model->vocab_size, err);
     if (status == KVERN_OK)
@@ -130,10 +155,15 @@ kvern_status request_new(kvern_request **out, const kvern_request_options *optio
     request->on_logits = options->on_logits;
     request->on_logits_data = options->on_logits_data;
     request->n_prompt = options->n_prompt;
-    status = sequence_init(&request->sequence, options->prompt, options->n_prompt, max_tokens, err);
+    if (model->is_seq2seq)
+        status = init_source(&request->sequence, options, max_tokens, model->decoder_start, err);
+    else
+        status =
+            sequence_init(&request->sequence, options->prompt, options->n_prompt, max_tokens, err);
     request->sequence.conversation = options->conversation;
     request->sequence.priority = options->priority;
-    request->sequence.wants_all_rows = request->score_prompt || request->all_logits;
+    request->sequence.wants_all_rows =
+        request->score_prompt || (request->all_logits && !model->is_seq2seq);
     if (status == KVERN_OK && options->embed)
         status = set_pooling(request, options->pooling, model, err);
     if (status == KVERN_OK)
@@ -211,7 +241,8 @@ kvern_status request_see_logits(kvern_request *request, const float *logits, siz
         bool is_last = position + 1 == sequence->n_tokens;
 
         if (request->on_logits && (is_last || request->all_logits))
-            request->on_logits(row, vocab_size, position, request->on_logits_data);
+            request->on_logits(row, vocab_size, position - sequence_n_source_slots(sequence),
+                               request->on_logits_data);
         if (request->score_prompt && position + 1 < sequence->n_prompt) {
             float *score = &request->prompt_logprobs[position];
 
@@ -259,7 +290,7 @@ static void deliver(kvern_request *request, struct buffer *text, const int32_t *
         memcpy(delivery->top_logprobs, request->picked.top, top_bytes);
     }
     delivery->n_prompt_tokens =
-        sequence->n_shown < sequence->n_prompt ? sequence->n_shown : sequence->n_prompt;
+        sequence->n_shown < request->n_prompt ? sequence->n_shown : request->n_prompt;
     delivery->n_completion_tokens = sequence_n_generated(sequence);
     delivery->n_cached_tokens = sequence->n_cached;
     delivery->wait_ms = started - request->submitted_ms;
@@ -311,11 +342,12 @@ kvern_status request_pick(kvern_request *request, struct sampler *sampler, const
 {
     const struct sequence *sequence = &request->sequence;
     bool is_early = sequence_n_generated(sequence) < request->min_tokens;
+    size_t n_source_slots = sequence_n_source_slots(sequence); /* no part of what is continued */
     const struct sampler_place place = {
         .logits = logits,
-        .history = sequence->tokens,
-        .n_history = sequence->n_tokens,
-        .n_prompt = sequence->n_prompt,
+        .history = sequence->tokens + n_source_slots,
+        .n_history = sequence->n_tokens - n_source_slots,
+        .n_prompt = sequence->n_prompt - n_source_slots,
         .barred = request->end_ids,
         .n_barred = is_early ? request->n_end_ids : 0,
     };

@@ -71,6 +71,8 @@ struct request_model {
     bool has_no_logits;
     bool pools_itself;
     size_t hidden_size;                     /* 0: it gives no hidden states */
+    bool is_seq2seq;                        /* the prompt is a source; answers begin with: */
+    int32_t decoder_start;                  /* this token */
     kvern_pooling pooling;                  /* what KVERN_POOLING_MODEL stands for */
     const struct text_decoder_maker *maker; /* NULL: no text */
 };

@@ -41,6 +41,8 @@ struct runner {
                               KV,    and a prompt must come whole */
     bool has_fixed_chunks; /* its bytes depend on how a prompt is cut */
     bool keeps_positions;  /* positions may go on past a window that slides */
+    bool is_seq2seq;       /* a prompt is a source, which an encoder reads; answers begin with: */
+    int32_t decoder_start; /* this token */
     bool has_rigid_kv;     /* its KV cannot be cut, so that no window slides over it */
 };
 

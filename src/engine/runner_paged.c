@@ -22,6 +22,49 @@ struct runner_paged {
     struct output_rows hidden;
 };
 
+enum { MAX_INPUTS = 12 };
+
+/* The inputs of one run. */
+struct inputs {
+    struct session_tensor items[MAX_INPUTS];
+    size_t n;
+};
+
+static void add_ids(struct inputs *inputs, const char *name, int64_t *ids, size_t n)
+{
+    inputs->items[inputs->n++] =
+        (struct session_tensor){name, SESSION_I64, ids, n * sizeof *ids, {(int64_t)n}, 1};
+}
+
+static void add_counts(struct inputs *inputs, const char *name, int32_t *counts, size_t n)
+{
+    inputs->items[inputs->n++] =
+        (struct session_tensor){name, SESSION_I32, counts, n * sizeof *counts, {(int64_t)n}, 1};
+}
+
+static void add_table(struct inputs *inputs, const char *name, int32_t *table, size_t n_rows,
+                      size_t n_columns)
+{
+    inputs->items[inputs->n++] = (struct session_tensor){name,
+                                                         SESSION_I32,
+                                                         table,
+                                                         n_rows * n_columns * sizeof *table,
+                                                         {(int64_t)n_rows, (int64_t)n_columns},
+                                                         2};
+}
+
+static void add_pool(struct inputs *inputs, const struct kv_store *store)
+{
+    inputs->items[inputs->n++] =
+        (struct session_tensor){"kv_pool",
+                                SESSION_U8,
+                                store->pool,
+                                store->n_bytes,
+                                {(int64_t)store->layout.n_layers, (int64_t)store->n_blocks,
+                                 (int64_t)kv_layout_block_bytes(&store->layout)},
+                                3};
+}
+
 static struct session_tensor rows_tensor(const char *name, const struct output_rows *rows,
                                          size_t n_rows)
 {
@@ -33,16 +76,28 @@ static struct session_tensor rows_tensor(const char *name, const struct output_r
                                    .n_dims = 2};
 }
 
+/* What a decoder alone has, or an encoder-decoder alone. */
+static void add_own_inputs(struct inputs *inputs, const struct runner *runner,
+                           const struct batch *batch)
+{
+    if (!runner->is_seq2seq) {
+        add_ids(inputs, "positions", batch->positions, batch->n_tokens);
+        return;
+    }
+    add_ids(inputs, "source_ids", batch->source_ids, batch->n_source_tokens);
+    add_counts(inputs, "source_start", batch->source_start, batch->n_sources + 1);
+    add_table(inputs, "source_table", batch->source_table, batch->n_sources,
+              batch->source_blocks_per_row);
+    add_table(inputs, "cross_table", batch->cross_table, batch->n_sequences,
+              batch->cross_blocks_per_row);
+    add_counts(inputs, "source_len", batch->source_len, batch->n_sequences);
+}
+
 static kvern_status run(struct runner *runner, const struct batch *batch,
                         struct runner_output *output, kvern_error *err)
 {
     struct runner_paged *self = (struct runner_paged *)runner;
-    const struct kv_store *store = &self->store;
-    int64_t n_tokens = (int64_t)batch->n_tokens;
-    int64_t n_sequences = (int64_t)batch->n_sequences;
-    int64_t n_rows = (int64_t)batch->n_output_rows;
-    int64_t n_logits = (int64_t)batch->n_logit_rows;
-    int64_t n_table = (int64_t)batch->blocks_per_row;
+    struct inputs inputs = {.n = 0};
     kvern_status status = output_rows_reserve(&self->logits, batch->n_logit_rows, "logits", err);
 
     if (status == KVERN_OK)
@@ -50,65 +105,23 @@ static kvern_status run(struct runner *runner, const struct batch *batch,
     if (status != KVERN_OK)
         return status;
 
-    struct session_tensor inputs[] = {
-        {"input_ids",
-         SESSION_I64,
-         batch->input_ids,
-         batch->n_tokens * sizeof(int64_t),
-         {n_tokens},
-         1},
-        {"positions",
-         SESSION_I64,
-         batch->positions,
-         batch->n_tokens * sizeof(int64_t),
-         {n_tokens},
-         1},
-        {"query_start",
-         SESSION_I32,
-         batch->query_start,
-         (batch->n_sequences + 1) * sizeof(int32_t),
-         {n_sequences + 1},
-         1},
-        {"context_len",
-         SESSION_I32,
-         batch->context_len,
-         batch->n_sequences * sizeof(int32_t),
-         {n_sequences},
-         1},
-        {"block_table",
-         SESSION_I32,
-         batch->block_table,
-         batch->n_sequences * batch->blocks_per_row * sizeof(int32_t),
-         {n_sequences, n_table},
-         2},
-        {"output_rows",
-         SESSION_I64,
-         batch->output_rows,
-         batch->n_output_rows * sizeof(int64_t),
-         {n_rows},
-         1},
-        {"logit_rows",
-         SESSION_I64,
-         batch->logit_rows,
-         batch->n_logit_rows * sizeof(int64_t),
-         {n_logits},
-         1},
-        {"kv_pool",
-         SESSION_U8,
-         store->pool,
-         store->n_bytes,
-         {(int64_t)store->layout.n_layers, (int64_t)store->n_blocks,
-          (int64_t)kv_layout_block_bytes(&store->layout)},
-         3},
-    };
+    add_ids(&inputs, "input_ids", batch->input_ids, batch->n_tokens);
+    add_counts(&inputs, "query_start", batch->query_start, batch->n_sequences + 1);
+    add_counts(&inputs, "context_len", batch->context_len, batch->n_sequences);
+    add_table(&inputs, "block_table", batch->block_table, batch->n_sequences,
+              batch->blocks_per_row);
+    add_ids(&inputs, "output_rows", batch->output_rows, batch->n_output_rows);
+    add_ids(&inputs, "logit_rows", batch->logit_rows, batch->n_logit_rows);
+    add_own_inputs(&inputs, runner, batch);
+    add_pool(&inputs, &self->store);
     const struct session_tensor outputs[] = {
         rows_tensor("logits", &self->logits, batch->n_logit_rows),
         rows_tensor("hidden", &self->hidden, batch->n_output_rows),
     };
 
     *output = (struct runner_output){.logits = self->logits.values, .hidden = self->hidden.values};
-    return session_run(&self->session, inputs, sizeof inputs / sizeof inputs[0], outputs,
-                       batch->wants_hidden ? 2 : 1, err);
+    return session_run(&self->session, inputs.items, inputs.n, outputs, batch->wants_hidden ? 2 : 1,
+                       err);
 }
 
 /* ---- KV in and out: the blocks as they are, layer by layer ---- */
@@ -206,6 +219,8 @@ kvern_status runner_paged_open(struct runner **out, const char *path,
                                  .vocab_size = config->vocab_size,
                                  .hidden_size = config->hidden_size,
                                  .n_kv_blocks = n_kv_blocks,
+                                 .is_seq2seq = config_is_seq2seq(config),
+                                 .decoder_start = config->decoder_start,
                                  .keeps_positions = true};
     self->logits.row_size = config->vocab_size;
     self->hidden.row_size = config->hidden_size;

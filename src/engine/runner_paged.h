@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The runner of the paged contract: kvern's own graph (docs/graph.md) in ONNX Runtime, over a KV
- * pool that stays in place between steps.
+ * The runner of the contracts paged and seq2seq: kvern's own graphs (docs/graph.md) in ONNX
+ * Runtime, over a KV pool that stays in place between steps.
  */
 #ifndef KVERN_ENGINE_RUNNER_PAGED_H
 #define KVERN_ENGINE_RUNNER_PAGED_H

@@ -441,6 +441,7 @@ static void plan_prefills(struct scheduler *scheduler, struct plan *plan, size_t
 {
     const struct scheduler_limits *limits = &scheduler->limits;
     size_t n_scoring_rows = limits->scoring_rows;
+    bool has_prompt = false;
 
     for (struct sequence *sequence = scheduler->running.first; sequence && n_tokens > 0;
          sequence = sequence->next) {
@@ -449,9 +450,15 @@ static void plan_prefills(struct scheduler *scheduler, struct plan *plan, size_t
 
         if (sequence_is_decoding(sequence))
             continue;
-        n = min_size(n, slide(scheduler, sequence));
-        if (!limits->has_fixed_chunks)
-            n = min_size(n, n_tokens);
+        if (sequence_is_encoding(sequence)) {
+            n = sequence_n_source_slots(sequence);
+            if (n > n_tokens && has_prompt)
+                continue; /* it is first in a later step, and runs there whatever the budget */
+        } else {
+            n = min_size(n, slide(scheduler, sequence));
+            if (!limits->has_fixed_chunks)
+                n = min_size(n, n_tokens);
+        }
         if (sequence->wants_all_rows && !sequence->wants_hidden) {
             size_t n_free = n - count_rows(sequence, n); /* of rows: they were shown before */
 
@@ -462,13 +469,14 @@ static void plan_prefills(struct scheduler *scheduler, struct plan *plan, size_t
             n_scoring_rows -= count_rows(sequence, n);
         }
         plan_add(scheduler, plan, sequence, n, count_rows(sequence, n));
+        has_prompt = true;
         n_tokens -= min_size(n, n_tokens);
     }
 }
 
 size_t scheduler_max_step_tokens(const struct scheduler *scheduler)
 {
-    return scheduler->limits.step_tokens +
+    return scheduler->limits.step_tokens + scheduler->limits.max_source +
            (scheduler->limits.has_fixed_chunks ? scheduler->limits.prefill_chunk : 0);
 }
 

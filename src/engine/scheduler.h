@@ -29,6 +29,8 @@ struct scheduler_limits {
     size_t max_running;    /* sequences of one step, at least 1 */
     size_t max_context;    /* positions of one sequence */
     size_t prefill_chunk;  /* most prompt tokens of one sequence in a step; 0: step_tokens */
+    size_t max_source;     /* slots of the longest source, which comes at once whatever the budget;
+                              0: the model has none */
     size_t scoring_rows;   /* most logit rows a step gives to sequences that want all, at least 1 */
     bool has_fixed_chunks; /* a prompt is cut every prefill_chunk tokens, whatever runs beside it: a
                               step may pass its budget by one chunk */

@@ -50,6 +50,16 @@ size_t sequence_n_generated(const struct sequence *sequence)
     return sequence->n_tokens - sequence->n_prompt;
 }
 
+size_t sequence_n_source_slots(const struct sequence *sequence)
+{
+    return kv_blocks_for_tokens(sequence->n_source) * KV_BLOCK_TOKENS;
+}
+
+bool sequence_is_encoding(const struct sequence *sequence)
+{
+    return sequence->n_computed < sequence_n_source_slots(sequence);
+}
+
 size_t sequence_max_positions(size_t n_prompt, size_t max_tokens)
 {
     return n_prompt + max_tokens - 1;

@@ -30,6 +30,9 @@ struct sequence {
     int32_t *tokens; /* [n_tokens]: the prompt, then what was generated; owned */
     size_t n_tokens;
     size_t n_prompt;
+    size_t n_source; /* of a seq2seq model: what the encoder reads, whole, in one step. It stands
+                        first in `tokens`, padded to whole KV blocks, which hold what the decoder
+                        attends to; its own tokens follow. 0: none */
     size_t capacity; /* n_prompt + the most tokens it may generate */
     size_t n_computed;
     struct kv_table table;
@@ -66,6 +69,10 @@ void sequence_append(struct sequence *sequence, int32_t token);
 size_t sequence_n_generated(const struct sequence *sequence);
 /* Positions of KV it needs at most: the last token it generates is never run. */
 size_t sequence_max_positions(size_t n_prompt, size_t max_tokens);
+/* Tokens before the decoder's own: its source, padded. */
+size_t sequence_n_source_slots(const struct sequence *sequence);
+/* Its next step runs the source. */
+bool sequence_is_encoding(const struct sequence *sequence);
 /* Tokens its KV blocks hold when n_tokens are computed. */
 size_t sequence_n_held(const struct sequence *sequence, size_t n_tokens);
 /* Its next step runs one generated token. */

@@ -15,7 +15,8 @@
 static bool uses_prefix_cache(const struct scheduler *scheduler, const struct sequence *sequence)
 {
     return !scheduler->limits.has_no_kv && !scheduler->limits.has_no_prefix_cache &&
-           sequence->window.n_blocks == 0 && !sequence->is_foreign;
+           sequence->window.n_blocks == 0 && !sequence->is_foreign &&
+           sequence->n_source == 0; /* an encoder's tokens depend on those after them, too */
 }
 
 /* Tokens that are shared or not at once. */

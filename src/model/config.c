@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reading and checking a model's numbers. A value that is absent gets the default transformers
- * would give it; one that is present must have the right type; config_check() then refuses what no
- * kernel could run, so that nobody after it needs to doubt a size.
+ * Reading a model's numbers. A value that is absent gets the default transformers would give it;
+ * one that is present must have the right type; config_check() then refuses what no kernel could
+ * run.
  */
 #include "model/config.h"
 
@@ -12,11 +12,9 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_COUNT = 1 << 24 };
-
 static const char *const family_names[] = {
     [FAMILY_LLAMA] = "llama", [FAMILY_QWEN2] = "qwen2", [FAMILY_QWEN3] = "qwen3",
-    [FAMILY_BERT] = "bert",   [FAMILY_OTHER] = "other",
+    [FAMILY_BERT] = "bert",   [FAMILY_T5] = "t5",       [FAMILY_OTHER] = "other",
 };
 
 const char *config_family_name(enum model_family family)
@@ -38,6 +36,11 @@ bool config_family_from_name(const char *name, enum model_family *family)
 bool config_is_encoder(const struct model_config *config)
 {
     return config->family == FAMILY_BERT;
+}
+
+bool config_is_seq2seq(const struct model_config *config)
+{
+    return config->family == FAMILY_T5;
 }
 
 /* ---- config.json ---- */
@@ -343,6 +346,61 @@ static void read_encoder(struct reader *reader, const struct encoder_type *type,
         config->max_positions -= config->first_position;
 }
 
+/* "relu", or "gated-" and the name of an activation. "gated-gelu" means gelu_new, whatever
+ * dense_act_fn is called. */
+static void read_feed_forward(struct reader *reader, const char *otherwise,
+                              struct model_config *config)
+{
+    static const char gated[] = "gated-";
+    const char *name = read_text(reader, "feed_forward_proj", otherwise);
+    bool is_known = false;
+
+    config->is_gated = strncmp(name, gated, strlen(gated)) == 0;
+    if (config->is_gated)
+        name += strlen(gated);
+    if (config->is_gated && strcmp(name, "gelu") == 0)
+        name = "gelu_new";
+    for (size_t i = 0; i < sizeof activations / sizeof *activations; i++) {
+        if (strcmp(name, activations[i].name) == 0 &&
+            (!config->is_gated || activations[i].is_decoders)) {
+            config->activation = activations[i].activation;
+            is_known = true;
+        }
+    }
+    if (!is_known && reader->status == KVERN_OK)
+        reader->status = fail(reader->err, KVERN_UNSUPPORTED,
+                              "config.json: feed_forward_proj \"%s%s\" is not supported (relu, "
+                              "gated-gelu and gated-silu are)",
+                              config->is_gated ? gated : "", name);
+}
+
+/* T5 (1.0 and 1.1), mT5 and their kin; `is_mt5`: the defaults of MT5Config. */
+static void read_seq2seq(struct reader *reader, bool is_mt5, struct model_config *config)
+{
+    config->family = FAMILY_T5;
+    config->n_encoder_layers = require_size(reader, "num_layers");
+    config->n_layers = read_size(reader, "num_decoder_layers", config->n_encoder_layers);
+    config->n_heads = require_size(reader, "num_heads");
+    config->n_kv_heads = config->n_heads;
+    config->head_size = read_size(reader, "d_kv", 64);
+    config->hidden_size = require_size(reader, "d_model");
+    config->intermediate_size = require_size(reader, "d_ff");
+    config->vocab_size = require_size(reader, "vocab_size");
+    config->max_positions = read_size(reader, "n_positions", 512);
+    config->norm_epsilon = read_float(reader, "layer_norm_epsilon", 1e-6);
+    config->is_tied = read_bool(reader, "tie_word_embeddings", !is_mt5);
+    config->relative_buckets = read_size(reader, "relative_attention_num_buckets", 32);
+    config->relative_max_distance = read_size(reader, "relative_attention_max_distance", 128);
+    config->pad = field(reader, "pad_token_id") ? read_id(reader, "pad_token_id") : 0;
+    config->decoder_start = field(reader, "decoder_start_token_id")
+                                ? read_id(reader, "decoder_start_token_id")
+                                : config->pad;
+    read_feed_forward(reader, is_mt5 ? "gated-gelu" : "relu", config);
+    if (!read_bool(reader, "is_encoder_decoder", true) && reader->status == KVERN_OK)
+        reader->status = fail(reader->err, KVERN_UNSUPPORTED,
+                              "config.json: a T5 that is no encoder-decoder is not supported");
+}
+
 static void read_config(struct reader *reader, struct model_config *config)
 {
     const char *model_type = read_text(reader, "model_type", "");
@@ -351,16 +409,21 @@ static void read_config(struct reader *reader, struct model_config *config)
     if (encoder) {
         config->family = FAMILY_BERT;
         read_encoder(reader, encoder, config);
+    } else if (strcmp(model_type, "t5") == 0 || strcmp(model_type, "mt5") == 0) {
+        read_seq2seq(reader, strcmp(model_type, "mt5") == 0, config);
     } else if (config_family_from_name(model_type, &config->family)) {
         read_decoder(reader, config);
     } else if (reader->status == KVERN_OK) {
-        reader->status = fail(reader->err, KVERN_UNSUPPORTED,
-                              "config.json: model_type \"%s\" is not supported (llama, qwen2, "
-                              "qwen3, bert, roberta, xlm-roberta, camembert and distilbert are)",
-                              model_type);
+        reader->status =
+            fail(reader->err, KVERN_UNSUPPORTED,
+                 "config.json: model_type \"%s\" is not supported (llama, qwen2, "
+                 "qwen3, bert, roberta, xlm-roberta, camembert, distilbert, t5 and mt5 are)",
+                 model_type);
     }
     config->bos = read_id(reader, "bos_token_id");
     read_eos(reader, config);
+    if (config_is_seq2seq(config) && config->n_eos == 0)
+        config->eos[config->n_eos++] = 1; /* T5Config's */
 }
 
 kvern_status config_from_json(struct model_config *config, const char *text,
@@ -395,131 +458,6 @@ done:
     json_decref(object);
     json_decref(generation);
     return reader.status;
-}
-
-/* ---- checks ---- */
-
-static kvern_status check_ids(const struct model_config *config, kvern_error *err)
-{
-    int64_t vocab_size = (int64_t)config->vocab_size;
-
-    if (config->bos < -1 || config->bos >= vocab_size)
-        return fail(err, KVERN_FORMAT, "bos_token_id = %d is outside the vocabulary of %zu",
-                    config->bos, config->vocab_size);
-    if (config->pad < -1 || config->pad >= vocab_size)
-        return fail(err, KVERN_FORMAT, "pad_token_id = %d is outside the vocabulary of %zu",
-                    config->pad, config->vocab_size);
-    if (config->n_eos > CONFIG_MAX_EOS)
-        return fail(err, KVERN_LIMIT, "there are %zu eos ids; at most %d are supported",
-                    config->n_eos, CONFIG_MAX_EOS);
-    for (size_t i = 0; i < config->n_eos; i++) {
-        if (config->eos[i] < 0 || config->eos[i] >= vocab_size)
-            return fail(err, KVERN_FORMAT, "eos_token_id = %d is outside the vocabulary of %zu",
-                        config->eos[i], config->vocab_size);
-    }
-    return KVERN_OK;
-}
-
-/* Written so that a NaN fails. */
-static bool is_between(float value, double low, double high)
-{
-    return value >= low && value <= high;
-}
-
-static kvern_status check_rope(const struct model_config *config, kvern_error *err)
-{
-    float low = config->rope_low_freq_factor;
-    float high = config->rope_high_freq_factor;
-
-    if (!is_between(config->rope_theta, 1, 1e12))
-        return fail(err, KVERN_FORMAT, "rope_theta = %g is not between 1 and 1e12",
-                    (double)config->rope_theta);
-    if ((config->rope_scaling == ROPE_SCALING_LINEAR ||
-         config->rope_scaling == ROPE_SCALING_LLAMA3) &&
-        !is_between(config->rope_factor, 1e-3, 1e6))
-        return fail(err, KVERN_FORMAT, "the rope scaling factor = %g is not between 0.001 and 1e6",
-                    (double)config->rope_factor);
-    if (config->rope_scaling == ROPE_SCALING_LLAMA3) {
-        if (!is_between(low, 1e-6, 1e6) || !is_between(high, 1e-6, 1e6) || low >= high)
-            return fail(err, KVERN_FORMAT,
-                        "rope scaling llama3 needs 0 < low_freq_factor < high_freq_factor, not %g "
-                        "and %g",
-                        (double)low, (double)high);
-        if (config->rope_original_max_positions < 1 ||
-            config->rope_original_max_positions > MAX_COUNT)
-            return fail(err, KVERN_FORMAT,
-                        "original_max_position_embeddings = %zu is not between 1 and %d",
-                        config->rope_original_max_positions, MAX_COUNT);
-    }
-    if (config->rope_scaling == ROPE_SCALING_DIVISORS) {
-        for (size_t i = 0; i < config->head_size / 2; i++) {
-            if (!is_between(config->rope_divisors[i], 1e-3, 1e6))
-                return fail(err, KVERN_FORMAT,
-                            "rope_freqs.weight[%zu] = %g is not between 0.001 and 1e6", i,
-                            (double)config->rope_divisors[i]);
-        }
-    }
-    return KVERN_OK;
-}
-
-/* What only one of the two kinds has. */
-static kvern_status check_kind(const struct model_config *config, kvern_error *err)
-{
-    bool is_encoder = config_is_encoder(config);
-
-    if (!is_between(config->norm_epsilon, 0, 1))
-        return fail(err, KVERN_FORMAT, "%s = %g is not between 0 and 1",
-                    is_encoder ? "layer_norm_eps" : "rms_norm_eps", (double)config->norm_epsilon);
-    if (!is_encoder && config->activation != MODEL_ACTIVATION_SILU &&
-        config->activation != MODEL_ACTIVATION_GELU_TANH)
-        return fail(err, KVERN_UNSUPPORTED, "a decoder's activation can be silu or gelu_tanh only");
-    if (!is_encoder)
-        return check_rope(config, err);
-    if (config->n_kv_heads != config->n_heads)
-        return fail(err, KVERN_FORMAT, "an encoder has num_key_value_heads = %zu, but %zu heads",
-                    config->n_kv_heads, config->n_heads);
-    if (config->hidden_size != config->n_heads * config->head_size)
-        return fail(err, KVERN_FORMAT, "hidden_size = %zu is not num_attention_heads = %zu x %zu",
-                    config->hidden_size, config->n_heads, config->head_size);
-    return KVERN_OK;
-}
-
-kvern_status config_check(const struct model_config *config, kvern_error *err)
-{
-    const struct {
-        const char *name;
-        size_t value;
-        size_t low;
-        size_t high;
-    } ranges[] = {
-        {"num_hidden_layers", config->n_layers, 1, 1024},
-        {"num_attention_heads", config->n_heads, 1, 1024},
-        {"num_key_value_heads", config->n_kv_heads, 1, 1024},
-        {"head_dim", config->head_size, 8, CONFIG_MAX_HEAD_SIZE},
-        {"hidden_size", config->hidden_size, 1, 1 << 17},
-        {"intermediate_size", config->intermediate_size, 1, 1 << 20},
-        {"vocab_size", config->vocab_size, 1, MAX_COUNT},
-        {"max_position_embeddings", config->max_positions, 1, MAX_COUNT},
-        {"sliding_window", config->sliding_window, 0, MAX_COUNT},
-        {"type_vocab_size", config->n_token_types, 0, MAX_COUNT},
-    };
-
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
-        if (ranges[i].value < ranges[i].low || ranges[i].value > ranges[i].high)
-            return fail(err, KVERN_FORMAT, "%s = %zu is not between %zu and %zu", ranges[i].name,
-                        ranges[i].value, ranges[i].low, ranges[i].high);
-    }
-    if (config->n_heads % config->n_kv_heads != 0)
-        return fail(err, KVERN_FORMAT,
-                    "num_attention_heads = %zu is not a multiple of num_key_value_heads = %zu",
-                    config->n_heads, config->n_kv_heads);
-    if (config->head_size % 8 != 0)
-        return fail(err, KVERN_UNSUPPORTED, "head_dim = %zu is not a multiple of 8",
-                    config->head_size);
-    kvern_status status = check_kind(config, err);
-    if (status != KVERN_OK)
-        return status;
-    return check_ids(config, err);
 }
 
 /* ---- rotary embedding ---- */

@@ -3,7 +3,8 @@
  * The numbers that define a model: sizes, rotary embedding, norms, special ids. A plain value:
  * copied freely, owns nothing. Read from a Hugging Face config.json here, from GGUF metadata by
  * convert/gguf_config; either way config_check() has passed before anyone uses it. A model is a
- * decoder or an encoder (config_is_encoder); what the other kind alone has is 0 in it.
+ * decoder, an encoder (config_is_encoder) or both (config_is_seq2seq); what another kind alone has
+ * is 0 in it.
  */
 #ifndef KVERN_MODEL_CONFIG_H
 #define KVERN_MODEL_CONFIG_H
@@ -15,12 +16,19 @@
 #include <stdint.h>
 
 /* OTHER: not one that kvern builds graphs for; an export of it runs all the same. */
-enum model_family { FAMILY_LLAMA, FAMILY_QWEN2, FAMILY_QWEN3, FAMILY_BERT, FAMILY_OTHER };
+enum model_family {
+    FAMILY_LLAMA,
+    FAMILY_QWEN2,
+    FAMILY_QWEN3,
+    FAMILY_BERT,
+    FAMILY_T5,
+    FAMILY_OTHER,
+};
 
 enum model_activation {
     MODEL_ACTIVATION_SILU,
     MODEL_ACTIVATION_GELU_TANH, /* gelu_new, gelu_pytorch_tanh */
-    MODEL_ACTIVATION_GELU,      /* with erf: encoders only, as is relu */
+    MODEL_ACTIVATION_GELU,      /* with erf: not for decoders, nor is relu */
     MODEL_ACTIVATION_RELU,
 };
 
@@ -38,14 +46,15 @@ enum {
 
 struct model_config {
     enum model_family family;
-    size_t n_layers;
+    size_t n_layers; /* of a seq2seq model: the decoder's */
     size_t n_heads;
     size_t n_kv_heads; /* divides n_heads */
     size_t head_size;  /* even; n_heads * head_size need not be hidden_size */
     size_t hidden_size;
     size_t intermediate_size;
     size_t vocab_size;
-    size_t max_positions;  /* tokens a sequence may have */
+    size_t
+        max_positions; /* tokens a sequence may have; of a seq2seq model, a source or an answer */
     size_t first_position; /* encoder checkpoints: the row of the position table that a text begins
                               with (RoBERTa: pad + 1); 0 once the table was converted */
     size_t n_token_types;  /* encoder checkpoints: rows of the token type table; 0: there is none,
@@ -65,8 +74,14 @@ struct model_config {
     bool has_qk_norm;  /* RMS norm of each q and k head */
     enum model_activation activation;
     size_t sliding_window; /* 0: off */
-    int32_t bos;           /* -1: none */
-    int32_t pad;           /* -1: none */
+    /* seq2seq */
+    size_t n_encoder_layers;
+    bool is_gated;                /* feed-forward: act(gate) * up; else act(up) */
+    size_t relative_buckets;      /* of the relative position bias; 0 once it was converted */
+    size_t relative_max_distance; /* from which on all distances are one bucket; likewise */
+    int32_t decoder_start;        /* every answer's first token, which is not part of it */
+    int32_t bos;                  /* -1: none */
+    int32_t pad;                  /* -1: none */
     int32_t eos[CONFIG_MAX_EOS];
     size_t n_eos;
 };
@@ -87,7 +102,10 @@ void config_rotary_frequencies(const struct model_config *config, float *inv_fre
 /* Whether it runs whole texts (the contract "encoder") instead of continuing them. */
 bool config_is_encoder(const struct model_config *config);
 
-/* "llama", "qwen2", "qwen3", "bert": static. */
+/* Whether it encodes a whole source and then continues an answer (the contract "seq2seq"). */
+bool config_is_seq2seq(const struct model_config *config);
+
+/* "llama", "qwen2", "qwen3", "bert", "t5": static. */
 const char *config_family_name(enum model_family family);
 /* false: no family of that name. */
 bool config_family_from_name(const char *name, enum model_family *family);

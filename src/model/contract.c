@@ -20,12 +20,12 @@
 
 static const char OUR_DOMAIN[] = "ai.kvern";
 
-enum { MAX_NODE_INPUTS = 8, MAX_NODE_OUTPUTS = 2, MAX_ATTRIBUTES = 16 };
+enum { MAX_NODE_INPUTS = 9, MAX_NODE_OUTPUTS = 2, MAX_ATTRIBUTES = 16 };
 
 enum value_kind {
     VALUE_INITIALIZER,
     VALUE_INPUT,
-    VALUE_POOL,     /* the graph input that PagedAttention writes into */
+    VALUE_POOL,     /* the graph input that PagedAttention and KvStore write into */
     VALUE_COMPUTED, /* of a node, not yet read */
     VALUE_READ,
     VALUE_TAKEN, /* overwritten by PagedAttention */
@@ -39,10 +39,15 @@ struct graph_input {
     enum value_kind kind;
 };
 
-/* Float [rows, columns]. */
+enum output_shape {
+    OUTPUT_HIDDEN, /* float [rows, hidden_size] */
+    OUTPUT_LOGITS, /* float [rows, vocab_size] */
+    OUTPUT_COUNT,  /* int64 [1] */
+};
+
 struct graph_output {
     const char *name; /* NULL: the end of a list */
-    bool is_hidden;   /* has hidden_size columns, else vocab_size */
+    enum output_shape shape;
 };
 
 /* Inputs before first_weight are computed, the rest initializers. */
@@ -52,7 +57,7 @@ struct operator_rule {
     size_t first_weight;
 };
 
-enum { MAX_GRAPH_INPUTS = 8, MAX_GRAPH_OUTPUTS = 2 };
+enum { MAX_GRAPH_INPUTS = 12, MAX_GRAPH_OUTPUTS = 4 };
 
 static const struct graph_input paged_inputs[MAX_GRAPH_INPUTS + 1] = {
     {"input_ids", 7, 1, VALUE_INPUT},   {"positions", 7, 1, VALUE_INPUT},
@@ -61,8 +66,8 @@ static const struct graph_input paged_inputs[MAX_GRAPH_INPUTS + 1] = {
     {"logit_rows", 7, 1, VALUE_INPUT},  {"kv_pool", 2, 3, VALUE_POOL},
 };
 
-static const struct graph_output paged_outputs[MAX_GRAPH_OUTPUTS + 1] = {{"hidden", true},
-                                                                         {"logits", false}};
+static const struct graph_output paged_outputs[MAX_GRAPH_OUTPUTS + 1] = {{"hidden", OUTPUT_HIDDEN},
+                                                                         {"logits", OUTPUT_LOGITS}};
 
 static const struct operator_rule paged_operators[] = {
     {OUR_DOMAIN, "Embedding", 1},
@@ -83,11 +88,40 @@ static const struct graph_input encoder_inputs[MAX_GRAPH_INPUTS + 1] = {
 };
 
 static const struct graph_output encoder_outputs[MAX_GRAPH_OUTPUTS + 1] = {
-    {"last_hidden_state", true}};
+    {"last_hidden_state", OUTPUT_HIDDEN}};
 
 static const struct operator_rule encoder_operators[] = {
     {OUR_DOMAIN, "Embedding", 1},       {OUR_DOMAIN, "AddLayerNorm", 2}, {OUR_DOMAIN, "Linear", 1},
     {OUR_DOMAIN, "PackedAttention", 2}, {OUR_DOMAIN, "Activation", 1},   {NULL, NULL, 0},
+};
+
+static const struct graph_input seq2seq_inputs[MAX_GRAPH_INPUTS + 1] = {
+    {"source_ids", 7, 1, VALUE_INPUT},   {"source_start", 6, 1, VALUE_INPUT},
+    {"source_table", 6, 2, VALUE_INPUT}, {"input_ids", 7, 1, VALUE_INPUT},
+    {"query_start", 6, 1, VALUE_INPUT},  {"context_len", 6, 1, VALUE_INPUT},
+    {"block_table", 6, 2, VALUE_INPUT},  {"cross_table", 6, 2, VALUE_INPUT},
+    {"source_len", 6, 1, VALUE_INPUT},   {"output_rows", 7, 1, VALUE_INPUT},
+    {"logit_rows", 7, 1, VALUE_INPUT},   {"kv_pool", 2, 3, VALUE_POOL},
+};
+
+static const struct graph_output seq2seq_outputs[MAX_GRAPH_OUTPUTS + 1] = {
+    {"last_hidden_state", OUTPUT_HIDDEN},
+    {"stored", OUTPUT_COUNT},
+    {"hidden", OUTPUT_HIDDEN},
+    {"logits", OUTPUT_LOGITS}};
+
+static const struct operator_rule seq2seq_operators[] = {
+    {OUR_DOMAIN, "Embedding", 1},
+    {OUR_DOMAIN, "RmsNorm", 1},
+    {OUR_DOMAIN, "AddRmsNorm", 2},
+    {OUR_DOMAIN, "Linear", 1},
+    {OUR_DOMAIN, "PackedAttention", 2},
+    {OUR_DOMAIN, "PagedAttention", 6},
+    {OUR_DOMAIN, "KvStore", 5},
+    {OUR_DOMAIN, "CrossAttention", 5},
+    {OUR_DOMAIN, "GatedActivation", 1},
+    {"", "Gather", 2},
+    {NULL, NULL, 0},
 };
 
 /* What a graph of each contract has. To let its graphs use another operator, add a row above. */
@@ -100,6 +134,7 @@ static const struct contract {
 } contracts[] = {
     {"paged", paged_inputs, paged_outputs, paged_operators, "PagedAttention"},
     {"encoder", encoder_inputs, encoder_outputs, encoder_operators, "PackedAttention"},
+    {"seq2seq", seq2seq_inputs, seq2seq_outputs, seq2seq_operators, "PagedAttention"},
 };
 
 struct attribute {
@@ -187,15 +222,17 @@ static kvern_status check_output(struct check *check, struct protobuf message)
     while (output->name && !text_is(info.name, output->name))
         output++;
     bool *is_there = &check->has_output[output - check->contract->outputs];
-    if (!is_read || !output->name || info.type != 1 || info.rank != 2 || *is_there)
+    bool is_count = output->name && output->shape == OUTPUT_COUNT;
+    if (!is_read || !output->name || info.type != (is_count ? 7 : 1) ||
+        info.rank != (is_count ? 1 : 2) || *is_there)
         return fail(
             check->err, KVERN_FORMAT,
             "the graph has the output \"%.*s\" of element type %llu and %zu dims, which the "
             "contract \"%s\" does not, or has twice",
             TEXT_ARGUMENTS(info.name), (unsigned long long)info.type, info.rank,
             check->contract->name);
-    size_t n_columns = output->is_hidden ? config->hidden_size : config->vocab_size;
-    if (info.dims[1] != (int64_t)n_columns)
+    size_t n_columns = output->shape == OUTPUT_HIDDEN ? config->hidden_size : config->vocab_size;
+    if (!is_count && info.dims[1] != (int64_t)n_columns)
         return fail(check->err, KVERN_FORMAT,
                     "the graph's %s has %lld columns; " MANIFEST_FILE " says %zu", output->name,
                     (long long)info.dims[1], n_columns);
@@ -280,6 +317,9 @@ static bool expected_value(const struct check *check, const struct node *node, s
 {
     const struct model_config *config = &check->manifest->config;
     bool is_attention = text_is(node->op, check->contract->attention);
+    bool is_other = !is_attention &&
+                    (text_is(node->op, "PackedAttention") || text_is(node->op, "CrossAttention"));
+    bool is_store = text_is(node->op, "KvStore");
     bool is_table = text_is(node->op, "Embedding");
     bool is_places = is_table && text_is(node->inputs[0], "positions");
     bool is_output = text_is(node->op, "Linear") && text_is(node->outputs[0], "logits");
@@ -288,9 +328,9 @@ static bool expected_value(const struct check *check, const struct node *node, s
         const char *name;
         size_t value;
     } rows[] = {
-        {is_attention, "n_heads", config->n_heads},
-        {is_attention, "n_kv_heads", config->n_kv_heads},
-        {is_attention, "head_size", config->head_size},
+        {is_attention || is_other, "n_heads", config->n_heads},
+        {is_attention || is_other || is_store, "n_kv_heads", config->n_kv_heads},
+        {is_attention || is_other || is_store, "head_size", config->head_size},
         {is_attention, "window", config->sliding_window},
         {is_attention, "layer", check->n_layers},
         {is_places, "N", config->max_positions},
@@ -323,21 +363,29 @@ static kvern_status check_attributes(const struct check *check, const struct nod
     return KVERN_OK;
 }
 
+/* The input of an operator that is the pool; MAX_NODE_INPUTS: it has none. */
+static size_t pool_input(const struct operator_rule *rule)
+{
+    if (!strcmp(rule->name, "PagedAttention"))
+        return 2;
+    return !strcmp(rule->name, "KvStore") || !strcmp(rule->name, "CrossAttention")
+               ? 1
+               : MAX_NODE_INPUTS;
+}
+
 /* Whether input `i` of the node may be a value of this kind; what it is after the node. */
 static bool may_read(const struct operator_rule *rule, size_t i, enum value_kind kind,
                      enum value_kind *after)
 {
-    bool is_attention = !strcmp(rule->name, "PagedAttention");
-
     *after = kind == VALUE_COMPUTED ? VALUE_READ : kind;
     if (i >= rule->first_weight)
         return kind == VALUE_INITIALIZER;
-    if (is_attention && i == 0) {
+    if (i == pool_input(rule))
+        return kind == VALUE_POOL;
+    if (i == 0 && !strcmp(rule->name, "PagedAttention")) {
         *after = VALUE_TAKEN;
         return kind == VALUE_COMPUTED;
     }
-    if (is_attention && i == 2)
-        return kind == VALUE_POOL;
     return kind == VALUE_INPUT || kind == VALUE_COMPUTED || kind == VALUE_READ;
 }
 

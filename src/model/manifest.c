@@ -314,22 +314,42 @@ static void require_files(struct reader *reader, const struct manifest *manifest
     }
 }
 
-/* An encoder has neither keys and values that are kept nor rotary embedding. */
-static void read_decoder(struct reader *reader, struct manifest *manifest)
+static void read_seq2seq(struct reader *reader, struct model_config *config)
 {
-    read_kv_types(reader, manifest);
-    read_rope(reader, &manifest->config);
+    struct reader object = enter(reader, "seq2seq", "seq2seq.");
+
+    config->n_encoder_layers = read_size(&object, "encoder_layers", 1);
+    config->is_gated = read_boolean(&object, "gated");
+    config->decoder_start =
+        (int32_t)read_integer(&object, "decoder_start", 0, (int64_t)config->vocab_size - 1);
+    reader->status = object.status;
+}
+
+/* What a model of its kind has: an encoder neither keys and values that are kept nor rotary
+ * embedding. */
+static void read_kind(struct reader *reader, struct manifest *manifest)
+{
+    struct model_config *config = &manifest->config;
+
+    if (!config_is_encoder(config))
+        read_kv_types(reader, manifest);
+    if (config_is_seq2seq(config))
+        read_seq2seq(reader, config);
+    else if (!config_is_encoder(config))
+        read_rope(reader, config);
 }
 
 static void check_contract(struct reader *reader, const struct manifest *manifest)
 {
-    bool is_encoder = config_is_encoder(&manifest->config);
+    const struct model_config *config = &manifest->config;
+    const char *contract = config_is_encoder(config)   ? "encoder"
+                           : config_is_seq2seq(config) ? "seq2seq"
+                                                       : "paged";
 
-    if (reader->status == KVERN_OK && is_encoder != !strcmp(manifest->contract, "encoder"))
-        reader->status =
-            fail(reader->err, KVERN_FORMAT, "contract is \"%s\", but a model of family %s is %s",
-                 manifest->contract, config_family_name(manifest->config.family),
-                 is_encoder ? "an encoder" : "no encoder");
+    if (reader->status == KVERN_OK && strcmp(manifest->contract, contract) != 0)
+        reader->status = fail(reader->err, KVERN_FORMAT,
+                              "contract is \"%s\", but a model of family %s has the contract %s",
+                              manifest->contract, config_family_name(config->family), contract);
 }
 
 static void read_embedding(struct reader *reader, struct manifest *manifest)
@@ -343,7 +363,7 @@ static void read_embedding(struct reader *reader, struct manifest *manifest)
 
 static void read_all(struct reader *reader, struct manifest *manifest)
 {
-    static const char *const contracts[] = {"paged", "encoder"};
+    static const char *const contracts[] = {"paged", "encoder", "seq2seq"};
     static const char *const weights[] = {"q4", "q8", "f32", "mixed"};
     struct model_config *config = &manifest->config;
     char family[32];
@@ -362,7 +382,7 @@ static void read_all(struct reader *reader, struct manifest *manifest)
         reader->status = fail(reader->err, KVERN_UNSUPPORTED,
                               "family is \"%s\", which kvern does not know", family);
     snprintf(manifest->contract, sizeof manifest->contract, "%s",
-             contracts[read_choice(reader, "contract", contracts, 2)]);
+             contracts[read_choice(reader, "contract", contracts, 3)]);
     check_contract(reader, manifest);
     snprintf(manifest->weights, sizeof manifest->weights, "%s",
              weights[read_choice(reader, "weights", weights, 4)]);
@@ -376,8 +396,7 @@ static void read_all(struct reader *reader, struct manifest *manifest)
     config->has_o_bias = read_boolean(reader, "o_bias");
     config->has_mlp_bias = read_boolean(reader, "mlp_bias");
     config->has_qk_norm = read_boolean(reader, "qk_norm");
-    if (!config_is_encoder(config))
-        read_decoder(reader, manifest);
+    read_kind(reader, manifest);
     read_tokens(reader, config);
     read_embedding(reader, manifest);
     source = enter(reader, "source", "source.");
@@ -488,12 +507,19 @@ static json_t *make_kv_types(unsigned kv_types)
     return names;
 }
 
+static json_t *make_seq2seq(const struct model_config *config)
+{
+    return json_pack("{s:I, s:b, s:i}", "encoder_layers", (json_int_t)config->n_encoder_layers,
+                     "gated", config->is_gated, "decoder_start", (int)config->decoder_start);
+}
+
 /* NULL if a name is not UTF-8 or memory ran out. What "o*" takes may be NULL: then it is left out.
  */
 static json_t *make_all(const struct manifest *manifest)
 {
     const struct model_config *config = &manifest->config;
     bool is_encoder = config_is_encoder(config);
+    bool is_seq2seq = config_is_seq2seq(config);
     bool has_embedding = manifest_embedding_is_set(&manifest->embedding);
     json_t *embedding = has_embedding ? manifest_embedding_make(&manifest->embedding) : NULL;
 
@@ -501,7 +527,7 @@ static json_t *make_all(const struct manifest *manifest)
         return NULL;
     return json_pack(
         "{s:i, s:s, s:s, s:s, s:s, s:o*, s:I, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:o*, "
-        "s:o, s:o*, s:{s:s, s:s}, s:o}",
+        "s:o*, s:o, s:o*, s:{s:s, s:s}, s:o}",
         "format_version", MANIFEST_VERSION, "name", manifest->name, "family",
         config_family_name(config->family), "contract", manifest->contract, "weights",
         manifest->weights, "kv_types", is_encoder ? NULL : make_kv_types(manifest->kv_types),
@@ -509,8 +535,9 @@ static json_t *make_all(const struct manifest *manifest)
         "norm_epsilon", make_float(config->norm_epsilon), "activation",
         activation_names[config->activation], "tied", config->is_tied, "qkv_bias",
         config->has_qkv_bias, "o_bias", config->has_o_bias, "mlp_bias", config->has_mlp_bias,
-        "qk_norm", config->has_qk_norm, "rope", is_encoder ? NULL : make_rope(config), "tokens",
-        make_tokens(config), "embedding", embedding, "source", "file", manifest->source, "format",
+        "qk_norm", config->has_qk_norm, "rope", is_encoder || is_seq2seq ? NULL : make_rope(config),
+        "seq2seq", is_seq2seq ? make_seq2seq(config) : NULL, "tokens", make_tokens(config),
+        "embedding", embedding, "source", "file", manifest->source, "format",
         manifest->source_format, "files", make_files(manifest));
 }
 

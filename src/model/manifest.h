@@ -38,7 +38,7 @@ struct manifest_file {
 /* A plain value: owns nothing. */
 struct manifest {
     char name[MANIFEST_MAX_NAME];
-    char contract[16]; /* "paged", or "encoder" for an encoder's config */
+    char contract[16]; /* "paged"; "encoder", "seq2seq": by the config's kind */
     char weights[8];   /* "q4", "q8", "f32", "mixed" */
     unsigned kv_types; /* at least one bit; none for an encoder */
     struct model_config config;
