@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * kvern generate: one prompt streamed, or any number batched, with results in input order or as
- * they finish, on stdout or in a file that a killed run goes on with. Prompts are read as the
- * engine takes them; one that cannot run fails alone.
+ * kvern generate: one prompt streamed, or any number batched, each with one answer or more, with
+ * results in input order or as they finish, on stdout or in a file that a killed run goes on with.
+ * Prompts are read as the engine takes them; one that cannot run fails alone.
  */
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/job_result.h"
 #include "cli/jobs.h"
 #include "cli/logprobs.h"
 #include "cli/output.h"
@@ -28,6 +29,7 @@ struct generate {
     struct engine_flags engine_flags;
     struct prompt_settings settings;
     struct sampling_flags sampling;
+    int64_t n; /* answers to a prompt whose line does not say */
     struct option_list files;
     const char *jsonl;
     const char *output;
@@ -120,7 +122,7 @@ static void add_line(struct generate *run, struct prompt_line *line)
                                                       line->fields, &error) != KVERN_OK)
         fail_in(&error, error.status, "line %zu", run->source.lines.number);
     if (error.status != KVERN_OK)
-        job_refuse(job, &error);
+        jobs_refuse(&run->jobs, job, &error);
 }
 
 /* As many lines as there is room for; what has its result already takes none. A source that fails
@@ -152,79 +154,62 @@ static kvern_status read_more(struct generate *run, kvern_error *err)
     return status;
 }
 
-static void print_id(const json_t *id, FILE *stream)
-{
-    char *text = json_dumps(id, JSON_ENCODE_ANY | JSON_COMPACT);
-
-    fputs(text ? text : "?", stream);
-    free(text);
-}
-
-static void count_result(struct generate *run, const kvern_event *event)
+static void count_result(struct generate *run, const struct job_totals *total)
 {
     run->n_done++;
-    run->n_cached_tokens += (int64_t)event->n_cached_tokens;
-    run->n_prompt_tokens += (int64_t)event->n_prompt_tokens;
-    run->n_completion_tokens += (int64_t)event->n_completion_tokens;
-    run->prefill_ms += event->prefill_ms;
-    run->decode_ms += event->decode_ms;
-    run->n_failed += event->finish == KVERN_FINISH_ERROR;
-    run->n_cut += event->finish == KVERN_FINISH_LENGTH;
+    run->n_cached_tokens += (int64_t)total->n_cached_tokens;
+    run->n_prompt_tokens += (int64_t)total->n_prompt_tokens;
+    run->n_completion_tokens += (int64_t)total->n_completion_tokens;
+    run->prefill_ms += total->prefill_ms;
+    run->decode_ms += total->decode_ms;
+    run->n_failed += total->n_failed > 0;
+    run->n_cut += total->n_cut;
 }
 
-static bool is_one(const struct generate *run)
+static bool is_one_prompt(const struct generate *run)
 {
     return !run->jsonl && run->n_prompts == 1;
 }
 
-static void tell_failure(struct generate *run, const struct job *job)
+static bool is_one_answer(const struct generate *run)
+{
+    return is_one_prompt(run) && run->n == 1;
+}
+
+static void tell_failure(struct generate *run, const struct job *job, const kvern_error *error)
 {
     progress_end(&run->progress);
     fputs("kvern: ", stderr);
-    if (!is_one(run)) {
+    if (!is_one_prompt(run)) {
         fputs("prompt ", stderr);
-        print_id(job->prompt.id, stderr);
+        job_print_id(job, stderr);
         fputs(": ", stderr);
     }
-    fprintf(stderr, "%s\n", job->event.error.message);
+    fprintf(stderr, "%s\n", error->message);
 }
 
-static json_t *make_result(const struct generate *run, const struct job *job)
+static void print_result(struct generate *run, const struct job *job, bool has_failed)
 {
-    const char *bytes = job->text.data ? job->text.data : "";
-    json_t *result = result_json(run->model, job->prompt.id, bytes, job->text.n_bytes, &job->event);
-
-    if (result && job->logprobs)
-        json_object_set(result, "logprobs", job->logprobs);
-    return result;
-}
-
-static void print_result(struct generate *run, const struct job *job)
-{
-    const char *bytes = job->text.data ? job->text.data : "";
-
     progress_end(&run->progress);
     if (run->is_json) {
-        output_json(make_result(run, job));
+        output_json(job_json(job, run->model));
         return;
     }
-    if (job->event.finish == KVERN_FINISH_ERROR && is_one(run) && job->text.n_bytes == 0)
+    if (has_failed && is_one_prompt(run) && job_is_empty(job))
         return;
-    if (!is_one(run)) {
-        output_text("--- ", 4);
-        print_id(job->prompt.id, stdout);
-        output_text("\n", 1);
+    if (!run->is_stream) {
+        job_print_texts(job, !is_one_answer(run));
+        return;
     }
-    if (!run->is_stream)
-        output_text(bytes, job->text.n_bytes);
     output_text("\n", 1);
     output_flush();
 }
 
 /* The same line as on stdout, and its fingerprint. */
-static kvern_status keep_result(struct generate *run, const struct job *job, kvern_error *err)
+static kvern_status keep_result(struct generate *run, const struct job *job, bool has_failed,
+                                kvern_error *err)
 {
-    json_t *result = make_result(run, job);
+    json_t *result = job_json(job, run->model);
     char fingerprint[17];
     kvern_status status;
 
@@ -232,29 +217,32 @@ static kvern_status keep_result(struct generate *run, const struct job *job, kve
     if (result)
         json_object_set_new(result, "fingerprint", json_string(fingerprint));
     char *line = json_text(result);
-    status = line ? results_file_add(&run->results, job->key, line, job->fingerprint,
-                                     job->event.finish == KVERN_FINISH_ERROR, err)
-                  : fail(err, KVERN_MEMORY, "out of memory for a result");
+    status =
+        line ? results_file_add(&run->results, job->key, line, job->fingerprint, has_failed, err)
+             : fail(err, KVERN_MEMORY, "out of memory for a result");
     free(line);
     json_decref(result);
     return status;
 }
 
-/* An answer that was cut short by Ctrl-C is printed, but not kept: it is run again. */
+/* An answer that was cut short by Ctrl-C is printed, but not kept: its prompt is run again. */
 static kvern_status hand_on(struct generate *run, const struct job *job, kvern_error *err)
 {
-    if (run->output && job->event.finish == KVERN_FINISH_CANCELLED)
+    const struct job_totals total = job_total(job);
+    bool has_failed = total.n_failed > 0;
+
+    if (run->output && total.n_cancelled > 0)
         return KVERN_OK;
-    count_result(run, &job->event);
-    if (job->event.finish == KVERN_FINISH_ERROR)
-        tell_failure(run, job);
+    count_result(run, &total);
+    if (has_failed)
+        tell_failure(run, job, &total.error);
     if (run->output)
-        return keep_result(run, job, err);
-    print_result(run, job);
+        return keep_result(run, job, has_failed, err);
+    print_result(run, job, has_failed);
     return KVERN_OK;
 }
 
-static kvern_status see_event(struct job *job, const kvern_event *event, void *data,
+static kvern_status see_event(struct answer *answer, const kvern_event *event, void *data,
                               kvern_error *err)
 {
     const struct generate *run = data;
@@ -263,7 +251,7 @@ static kvern_status see_event(struct job *job, const kvern_event *event, void *d
         output_text(event->text, event->n_text);
         output_flush();
     }
-    return logprobs_add(&job->logprobs, run->model, event, err);
+    return logprobs_add(&answer->logprobs, run->model, event, err);
 }
 
 /* "1.2k tokens/s, 64 running, 36 waiting, 35 % cached" */
@@ -291,7 +279,7 @@ static void show_progress(struct generate *run)
     char note[128];
     char what[64];
 
-    if (is_one(run))
+    if (is_one_answer(run))
         return;
     format_note(run, note, sizeof note);
     if (run->n_prompts > 0)
@@ -301,7 +289,7 @@ static void show_progress(struct generate *run)
     progress_show(&run->progress, what, (int64_t)n_done, (int64_t)run->n_prompts, note);
 }
 
-/* One prompt's speeds. */
+/* One answer's speeds. */
 static void print_speeds(const struct generate *run)
 {
     double n_decoded = (double)run->n_completion_tokens - 1;
@@ -335,7 +323,7 @@ static void print_stats(const struct generate *run, double seconds)
 {
     kvern_engine_stats stats;
 
-    if (is_one(run))
+    if (is_one_answer(run))
         print_speeds(run);
     else
         print_counts(run, seconds);
@@ -407,6 +395,7 @@ static uint64_t hash_settings(struct generate *run)
     const struct option options[] = {
         CONTEXT_OPTIONS(run->engine_flags),
         SAMPLING_OPTIONS(run->sampling),
+        {"n", 0, OPTION_INT, &run->n, NULL, NULL},
         {"preset", 0, OPTION_STRING, &run->engine_flags.preset, NULL, NULL},
         {"system", 0, OPTION_STRING, &run->settings.system, NULL, NULL},
         {"raw", 0, OPTION_FLAG, &run->settings.is_raw, NULL, NULL},
@@ -455,7 +444,7 @@ static kvern_status generate_all(struct generate *run, const struct positionals 
     if (status != KVERN_OK)
         return status;
     run->jobs.engine = run->engine;
-    run->is_stream = run->is_stream && is_one(run) && !run->is_json;
+    run->is_stream = run->is_stream && is_one_answer(run) && !run->is_json;
     run->jobs.on_event = see_event;
     run->jobs.on_event_data = run;
     progress_begin(&run->progress, PROGRESS_ITEMS, run->is_quiet);
@@ -497,8 +486,11 @@ int cmd_generate(int argc, char **argv)
             "A line of --prompts is {\"id\", \"prompt\" | \"messages\", and any of temperature, "
             "top_k,\ntop_p, min_p, typical_p, repetition_penalty, presence_penalty, "
             "frequency_penalty,\nlogit_bias, seed, stop, stop_token_ids, max_tokens, min_tokens, "
-            "ignore_eos, logprobs,\nlogprobs_of}; other members are left alone. A prompt that "
+            "ignore_eos, logprobs,\nlogprobs_of, n}; other members are left alone. A prompt that "
             "cannot run is a result with an\nerror, and stops no other.\n"
+            "With --n over 1 (or \"n\") the prompt runs once, answer i is the one that --seed plus "
+            "i gives\nalone, and a JSON result has \"answers\": [{\"text\", \"finish_reason\"}, "
+            "...].\n"
             "With --output each result is in the file as soon as it is there; after a kill the "
             "same\ncommand with --resume runs only what is not done, and in the end the file is in "
             "input\norder (docs/prompts.md). The same request gives the same answer, bit for bit, "
@@ -507,11 +499,12 @@ int cmd_generate(int argc, char **argv)
         .examples = "  kvern generate \"What is a hand mill?\"\n"
                     "  kvern generate \"Explain this file.\" --file src/base/map.c\n"
                     "  git diff | kvern generate \"Summarise this change:\" --file -\n"
+                    "  kvern generate \"Name a mill.\" --n 5 --temperature 0.8\n"
                     "  kvern generate --prompts questions.jsonl --json > answers.jsonl\n"
                     "  kvern generate --prompts questions.jsonl -o answers.jsonl --resume\n"
                     "  tail -f log.jsonl | kvern generate --prompts - --json --unordered",
     };
-    struct generate run = {.sampling = SAMPLING_DEFAULTS, .results = {.fd = -1}};
+    struct generate run = {.sampling = SAMPLING_DEFAULTS, .n = 1, .results = {.fd = -1}};
     struct positionals arguments;
 
     run.has_stats = isatty(STDERR_FILENO);
@@ -528,9 +521,10 @@ int cmd_generate(int argc, char **argv)
          "put a file's text after the prompt (may be given again)"},
         {"system", 0, OPTION_STRING, &run.settings.system, "TEXT", "system message"},
         {"raw", 0, OPTION_FLAG, &run.settings.is_raw, NULL, "no chat template: continue the text"},
+        {"n", 0, OPTION_INT, &run.n, "N", "answers to each prompt, 1 to 256 (1)", 1, MAX_SAMPLES},
         SAMPLING_OPTIONS(run.sampling),
         {"stream", 0, OPTION_FLAG, &run.is_stream, NULL,
-         "print one prompt's answer as it comes (on a terminal)"},
+         "print the answer as it comes, if it is the only one (on a terminal)"},
         {"json", 0, OPTION_FLAG, &run.is_json, NULL, "one JSON object a line and prompt"},
         {"stats", 0, OPTION_FLAG, &run.has_stats, NULL,
          "counts and speeds on stderr at the end (on a terminal)"},
@@ -559,5 +553,6 @@ int cmd_generate(int argc, char **argv)
         return exit_status;
     if (run.sampling.logprobs >= 0 && !run.is_json && !run.output)
         return usage_error(&help, "--logprobs needs --json");
+    run.settings.n = (size_t)run.n;
     return generate(&run, &arguments);
 }

@@ -12,15 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Enough in the engine that it never runs dry, and enough beside it that one long answer, whose
- * turn it is, does not hold the others up. */
-enum { MAX_IN_ENGINE = 256, MAX_JOBS = 1024 };
+/* Enough answers in the engine that it never runs dry, and enough beside it that one that is long,
+ * and whose turn it is, does not hold the others up. Each is passed by one prompt's at most. */
+enum { ENOUGH_IN_ENGINE = 256, ENOUGH_ANSWERS = 1024 };
 
 bool jobs_have_room(const struct jobs *jobs)
 {
-    return !jobs->is_cancelled && jobs->n_in_engine < MAX_IN_ENGINE && jobs->n < MAX_JOBS &&
-           (jobs->n == 0 || jobs->items[jobs->n - 1]->request ||
-            jobs->items[jobs->n - 1]->event.finish != KVERN_FINISH_NONE);
+    return !jobs->is_cancelled && jobs->n_in_engine < ENOUGH_IN_ENGINE &&
+           jobs->n_answers < ENOUGH_ANSWERS &&
+           (jobs->n == 0 || jobs->items[jobs->n - 1]->n_answers > 0);
 }
 
 struct job *jobs_add(struct jobs *jobs, const struct prompt_settings *settings)
@@ -45,11 +45,34 @@ static void drop_tokens(struct prompt *prompt)
     prompt->id = id;
 }
 
-void job_refuse(struct job *job, const kvern_error *error)
+static void make_answers(struct jobs *jobs, struct job *job)
 {
-    job->event = (kvern_event){
-        .finish = KVERN_FINISH_ERROR, .error = *error, .n_prompt_tokens = job->prompt.tokens.n};
+    job->answers = new_or_abort(job->prompt.n * sizeof *job->answers);
+    job->n_answers = job->prompt.n;
+    jobs->n_answers += job->n_answers;
     drop_tokens(&job->prompt);
+}
+
+/* Without the engine. */
+static void end_all(struct jobs *jobs, struct job *job, const kvern_event *event)
+{
+    make_answers(jobs, job);
+    for (size_t i = 0; i < job->n_answers; i++)
+        job->answers[i].event = *event;
+    job->n_done = job->n_answers;
+}
+
+static bool is_done(const struct job *job)
+{
+    return job->n_answers > 0 && job->n_done == job->n_answers;
+}
+
+void jobs_refuse(struct jobs *jobs, struct job *job, const kvern_error *error)
+{
+    kvern_event event = {
+        .finish = KVERN_FINISH_ERROR, .error = *error, .n_prompt_tokens = job->prompt.tokens.n};
+
+    end_all(jobs, job, &event);
 }
 
 static bool is_of_the_prompt(kvern_status status)
@@ -57,46 +80,60 @@ static bool is_of_the_prompt(kvern_status status)
     return status == KVERN_LIMIT || status == KVERN_INVALID || status == KVERN_UNSUPPORTED;
 }
 
-kvern_status jobs_submit(struct jobs *jobs, kvern_error *err)
+/* KVERN_BUSY: later. */
+static kvern_status submit(struct jobs *jobs, struct job *job, kvern_error *err)
 {
-    for (size_t i = 0; i < jobs->n && jobs->n_in_engine < MAX_IN_ENGINE; i++) {
-        struct job *job = jobs->items[i];
-        kvern_error refusal = {0};
+    kvern_request *requests[MAX_SAMPLES];
+    kvern_error refusal = {0};
+    kvern_status status =
+        kvern_submit_samples(jobs->engine, &job->prompt.request, job->prompt.n, requests, &refusal);
 
-        if (job->request || job->event.finish != KVERN_FINISH_NONE)
-            continue;
-        kvern_status status =
-            kvern_submit(jobs->engine, &job->prompt.request, &job->request, &refusal);
-        if (status == KVERN_BUSY && jobs->n_in_engine > 0)
-            break;
-        if (status == KVERN_OK) {
-            jobs->n_in_engine++;
-            drop_tokens(&job->prompt);
-        } else if (is_of_the_prompt(status)) {
-            job_refuse(job, &refusal);
-        } else {
-            if (err)
-                *err = refusal;
-            return status;
-        }
+    if (status == KVERN_OK) {
+        make_answers(jobs, job);
+        for (size_t i = 0; i < job->n_answers; i++)
+            job->answers[i].request = requests[i];
+        jobs->n_in_engine += job->n_answers;
+        return KVERN_OK;
     }
-    return KVERN_OK;
+    if (status == KVERN_BUSY && jobs->n_in_engine == 0)
+        status =
+            fail(&refusal, KVERN_LIMIT,
+                 "%zu answers to one prompt are more than the engine's queue takes", job->prompt.n);
+    if (is_of_the_prompt(status)) {
+        jobs_refuse(jobs, job, &refusal);
+        return KVERN_OK;
+    }
+    if (err)
+        *err = refusal;
+    return status;
 }
 
-static kvern_status poll_job(struct jobs *jobs, struct job *job, int timeout_ms, bool *has_event,
-                             kvern_error *err)
+kvern_status jobs_submit(struct jobs *jobs, kvern_error *err)
+{
+    kvern_status status = KVERN_OK;
+
+    for (size_t i = 0; status == KVERN_OK && i < jobs->n && jobs->n_in_engine < ENOUGH_IN_ENGINE;
+         i++) {
+        if (jobs->items[i]->n_answers == 0)
+            status = submit(jobs, jobs->items[i], err);
+    }
+    return status == KVERN_BUSY ? KVERN_OK : status;
+}
+
+static kvern_status poll_answer(struct jobs *jobs, struct job *job, struct answer *answer,
+                                int timeout_ms, bool *has_event, kvern_error *err)
 {
     kvern_event event;
-    kvern_status status = kvern_request_next(job->request, timeout_ms, &event, err);
+    kvern_status status = kvern_request_next(answer->request, timeout_ms, &event, err);
 
     if (status == KVERN_TIMEOUT)
         return KVERN_OK;
     if (status != KVERN_OK)
         return status;
     *has_event = true;
-    buffer_add(&job->text, event.text, event.n_text);
+    buffer_add(&answer->text, event.text, event.n_text);
     if (jobs->on_event)
-        status = jobs->on_event(job, &event, jobs->on_event_data, err);
+        status = jobs->on_event(answer, &event, jobs->on_event_data, err);
     if (status != KVERN_OK)
         return status;
     if (event.finish == KVERN_FINISH_NONE)
@@ -108,13 +145,23 @@ static kvern_status poll_job(struct jobs *jobs, struct job *job, int timeout_ms,
     event.top_logprobs = NULL;
     event.embedding = NULL;
     event.n_text = event.n_tokens = event.n_prompt_logprobs = event.n_embedding = 0;
-    job->event = event;
-    kvern_request_free(job->request);
-    job->request = NULL;
+    answer->event = event;
+    kvern_request_free(answer->request);
+    answer->request = NULL;
+    job->n_done++;
     jobs->n_in_engine--;
-    if (job->text.has_failed)
+    if (answer->text.has_failed)
         return fail(err, KVERN_MEMORY, "out of memory keeping an answer");
     return KVERN_OK;
+}
+
+static struct answer *first_running(struct job *job)
+{
+    for (size_t i = 0; i < job->n_answers; i++) {
+        if (job->answers[i].request)
+            return &job->answers[i];
+    }
+    return NULL;
 }
 
 kvern_status jobs_poll(struct jobs *jobs, int timeout_ms, kvern_error *err)
@@ -127,14 +174,16 @@ kvern_status jobs_poll(struct jobs *jobs, int timeout_ms, kvern_error *err)
         struct job *job = jobs->items[i];
 
         /* one that can be taken whatever the order is worth no wait */
-        has_event |= i == 0 && job->event.finish != KVERN_FINISH_NONE;
-        if (job->request)
-            status = poll_job(jobs, job, 0, &has_event, err);
-        if (job->request && !oldest)
+        has_event |= i == 0 && is_done(job);
+        for (size_t j = 0; status == KVERN_OK && j < job->n_answers; j++) {
+            if (job->answers[j].request)
+                status = poll_answer(jobs, job, &job->answers[j], 0, &has_event, err);
+        }
+        if (!oldest && first_running(job))
             oldest = job;
     }
     if (status == KVERN_OK && oldest && !has_event)
-        status = poll_job(jobs, oldest, timeout_ms, &has_event, err);
+        status = poll_answer(jobs, oldest, first_running(oldest), timeout_ms, &has_event, err);
     return status;
 }
 
@@ -143,9 +192,10 @@ struct job *jobs_take(struct jobs *jobs, bool is_ordered)
     for (size_t i = 0; i < jobs->n && (i == 0 || !is_ordered); i++) {
         struct job *job = jobs->items[i];
 
-        if (job->event.finish == KVERN_FINISH_NONE)
+        if (!is_done(job))
             continue;
         jobs->n--;
+        jobs->n_answers -= job->n_answers;
         memmove(&jobs->items[i], &jobs->items[i + 1], (jobs->n - i) * sizeof(void *));
         return job;
     }
@@ -157,19 +207,23 @@ size_t jobs_count_done(const struct jobs *jobs)
     size_t n = 0;
 
     for (size_t i = 0; i < jobs->n; i++)
-        n += jobs->items[i]->event.finish != KVERN_FINISH_NONE;
+        n += is_done(jobs->items[i]);
     return n;
 }
 
 void jobs_cancel(struct jobs *jobs)
 {
+    const kvern_event cancelled = {.finish = KVERN_FINISH_CANCELLED};
+
     for (size_t i = 0; !jobs->is_cancelled && i < jobs->n; i++) {
         struct job *job = jobs->items[i];
 
-        if (job->request)
-            kvern_request_cancel(job->request);
-        else if (job->event.finish == KVERN_FINISH_NONE)
-            job->event.finish = KVERN_FINISH_CANCELLED;
+        for (size_t j = 0; j < job->n_answers; j++) {
+            if (job->answers[j].request)
+                kvern_request_cancel(job->answers[j].request);
+        }
+        if (job->n_answers == 0)
+            end_all(jobs, job, &cancelled);
     }
     jobs->is_cancelled = true;
 }
@@ -178,10 +232,13 @@ void job_free(struct job *job)
 {
     if (!job)
         return;
-    kvern_request_free(job->request);
+    for (size_t i = 0; i < job->n_answers; i++) {
+        kvern_request_free(job->answers[i].request);
+        buffer_clear(&job->answers[i].text);
+        json_decref(job->answers[i].logprobs);
+    }
+    free(job->answers);
     prompt_clear(&job->prompt);
-    buffer_clear(&job->text);
-    json_decref(job->logprobs);
     free(job->key);
     free(job);
 }

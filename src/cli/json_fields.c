@@ -44,7 +44,7 @@ kvern_status read_float(const json_t *fields, const char *name, double low, doub
     return KVERN_OK;
 }
 
-kvern_status read_integer(const json_t *fields, const char *name, json_int_t high,
+kvern_status read_integer(const json_t *fields, const char *name, json_int_t low, json_int_t high,
                           json_int_t *value, kvern_error *err)
 {
     const json_t *field = json_object_get(fields, name);
@@ -52,10 +52,10 @@ kvern_status read_integer(const json_t *fields, const char *name, json_int_t hig
 
     if (!field)
         return KVERN_OK;
-    if (!json_is_integer(field) || json_integer_value(field) < 0 ||
+    if (!json_is_integer(field) || json_integer_value(field) < low ||
         json_integer_value(field) > high)
-        return fail(err, KVERN_INVALID, "\"%s\" must be a whole number from 0 to %lld, not %s",
-                    name, (long long)high, show_json(field, shown));
+        return fail(err, KVERN_INVALID, "\"%s\" must be a whole number from %lld to %lld, not %s",
+                    name, (long long)low, (long long)high, show_json(field, shown));
     *value = json_integer_value(field);
     return KVERN_OK;
 }

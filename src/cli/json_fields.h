@@ -17,8 +17,7 @@ const char *show_json(const json_t *value, char shown[SHOWN_BYTES]);
 
 kvern_status read_float(const json_t *fields, const char *name, double low, double high,
                         float *value, kvern_error *err);
-/* From 0 to `high`. */
-kvern_status read_integer(const json_t *fields, const char *name, json_int_t high,
+kvern_status read_integer(const json_t *fields, const char *name, json_int_t low, json_int_t high,
                           json_int_t *value, kvern_error *err);
 kvern_status read_boolean(const json_t *fields, const char *name, bool *value, kvern_error *err);
 

@@ -17,7 +17,7 @@ enum { MAX_MESSAGES = 1024 };
 
 void prompt_init(struct prompt *prompt, const struct prompt_settings *settings)
 {
-    *prompt = (struct prompt){.request = settings->request};
+    *prompt = (struct prompt){.request = settings->request, .n = settings->n};
 }
 
 static void set_tokens(struct prompt *prompt)
@@ -74,6 +74,7 @@ kvern_status prompt_set_fields(struct prompt *prompt, const kvern_model *model,
 {
     const json_t *text = json_object_get(fields, "prompt");
     const json_t *messages = json_object_get(fields, "messages");
+    json_int_t n = (json_int_t)prompt->n;
     char shown[SHOWN_BYTES];
 
     prompt->fields = json_incref(fields);
@@ -86,8 +87,10 @@ kvern_status prompt_set_fields(struct prompt *prompt, const kvern_model *model,
         return fail(err, KVERN_INVALID, "\"prompt\" must be a string, not %s",
                     show_json(text, shown));
 
-    kvern_status status =
-        sampling_fields_read(&prompt->request, model, fields, &prompt->lists, err);
+    kvern_status status = read_integer(fields, "n", 1, MAX_SAMPLES, &n, err);
+    prompt->n = (size_t)n;
+    if (status == KVERN_OK)
+        status = sampling_fields_read(&prompt->request, model, fields, &prompt->lists, err);
     if (status != KVERN_OK)
         return status;
     if (text)

@@ -7,6 +7,7 @@
 #define KVERN_CLI_PROMPTS_H
 
 #include "cli/sampling_fields.h"
+#include "cli/sampling_flags.h"
 #include "kvern.h"
 
 #include <jansson.h>
@@ -14,12 +15,14 @@
 /* What a prompt starts from; a JSON line may change each field for itself. */
 struct prompt_settings {
     kvern_request_options request; /* sampling, max_tokens, stop; no prompt */
+    size_t n;                      /* answers, 1 to MAX_SAMPLES */
     const char *system;            /* NULL: the template's own */
     bool is_raw;                   /* no chat template */
 };
 
 struct prompt {
     json_t *id; /* owned; set by the caller */
+    size_t n;   /* answers to it */
     kvern_tokens tokens;
     kvern_request_options request; /* prompt and lists point into this struct */
     struct sampling_lists lists;

@@ -15,8 +15,8 @@
 enum { MAX_STOPS = 16, MAX_TOKENS = 1 << 24 };
 
 static const char *const unsupported[] = {
-    "best_of",   "max_completion_tokens", "mirostat", "n",
-    "num_beams", "response_format",       "tools",    "top_logprobs",
+    "best_of", "max_completion_tokens", "mirostat", "num_beams", "response_format",
+    "tools",   "top_logprobs",
 };
 
 static kvern_status read_numbers(kvern_request_options *request, const json_t *fields,
@@ -53,11 +53,11 @@ static kvern_status read_numbers(kvern_request_options *request, const json_t *f
     for (size_t i = 0; status == KVERN_OK && i < sizeof integers / sizeof integers[0]; i++) {
         json_int_t value = *integers[i].value;
 
-        status = read_integer(fields, integers[i].name, MAX_TOKENS, &value, err);
+        status = read_integer(fields, integers[i].name, 0, MAX_TOKENS, &value, err);
         *integers[i].value = (int32_t)value;
     }
     if (status == KVERN_OK)
-        status = read_integer(fields, "seed", (json_int_t)MAX_SEED, &seed, err);
+        status = read_integer(fields, "seed", 0, (json_int_t)MAX_SEED, &seed, err);
     sampling->seed = (uint64_t)seed;
     if (status == KVERN_OK)
         status = read_boolean(fields, "ignore_eos", &request->ignore_eos, err);
@@ -89,7 +89,7 @@ static kvern_status read_logprobs(kvern_request_options *request, const json_t *
     const char *name = json_string_value(of);
     json_int_t n = request->top_logprobs;
     char shown[SHOWN_BYTES];
-    kvern_status status = read_integer(fields, "logprobs", MAX_TOP_LOGPROBS, &n, err);
+    kvern_status status = read_integer(fields, "logprobs", 0, MAX_TOP_LOGPROBS, &n, err);
 
     if (status != KVERN_OK)
         return status;

@@ -16,7 +16,7 @@
 #define LEAST_PENALTY 0.01
 
 /* The library's own limits, told before anything runs. */
-enum { MAX_LOGIT_BIASES = 1024, MAX_STOP_TOKEN_IDS = 64, MAX_TOP_LOGPROBS = 20 };
+enum { MAX_LOGIT_BIASES = 1024, MAX_STOP_TOKEN_IDS = 64, MAX_TOP_LOGPROBS = 20, MAX_SAMPLES = 256 };
 
 struct sampling_flags {
     double temperature;

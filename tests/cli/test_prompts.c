@@ -36,6 +36,7 @@ static struct prompt_settings settings(void)
     struct prompt_settings defaults = {0};
 
     kvern_request_options_init(&defaults.request);
+    defaults.n = 2;
     defaults.request.max_tokens = 77;
     defaults.request.sampling.temperature = 0.75f;
     defaults.request.sampling.seed = 99;
@@ -131,8 +132,18 @@ static void wrong_lines(void **state)
          KVERN_INVALID,
          "\"stop\" must be a string or 1 to 16 strings, not "
          "[\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"\",\"..."},
-        {"{\"prompt\": \"a\", \"n\": 2}", KVERN_UNSUPPORTED,
-         "\"n\" is not supported; leave it out"},
+        {"{\"prompt\": \"a\", \"n\": 0}", KVERN_INVALID,
+         "\"n\" must be a whole number from 1 to 256, not 0"},
+        {"{\"prompt\": \"a\", \"n\": 257}", KVERN_INVALID,
+         "\"n\" must be a whole number from 1 to 256, not 257"},
+        {"{\"prompt\": \"a\", \"n\": \"x\"}", KVERN_INVALID,
+         "\"n\" must be a whole number from 1 to 256, not \"x\""},
+        {"{\"prompt\": \"a\", \"n\": 2.5}", KVERN_INVALID,
+         "\"n\" must be a whole number from 1 to 256, not 2.5"},
+        {"{\"prompt\": \"a\", \"n\": null}", KVERN_INVALID,
+         "\"n\" must be a whole number from 1 to 256, not null"},
+        {"{\"prompt\": \"a\", \"best_of\": 2}", KVERN_UNSUPPORTED,
+         "\"best_of\" is not supported; leave it out"},
         {"{\"prompt\": \"a\", \"top_logprobs\": 2}", KVERN_UNSUPPORTED,
          "\"top_logprobs\" is not supported; leave it out"},
         {"{\"prompt\": \"a\", \"typical_p\": 0}", KVERN_INVALID,
@@ -220,6 +231,7 @@ static void lines_that_are_right(void **state)
     assert_true(plain.request.sampling.temperature == 0.75f && plain.request.sampling.top_p == 1);
     assert_int_equal(plain.request.sampling.seed, 99);
     assert_int_equal(plain.request.max_tokens, 77);
+    assert_int_equal(plain.n, 2);
     assert_int_equal(plain.request.n_stop, 0);
     assert_false(plain.request.ignore_eos);
 
@@ -232,7 +244,9 @@ static void lines_that_are_right(void **state)
         " \"presence_penalty\": -2, \"frequency_penalty\": 0.5, \"min_tokens\": 9,"
         " \"stop_token_ids\": [3, 0], \"priority\": 7, \"timeout_ms\": 900, \"cache_key\": \"k\","
         " \"logit_bias\": {\"4\": -100, \"0\": 1.5},"
-        " \"logprobs\": 3, \"logprobs_of\": \"sampled\", \"user\": {\"anything\": [null]}}");
+        " \"logprobs\": 3, \"logprobs_of\": \"sampled\", \"n\": 256,"
+        " \"user\": {\"anything\": [null]}}");
+    assert_int_equal(full.n, 256);
     assert_int_equal(full.tokens.ids[1], 3);
     assert_true(full.request.sampling.temperature == 0 && full.request.sampling.top_p == 0.5f &&
                 full.request.sampling.min_p == 0.25f &&

@@ -98,7 +98,7 @@ static void a_bad_line_names_its_number(void **state)
         {"{\"prompt\": [1, 2, 300]}", "\"prompt\" must be a string"}, /* ids are not taken */
         {"{\"prompt\": \"a\\u0000b\"}", "not JSON"},
         {"{\"prompt\": \"a\", \"top_k\": 1.5}", "\"top_k\" must be a whole number"},
-        {"{\"prompt\": \"a\", \"n\": 2}", "\"n\" is not supported"},
+        {"{\"prompt\": \"a\", \"best_of\": 2}", "\"best_of\" is not supported"},
         {"{\"prompt\": \"a\", \"stop\": [5]}", "\"stop\" must hold strings only"},
         {"{\"prompt\": \"a\", \"temperature\": \"hot\"}", "\"temperature\" must be a number"},
         {"{\"messages\": [{\"role\": \"user\"}]}", "message 0 needs"},

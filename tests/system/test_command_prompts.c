@@ -483,7 +483,7 @@ static void a_terminal_shows_progress(void **state)
     struct command_run run = {.is_terminal = true};
 
     (void)state;
-    command_run(&run, on_prompts("-n 400 --json"));
+    command_run(&run, on_prompts("--sequences 1 --json")); /* long enough to be drawn */
     assert_contains(run.out, "/120 [");
     assert_contains(run.out, " running, ");
     assert_contains(run.out, "118 prompts done, 2 failed: ");
