@@ -110,6 +110,38 @@ kvern_status op_attribute_activation(const struct op_kernel *kernel, const OrtKe
                 kernel->definition->name, name);
 }
 
+kvern_status op_attribute_heads(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                size_t *n_heads, size_t *n_kv_heads, size_t *head_size,
+                                kvern_error *err)
+{
+    int64_t heads = 1024;
+    int64_t kv_heads = 0;
+    int64_t size = 0;
+    kvern_status status = KVERN_OK;
+
+    if (n_heads)
+        status = op_attribute_int(kernel, info, "n_heads", 1, 1024, &heads, err);
+    if (status == KVERN_OK)
+        status = op_attribute_int(kernel, info, "n_kv_heads", 1, heads, &kv_heads, err);
+    if (status == KVERN_OK)
+        status = op_attribute_int(kernel, info, "head_size", 8, 256, &size, err);
+    if (status != KVERN_OK)
+        return status;
+    if (!n_heads)
+        heads = kv_heads;
+    if (heads % kv_heads != 0 || size % 8 != 0)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "%s: %lld heads, %lld kv heads of size %lld: heads must be a multiple of kv "
+                    "heads, the size a multiple of 8",
+                    kernel->definition->name, (long long)heads, (long long)kv_heads,
+                    (long long)size);
+    if (n_heads)
+        *n_heads = (size_t)heads;
+    *n_kv_heads = (size_t)kv_heads;
+    *head_size = (size_t)size;
+    return KVERN_OK;
+}
+
 static kvern_status describe(const struct op_kernel *kernel, const OrtValue *value,
                              struct op_tensor *tensor, kvern_error *err)
 {
@@ -144,6 +176,19 @@ static kvern_status describe(const struct op_kernel *kernel, const OrtValue *val
     return status;
 }
 
+/* An optional input that is left out has an empty name. */
+static kvern_status has_no_name(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                size_t index, bool *is_absent, kvern_error *err)
+{
+    size_t n_bytes = 0; /* with the NUL */
+    kvern_status status =
+        ort_check(kernel->api, kernel->api->KernelInfo_GetInputName(info, index, NULL, &n_bytes),
+                  kernel->definition->name, err);
+
+    *is_absent = n_bytes <= 1;
+    return status;
+}
+
 kvern_status op_constant(const struct op_kernel *kernel, const OrtKernelInfo *info, size_t index,
                          struct op_tensor *tensor, kvern_error *err)
 {
@@ -163,9 +208,12 @@ kvern_status op_constant(const struct op_kernel *kernel, const OrtKernelInfo *in
         return status;
     if (is_constant && value)
         return describe(kernel, value, tensor, err);
-    if (!kernel->definition->inputs[index].is_optional)
-        return fail(err, KVERN_FORMAT, "%s: input %zu is not an initializer", name, index);
-    return KVERN_OK;
+    bool is_absent = true;
+    if (index < n_inputs)
+        status = has_no_name(kernel, info, index, &is_absent, err);
+    if (status == KVERN_OK && !(is_absent && kernel->definition->inputs[index].is_optional))
+        status = fail(err, KVERN_FORMAT, "%s: input %zu is not an initializer", name, index);
+    return status;
 }
 
 kvern_status op_input(const struct op_kernel *kernel, OrtKernelContext *context, size_t index,
@@ -182,13 +230,13 @@ kvern_status op_input(const struct op_kernel *kernel, OrtKernelContext *context,
     return describe(kernel, value, tensor, err);
 }
 
-kvern_status op_output(const struct op_kernel *kernel, OrtKernelContext *context, size_t index,
-                       const size_t *dims, size_t n_dims, float **data, kvern_error *err)
+static kvern_status make_output(const struct op_kernel *kernel, OrtKernelContext *context,
+                                size_t index, const size_t *dims, size_t n_dims, void **memory,
+                                kvern_error *err)
 {
     const OrtApi *api = kernel->api;
     int64_t shape[OP_MAX_DIMS];
     OrtValue *value = NULL;
-    void *memory = NULL;
 
     for (size_t i = 0; i < n_dims; i++)
         shape[i] = (int64_t)dims[i];
@@ -196,8 +244,28 @@ kvern_status op_output(const struct op_kernel *kernel, OrtKernelContext *context
         ort_check(api, api->KernelContext_GetOutput(context, index, shape, n_dims, &value),
                   kernel->definition->name, err);
     if (status == KVERN_OK)
-        status = ort_check(api, api->GetTensorMutableData(value, &memory), kernel->definition->name,
-                           err);
+        status =
+            ort_check(api, api->GetTensorMutableData(value, memory), kernel->definition->name, err);
+    return status;
+}
+
+kvern_status op_output(const struct op_kernel *kernel, OrtKernelContext *context, size_t index,
+                       const size_t *dims, size_t n_dims, float **data, kvern_error *err)
+{
+    void *memory = NULL;
+    kvern_status status = make_output(kernel, context, index, dims, n_dims, &memory, err);
+
+    *data = memory;
+    return status;
+}
+
+kvern_status op_output_int64(const struct op_kernel *kernel, OrtKernelContext *context,
+                             size_t index, const size_t *dims, size_t n_dims, int64_t **data,
+                             kvern_error *err)
+{
+    void *memory = NULL;
+    kvern_status status = make_output(kernel, context, index, dims, n_dims, &memory, err);
+
     *data = memory;
     return status;
 }

@@ -15,7 +15,7 @@
 
 #include <onnxruntime_c_api.h>
 
-enum { OP_MAX_INPUTS = 8, OP_MAX_DIMS = 8 };
+enum { OP_MAX_INPUTS = 9, OP_MAX_DIMS = 8 };
 
 /* ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED in a type list: the op checks by itself. */
 struct op_input {
@@ -33,12 +33,15 @@ struct op_definition {
     const char *name;
     struct op_input inputs[OP_MAX_INPUTS];
     size_t n_inputs;
-    size_t n_outputs;    /* all f32 */
+    size_t n_outputs;
+    ONNXTensorElementDataType output_type; /* of all; UNDEFINED, so 0, stands for f32 */
     size_t kernel_bytes; /* a struct that begins with struct op_kernel, zeroed before open */
     /* Reads attributes and checks constant inputs: a bad model fails here, not in the first run. */
     kvern_status (*open)(struct op_kernel *kernel, const OrtKernelInfo *info, kvern_error *err);
     kvern_status (*compute)(const struct op_kernel *kernel, OrtKernelContext *context,
                             kvern_error *err);
+    /* Frees what open made, also after it failed; NULL: nothing. */
+    void (*close)(struct op_kernel *kernel);
 };
 
 extern const struct op_definition op_embedding;
@@ -51,6 +54,8 @@ extern const struct op_definition op_add_rms_norm;
 extern const struct op_definition op_packed_attention;
 extern const struct op_definition op_add_layer_norm;
 extern const struct op_definition op_activation;
+extern const struct op_definition op_kv_store;
+extern const struct op_definition op_cross_attention;
 
 /* An input tensor as an op sees it. data is NULL for an absent optional input. */
 struct op_tensor {
@@ -79,6 +84,11 @@ kvern_status op_attribute_string_or(const struct op_kernel *kernel, const OrtKer
 /* The attribute "activation": gelu, gelu_tanh, relu or silu; absent: none. */
 kvern_status op_attribute_activation(const struct op_kernel *kernel, const OrtKernelInfo *info,
                                      enum activation *activation, kvern_error *err);
+/* The attributes n_heads, n_kv_heads and head_size, in the range of the attention kernels; n_heads
+ * NULL: the operator has no queries. */
+kvern_status op_attribute_heads(const struct op_kernel *kernel, const OrtKernelInfo *info,
+                                size_t *n_heads, size_t *n_kv_heads, size_t *head_size,
+                                kvern_error *err);
 
 /* A weight: must be an initializer (or absent, if optional), so its data lives as long as the
  * kernel. */
@@ -88,6 +98,9 @@ kvern_status op_input(const struct op_kernel *kernel, OrtKernelContext *context,
                       struct op_tensor *tensor, kvern_error *err);
 kvern_status op_output(const struct op_kernel *kernel, OrtKernelContext *context, size_t index,
                        const size_t *dims, size_t n_dims, float **data, kvern_error *err);
+kvern_status op_output_int64(const struct op_kernel *kernel, OrtKernelContext *context,
+                             size_t index, const size_t *dims, size_t n_dims, int64_t **data,
+                             kvern_error *err);
 /* 64-byte aligned memory for this run of the node: see scratch.h. */
 kvern_status op_scratch(const struct op_kernel *kernel, size_t n_bytes, void **memory,
                         kvern_error *err);

@@ -4,15 +4,15 @@
  * and no cache.
  *
  *   qkv [T, (H + 2 Hkv) D], query_start [S + 1]: text s owns rows query_start[s] up to
- *   query_start[s + 1] -> [T, H * D]
+ *   query_start[s + 1]; bias [H, 2 R + 1], optional -> [T, H * D]
  */
 #include "base/error.h"
-#include "ops/op.h"
+#include "ops/position_bias.h"
 #include "ops/scratch_slots.h"
 
 #include <string.h>
 
-enum { INPUT_QKV, INPUT_QUERY_START, N_INPUTS };
+enum { INPUT_QKV, INPUT_QUERY_START, INPUT_BIAS, N_INPUTS };
 
 struct packed_attention {
     struct op_kernel kernel; /* first */
@@ -59,30 +59,22 @@ static kvern_status open_attention(struct op_kernel *kernel, const OrtKernelInfo
                                    kvern_error *err)
 {
     struct packed_attention *self = (struct packed_attention *)kernel;
-    int64_t n_heads = 0;
-    int64_t n_kv_heads = 0;
-    int64_t head_size = 0;
-    kvern_status status = op_attribute_int(kernel, info, "n_heads", 1, 1024, &n_heads, err);
+    struct packed_attention_shape *shape = &self->shape;
+    kvern_status status = op_attribute_heads(kernel, info, &shape->n_heads, &shape->n_kv_heads,
+                                             &shape->head_size, err);
 
     if (status == KVERN_OK)
-        status = op_attribute_int(kernel, info, "n_kv_heads", 1, n_heads, &n_kv_heads, err);
-    if (status == KVERN_OK)
-        status = op_attribute_int(kernel, info, "head_size", 8, 256, &head_size, err);
-    if (status == KVERN_OK)
-        status = op_attribute_float(kernel, info, "scale", &self->shape.scale, err);
+        status = op_attribute_float(kernel, info, "scale", &shape->scale, err);
     if (status == KVERN_OK)
         status = read_precision(self, info, err);
-    if (status != KVERN_OK)
-        return status;
-    if (n_heads % n_kv_heads != 0 || head_size % 8 != 0)
-        return fail(err, KVERN_UNSUPPORTED,
-                    "PackedAttention: %lld heads, %lld kv heads of size %lld: heads must be a "
-                    "multiple of kv heads, the size a multiple of 8",
-                    (long long)n_heads, (long long)n_kv_heads, (long long)head_size);
-    self->shape.n_heads = (size_t)n_heads;
-    self->shape.n_kv_heads = (size_t)n_kv_heads;
-    self->shape.head_size = (size_t)head_size;
-    return KVERN_OK;
+    if (status == KVERN_OK)
+        status = position_bias_open(&shape->bias, kernel, info, INPUT_BIAS, shape->n_heads, err);
+    return status;
+}
+
+static void close_attention(struct op_kernel *kernel)
+{
+    position_bias_clear(&((struct packed_attention *)kernel)->shape.bias);
 }
 
 /* Every index the kernels will use is checked here, so that a wrong batch is an error. */
@@ -220,10 +212,12 @@ static kvern_status compute(const struct op_kernel *kernel, OrtKernelContext *co
 const struct op_definition op_packed_attention = {
     .name = "PackedAttention",
     .inputs = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, false},
-               {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, false}},
+               {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, false},
+               {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, true}},
     .n_inputs = N_INPUTS,
     .n_outputs = 1,
     .kernel_bytes = sizeof(struct packed_attention),
     .open = open_attention,
     .compute = compute,
+    .close = close_attention,
 };

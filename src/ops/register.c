@@ -13,7 +13,7 @@
 static const struct op_definition *const definitions[] = {
     &op_embedding,        &op_linear,     &op_rotary_table, &op_paged_attention,
     &op_gated_activation, &op_rms_norm,   &op_add_rms_norm, &op_packed_attention,
-    &op_add_layer_norm,   &op_activation,
+    &op_add_layer_norm,   &op_activation, &op_kv_store,     &op_cross_attention,
 };
 
 enum { N_OPS = sizeof definitions / sizeof definitions[0] };
@@ -71,9 +71,10 @@ static size_t get_output_count(const OrtCustomOp *op)
 
 static ONNXTensorElementDataType get_output_type(const OrtCustomOp *op, size_t index)
 {
-    (void)op;
+    ONNXTensorElementDataType type = definition_of(op)->output_type;
+
     (void)index;
-    return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    return type ? type : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 }
 
 static OrtCustomOpInputOutputCharacteristic get_output_kind(const OrtCustomOp *op, size_t index)
@@ -83,8 +84,12 @@ static OrtCustomOpInputOutputCharacteristic get_output_kind(const OrtCustomOp *o
     return INPUT_OUTPUT_REQUIRED;
 }
 
-static void kernel_free(void *kernel)
+static void kernel_free(void *pointer)
 {
+    struct op_kernel *kernel = pointer;
+
+    if (kernel->definition->close)
+        kernel->definition->close(kernel);
     free(kernel);
 }
 

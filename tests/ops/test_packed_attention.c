@@ -5,6 +5,7 @@
  */
 #include "base/memory.h"
 #include "ops/kernels/kernels.h"
+#include "ops/position_bias.h"
 #include "test.h"
 
 #include <math.h>
@@ -14,22 +15,30 @@
 static const struct shape_case {
     const char *name;
     size_t n_heads, n_kv_heads, head_size, n_tokens;
+    size_t n_distances; /* columns of the bias; 0: there is none */
 } cases[] = {
-    {"one token", 2, 2, 32, 1},
-    {"two", 2, 2, 32, 2},
-    {"an odd count", 3, 3, 32, 5},
-    {"a whole vector", 2, 2, 32, 16},
-    {"17", 2, 2, 32, 17},
-    {"128", 2, 2, 32, 128},
-    {"a whole step", 1, 1, 32, 256},
-    {"a step and one", 1, 1, 32, 257},
-    {"three steps", 1, 1, 64, 600},
-    {"head of 8", 2, 2, 8, 40},
-    {"head of 24", 1, 1, 24, 33},
-    {"head of 40", 1, 1, 40, 70},
-    {"head of 256", 1, 1, 256, 20},
-    {"grouped heads", 6, 2, 64, 50},
-    {"all heads on one", 5, 1, 16, 31},
+    {"one token", 2, 2, 32, 1, 0},
+    {"two", 2, 2, 32, 2, 0},
+    {"an odd count", 3, 3, 32, 5, 0},
+    {"a whole vector", 2, 2, 32, 16, 0},
+    {"17", 2, 2, 32, 17, 0},
+    {"128", 2, 2, 32, 128, 0},
+    {"a whole step", 1, 1, 32, 256, 0},
+    {"a step and one", 1, 1, 32, 257, 0},
+    {"three steps", 1, 1, 64, 600, 0},
+    {"head of 8", 2, 2, 8, 40, 0},
+    {"head of 24", 1, 1, 24, 33, 0},
+    {"head of 40", 1, 1, 40, 70, 0},
+    {"head of 256", 1, 1, 256, 20, 0},
+    {"grouped heads", 6, 2, 64, 50, 0},
+    {"all heads on one", 5, 1, 16, 31, 0},
+    {"a bias", 8, 8, 64, 100, 257},
+    {"a bias on one token", 2, 2, 32, 1, 9},
+    {"a bias past its reach", 8, 8, 64, 150, 41},
+    {"a bias of reach 7 over three steps", 2, 2, 32, 600, 15},
+    {"a bias over two steps", 1, 1, 64, 300, 257},
+    {"a bias by head alone", 3, 3, 32, 70, 1},
+    {"a bias of grouped heads", 6, 2, 24, 90, 31},
 };
 
 static uint64_t random_state;
@@ -43,7 +52,9 @@ static float random_float(float size)
 struct problem {
     struct packed_attention_shape shape;
     size_t n_tokens, in_width, out_width;
-    float *qkv; /* [n_tokens, in_width] */
+    float *qkv;  /* [n_tokens, in_width] */
+    float *bias; /* [n_heads, n_distances] */
+    size_t n_distances;
     void *scratch;
 };
 
@@ -65,12 +76,32 @@ static void problem_init(struct problem *p, const struct shape_case *c, bool is_
     memset(p->scratch, 0xff, kernels->packed_scratch_bytes(&p->shape)); /* NaN */
     for (size_t i = 0; i < p->n_tokens * p->in_width; i++)
         p->qkv[i] = random_float(3.0F);
+    p->n_distances = c->n_distances;
+    p->bias = try_new_aligned(c->n_heads * c->n_distances, sizeof *p->bias);
+    assert_non_null(p->bias);
+    for (size_t i = 0; i < c->n_heads * c->n_distances; i++)
+        p->bias[i] = random_float(4.0F);
+    if (c->n_distances > 0)
+        assert_int_equal(
+            position_bias_init(&p->shape.bias, p->bias, c->n_heads, c->n_distances / 2, NULL),
+            KVERN_OK);
 }
 
 static void problem_clear(struct problem *p)
 {
+    position_bias_clear(&p->shape.bias);
+    free(p->bias);
     free(p->qkv);
     free(p->scratch);
+}
+
+/* What is added to the score of a key. */
+static double bias_between(const struct problem *p, size_t head, size_t row, size_t key)
+{
+    double reach = (double)(p->n_distances / 2);
+    double distance = fmin(fmax((double)key - (double)row, -reach), reach);
+
+    return p->n_distances ? p->bias[head * p->n_distances + (size_t)(reach + distance)] : 0;
 }
 
 /* One query head of one row in double: out [head_size]. */
@@ -89,6 +120,7 @@ static void attend_exactly(const struct problem *p, size_t row, size_t head, dou
 
         for (size_t d = 0; d < size; d++)
             scores[t] += (double)q[d] * k[d] * p->shape.scale;
+        scores[t] += bias_between(p, head, row, t);
         largest = scores[t] > largest ? scores[t] : largest;
     }
     memset(out, 0, size * sizeof *out);
@@ -172,7 +204,7 @@ static void test_values_and_cuts(void **state)
 static void test_large_scores(void **state)
 {
     const struct kernels *set = *state;
-    static const struct shape_case c = {"large", 1, 1, 8, 300};
+    static const struct shape_case c = {"large", 1, 1, 8, 300, 0};
     float out[300 * 8];
     struct problem p;
 
@@ -197,7 +229,7 @@ static void test_large_scores(void **state)
 static void test_not_finite(void **state)
 {
     const struct kernels *set = *state;
-    static const struct shape_case c = {"nan", 1, 1, 32, 20};
+    static const struct shape_case c = {"nan", 1, 1, 32, 20, 0};
     float out[20 * 32];
     struct problem p;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * append(): norm and rotary embedding of q and k in place, then k and v into their slots of the KV
- * pool; written once on `vector`, included by attention_<isa>.c. Every row stands for itself.
+ * pool; store(): k and v alone. Written once on `vector`, included by attention_<isa>.c. Every row
+ * stands for itself.
  */
 #ifndef KVERN_OPS_KERNELS_APPEND_IMPL_H
 #define KVERN_OPS_KERNELS_APPEND_IMPL_H
@@ -77,6 +78,27 @@ static void store_int8(const float *k, const float *v, size_t head, size_t offse
         values[d * 2] = (int8_t)whole[1][d];
 }
 
+/* All kv heads of a row into slot `offset` of a block. */
+static void store_row(const struct attention_shape *shape, const float *k, const float *v,
+                      size_t block, size_t offset, char *pool)
+{
+    size_t head = shape->head_size;
+    size_t n_kv = shape->n_kv_heads;
+    size_t part = kv_part_bytes(shape->kv_type, head);
+
+    for (size_t h = 0; h < n_kv; h++) {
+        void *keys = pool + (block * 2 * n_kv + h) * part;
+        void *values = (char *)keys + n_kv * part;
+
+        if (shape->kv_type == KV_F16)
+            store_f16(k + h * head, v + h * head, head, offset, keys, values);
+        else if (shape->kv_type == KV_F32)
+            store_f32(k + h * head, v + h * head, head, offset, keys, values);
+        else
+            store_int8(k + h * head, v + h * head, head, offset, keys, values);
+    }
+}
+
 static void append(const struct attention_shape *shape, float *qkv, const float *rope,
                    const float *q_norm, const float *k_norm, float norm_epsilon,
                    const int32_t *slot_block, const int32_t *slot_offset, size_t row_begin,
@@ -84,34 +106,33 @@ static void append(const struct attention_shape *shape, float *qkv, const float 
 {
     size_t head = shape->head_size;
     size_t n_kv = shape->n_kv_heads;
-    size_t part = kv_part_bytes(shape->kv_type, head);
 
     assert(head % 8 == 0 && head <= MAX_HEAD_SIZE);
     for (size_t row = row_begin; row < row_end; row++) {
         float *q = qkv + row * (shape->n_heads + 2 * n_kv) * head;
         float *k = q + shape->n_heads * head;
-        const float *v = k + n_kv * head;
-        size_t offset = (size_t)slot_offset[row];
 
         for (size_t h = 0; h < shape->n_heads + n_kv; h++) {
             const float *norm = h < shape->n_heads ? q_norm : k_norm;
 
             if (norm)
                 normalize_head(q + h * head, norm, head, norm_epsilon);
-            rotate_head(q + h * head, rope + row * head, head);
+            if (rope)
+                rotate_head(q + h * head, rope + row * head, head);
         }
-        for (size_t h = 0; h < n_kv; h++) {
-            void *keys = (char *)pool + ((size_t)slot_block[row] * 2 * n_kv + h) * part;
-            void *values = (char *)keys + n_kv * part;
-
-            if (shape->kv_type == KV_F16)
-                store_f16(k + h * head, v + h * head, head, offset, keys, values);
-            else if (shape->kv_type == KV_F32)
-                store_f32(k + h * head, v + h * head, head, offset, keys, values);
-            else
-                store_int8(k + h * head, v + h * head, head, offset, keys, values);
-        }
+        store_row(shape, k, k + n_kv * head, (size_t)slot_block[row], (size_t)slot_offset[row],
+                  pool);
     }
+}
+
+static void store(const struct attention_shape *shape, const float *k, const float *v,
+                  size_t row_stride, const int32_t *slot_block, const int32_t *slot_offset,
+                  size_t row_begin, size_t row_end, void *pool)
+{
+    assert(shape->head_size % 8 == 0 && shape->head_size <= MAX_HEAD_SIZE);
+    for (size_t row = row_begin; row < row_end; row++)
+        store_row(shape, k + row * row_stride, v + row * row_stride, (size_t)slot_block[row],
+                  (size_t)slot_offset[row], pool);
 }
 
 #endif

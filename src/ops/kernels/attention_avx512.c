@@ -10,6 +10,7 @@
 
 const struct attention_kernels attention_avx512 = {
     .append = append,
+    .store = store,
     .attend = attend,
     .attention_scratch_bytes = attention_scratch_bytes,
     .rows_per_call = ROWS_PER_CALL,

@@ -71,6 +71,12 @@ static size_t window_begin(const struct attention_shape *shape, size_t position)
     return shape->window && position + 1 > shape->window ? position + 1 - shape->window : 0;
 }
 
+/* Where query m stands. */
+static size_t position_of(const struct attend *a, size_t m)
+{
+    return a->first_position + (a->shape->is_cross ? 0 : m / a->n_group);
+}
+
 /* Where the step after this one finds what this one has at `position`; past the end, here. */
 static size_t position_ahead(const struct attend *a, size_t position)
 {
@@ -120,13 +126,13 @@ static bool find_spans(const struct attend *a, size_t step, size_t m, size_t n, 
                        size_t *begin, size_t *end)
 {
     const struct attention_shape *shape = a->shape;
-    size_t first = a->first_position + m / a->n_group;
-    size_t last = a->first_position + (m + n - 1) / a->n_group;
+    size_t first = position_of(a, m);
+    size_t last = position_of(a, m + n - 1);
 
     *begin = clamp_to(window_begin(shape, first), step, step + STEP_KEYS) - step;
     *end = clamp_to(last + 1, step, step + STEP_KEYS) - step;
     for (size_t i = 0; i < n; i++) {
-        size_t position = a->first_position + (m + i) / a->n_group;
+        size_t position = position_of(a, m + i);
 
         spans[i].from = *begin / KV_BLOCK * BLOCK_VECTORS;
         spans[i].to = round_up(*end, KV_BLOCK) / LANES;
@@ -136,11 +142,32 @@ static bool find_spans(const struct attend *a, size_t step, size_t m, size_t n, 
     return *begin < *end;
 }
 
+/* A head's row of the bias, from distance 0; NULL: there is none. */
+static inline const float *bias_of_head(const struct position_bias *bias, size_t head)
+{
+    size_t middle = bias->reach + BIAS_MARGIN;
+
+    return bias->table ? bias->table + head * (2 * middle + 1) + middle : NULL;
+}
+
+/* What `bias`, a head's row, adds to the scores of LANES keys, the first of which is at `key`. */
+static inline vector load_bias(const float *bias, size_t reach, size_t key, size_t query)
+{
+    ptrdiff_t distance = (ptrdiff_t)key - (ptrdiff_t)query;
+    ptrdiff_t least = -(ptrdiff_t)(reach + LANES - 1);
+    ptrdiff_t most = (ptrdiff_t)reach;
+
+    distance = distance < least ? least : distance;
+    return vector_load(bias + (distance < most ? distance : most));
+}
+
 /* Takes the step's scores into the maximum of query m, leaving the one before in rescale[m].
  * key_scales [STEP_KEYS]: what the scores lack; NULL: nothing. */
-static inline void raise_largest(const struct attend *a, size_t m, const struct span *span,
-                                 const float *key_scales)
+static inline void raise_largest(const struct attend *a, size_t step, size_t m,
+                                 const struct span *span, const float *key_scales)
 {
+    const struct attention_shape *shape = a->shape;
+    const float *bias = bias_of_head(&shape->bias, a->kv_head * a->n_group + m % a->n_group);
     float *scores = a->scores + m * STEP_KEYS;
     vector largest = vector_set(a->largest[m]);
 
@@ -149,9 +176,12 @@ static inline void raise_largest(const struct attend *a, size_t m, const struct 
 
         if (key_scales)
             s = vector_multiply(s, vector_load(key_scales + v * LANES));
-        if (a->shape->soft_cap > 0.0F)
-            s = cap_scores(s, a->shape->soft_cap);
-        if (key_scales || a->shape->soft_cap > 0.0F)
+        if (shape->soft_cap > 0.0F)
+            s = cap_scores(s, shape->soft_cap);
+        if (bias)
+            s = vector_add(s,
+                           load_bias(bias, shape->bias.reach, step + v * LANES, position_of(a, m)));
+        if (key_scales || shape->soft_cap > 0.0F || bias)
             vector_store(scores + v * LANES, s);
         if (!is_whole(span))
             s = vector_keep(s, clip(span->begin, v * LANES), clip(span->end, v * LANES), -FLT_MAX);

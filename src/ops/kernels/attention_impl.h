@@ -325,7 +325,7 @@ static void attend_tile(const struct attend *a, size_t step, size_t m, size_t n,
     else
         score_pool(a, step, m, n, spans[0].from, spans[0].to);
     for (size_t i = 0; i < n; i++)
-        raise_largest(a, m + i, &spans[i], NULL);
+        raise_largest(a, step, m + i, &spans[i], NULL);
     find_rescale(a, m, n);
     for (size_t i = 0; i < n; i++)
         weigh_scores(a, m + i, &spans[i]);
@@ -363,7 +363,7 @@ static void attend_floats(struct attend *a, const float *q, size_t q_stride, siz
     bool is_loaded = n_rows > 1 || shape->kv_type != KV_F16 || a->head_padded != shape->head_size;
     size_t n_queries = n_rows * a->n_group;
     size_t begin = window_begin(shape, a->first_position);
-    size_t end = a->first_position + n_rows;
+    size_t end = position_of(a, n_queries - 1) + 1;
 
     start_attend(a, q, q_stride, n_rows, scratch);
     for (size_t step = begin / STEP_KEYS * STEP_KEYS; step < end; step += STEP_KEYS) {

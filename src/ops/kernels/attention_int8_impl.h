@@ -152,7 +152,7 @@ static void attend_tile_int8(const struct attend *a, size_t step, size_t m, size
         return;
     score_int8(a, step, m, n, spans[0].from, spans[0].to);
     for (size_t i = 0; i < n; i++)
-        raise_largest(a, m + i, &spans[i], a->key_scales);
+        raise_largest(a, step, m + i, &spans[i], a->key_scales);
     find_rescale(a, m, n);
     for (size_t i = 0; i < n; i++)
         weigh_scores_int8(a, m + i, &spans[i]);
@@ -190,7 +190,7 @@ static void attend_int8(struct attend *a, const float *q, size_t q_stride, size_
 {
     size_t n_queries = n_rows * a->n_group;
     size_t begin = window_begin(a->shape, a->first_position);
-    size_t end = a->first_position + n_rows;
+    size_t end = position_of(a, n_queries - 1) + 1;
     size_t tile = n_rows > 1 ? TILE_QUERIES : MULTIPLY_ROWS;
 
     start_int8(a, q, q_stride, n_queries, scratch);

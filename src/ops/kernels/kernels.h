@@ -47,20 +47,33 @@ struct linear_kernels {
     void (*unpack_column)(const struct packed_weight *w, size_t n, float *out);
 };
 
-/* ---- PagedAttention: attention_<isa>.c ---- */
+/* ---- attention: attention_<isa>.c ---- */
 
-enum { KV_BLOCK = 16 }; /* tokens of a KV block */
+enum {
+    KV_BLOCK = 16,    /* tokens of a KV block */
+    BIAS_MARGIN = 15, /* of a position_bias: a vector less one */
+};
 
 enum kv_type { KV_F16, KV_F32, KV_INT8 };
+
+/* What is added to a score for the distance from query to key (T5), in units of log2. Row h of the
+ * table is head h's for the distances from -(reach + BIAS_MARGIN) to reach + BIAS_MARGIN; past
+ * reach all are what they are at reach, so that any vector of keys finds its own by one load. */
+struct position_bias {
+    const float *table; /* [n_heads, 2 (reach + BIAS_MARGIN) + 1]; NULL: nothing is added */
+    size_t reach;
+};
 
 struct attention_shape {
     size_t n_heads;
     size_t n_kv_heads; /* divides n_heads */
     size_t head_size;  /* a multiple of 8, at most 256 */
     enum kv_type kv_type;
-    float scale;    /* of q.k, usually 1 / sqrt(head_size) */
-    size_t window;  /* a query sees this many last positions, itself included; 0: all */
-    float soft_cap; /* s = cap * tanh(s / cap); 0: off */
+    float scale;               /* of q.k, usually 1 / sqrt(head_size) */
+    size_t window;             /* a query sees this many last positions, itself included; 0: all */
+    float soft_cap;            /* s = cap * tanh(s / cap); 0: off */
+    bool is_cross;             /* all rows of a call stand at its first position */
+    struct position_bias bias; /* comes after scale and soft_cap */
 };
 
 /* Of attention among the tokens of whole texts: qkv rows are [(H + 2 Hkv) D], out rows [H D]. */
@@ -70,6 +83,7 @@ struct packed_attention_shape {
     size_t head_size;  /* a multiple of 8, at most 256 */
     float scale;       /* of q.k */
     bool is_f32;       /* no product is made in bf16 */
+    struct position_bias bias;
 };
 
 /* The KV pool of one layer: [n_blocks, 2, n_kv_heads] parts, K parts before V parts. Of f16 or f32,
@@ -87,16 +101,23 @@ static inline size_t kv_part_bytes(enum kv_type type, size_t head_size)
 
 struct attention_kernels {
     /* In place on qkv [rows, (H + 2 Hkv) D]: RMS norm of each q and k head where weights [D] are
-     * given (Qwen3), then rotary embedding (halves, as in Llama) of q and k with rope [rows, D]:
-     * D/2 cosines then D/2 sines; then writes k and v of each row into its slot. Rows [row_begin,
-     * row_end) only; row r goes to position slot_block[r], slot_offset[r] of the pool. */
+     * given (Qwen3), then, if rope is not NULL, rotary embedding (halves, as in Llama) of q and k
+     * with rope [rows, D]: D/2 cosines then D/2 sines; then writes k and v of each row into its
+     * slot. Rows [row_begin, row_end) only; row r goes to position slot_block[r], slot_offset[r] of
+     * the pool. */
     void (*append)(const struct attention_shape *shape, float *qkv, const float *rope,
                    const float *q_norm, const float *k_norm, float norm_epsilon,
                    const int32_t *slot_block, const int32_t *slot_offset, size_t row_begin,
                    size_t row_end, void *pool);
-    /* Queries rows [0, n_rows) of one sequence at positions first_position + row, one kv head (its
-     * n_heads / n_kv_heads query heads): softmax(q.k) v over the positions each may see. q points
-     * at the first row of qkv, with q_stride floats between rows; out likewise. `blocks` maps
+    /* The last of these alone: row r of k and v [rows, Hkv D], row_stride floats after the one
+     * before. */
+    void (*store)(const struct attention_shape *shape, const float *k, const float *v,
+                  size_t row_stride, const int32_t *slot_block, const int32_t *slot_offset,
+                  size_t row_begin, size_t row_end, void *pool);
+    /* Queries rows [0, n_rows) of one sequence at positions first_position + row (is_cross: all at
+     * first_position), one kv head (its n_heads / n_kv_heads query heads): softmax(q.k) v over the
+     * positions each may see. q points at the first row, with q_stride floats between rows; out
+     * likewise. `blocks` maps
      * position / 16 to a block of the pool. Keys are taken in steps of 16 by position (online
      * softmax), so the result of a row does not depend on n_rows. scratch has
      * attention_scratch_bytes. */

@@ -115,8 +115,7 @@ static void load_values(const struct packed *p, size_t step, size_t n)
     }
 }
 
-/* scores[i] = queries m + i . keys, n_keys of them up to whole vectors, for `rows` rows. A bias by
- * position (T5) would be added here, in units of log2. */
+/* scores[i] = queries m + i . keys, n_keys of them up to whole vectors, for `rows` rows. */
 static void score_packed(const struct packed *p, size_t m, size_t rows, size_t n_keys)
 {
     size_t head = p->shape->head_size;
@@ -137,6 +136,25 @@ static void score_packed(const struct packed *p, size_t m, size_t rows, size_t n
         t.c = p->scores + from * LANES;
         multiply(rows, width, p->is_paired ? MULTIPLY_PAIRS : MULTIPLY_F32, &t);
         from += width;
+    }
+}
+
+/* Adds the bias to the scores of queries m + i, `rows` of them, which stand where `row_begin` is
+ * the text's row of query 0. */
+static void bias_packed(const struct packed *p, size_t row_begin, size_t step, size_t m,
+                        size_t rows, size_t n_keys)
+{
+    const struct position_bias *bias = &p->shape->bias;
+
+    for (size_t i = 0; i < rows; i++) {
+        const float *of_head = bias_of_head(bias, p->kv_head * p->n_group + (m + i) % p->n_group);
+        size_t row = row_begin + (m + i) / p->n_group;
+        float *scores = p->scores + i * PACKED_STEP;
+
+        for (size_t key = 0; key < n_keys; key += LANES)
+            vector_store(scores + key,
+                         vector_add(vector_load(scores + key),
+                                    load_bias(of_head, bias->reach, step + key, row)));
     }
 }
 
@@ -264,6 +282,8 @@ static void attend_packed(const struct packed_attention_shape *shape, const floa
             float rescale[TILE_QUERIES];
 
             score_packed(&p, m, rows, n_keys);
+            if (shape->bias.table)
+                bias_packed(&p, row_begin, step, m, rows, n_keys);
             for (size_t i = 0; i < rows; i++)
                 rescale[i] = soften(&p, m + i, p.scores + i * PACKED_STEP, n_keys);
             weigh_packed(&p, m, rows, n_keys, step == 0 ? NULL : rescale);
