@@ -55,7 +55,7 @@ void *scratch_get(size_t n_bytes)
 
     if (!scratch || n_bytes > (size_t)-1 / 2)
         return NULL;
-    if (n_bytes > scratch->n_bytes) {
+    if (n_bytes > scratch->n_bytes || !scratch->data) { /* no bytes are an address, too */
         size_t capacity = MIN_BYTES;
 
         while (capacity < n_bytes)
