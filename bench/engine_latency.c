@@ -32,7 +32,7 @@ enum {
     CANCEL_IN_FLIGHT = 12, /* so that some are always queued */
     CANCEL_PROMPT = 2000,
     CANCEL_PAUSE_MS = 60,
-    MEMORY_GROUP = 100, /* prompts between two looks at the memory, all in flight at once */
+    MEMORY_GROUP = 100,    /* prompts between two looks at the memory, all in flight at once */
     MEMORY_SKIPPED = 1000, /* the prefix cache fills up to its bound */
 };
 

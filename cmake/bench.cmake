@@ -7,8 +7,8 @@ foreach(name linear encoder)
 endforeach()
 
 # What sessions cost, and the engine under load: through the public header alone.
-foreach(name sessions workload engine_latency)
-    add_executable(bench_${name} EXCLUDE_FROM_ALL bench/${name}.c bench/measure.c)
+foreach(name sessions workload engine_latency summaries)
+    add_executable(bench_${name} EXCLUDE_FROM_ALL bench/${name}.c bench/measure.c bench/groups.c)
     target_link_libraries(bench_${name} PRIVATE kvern)
 endforeach()
-add_custom_target(bench_engine DEPENDS bench_workload bench_engine_latency)
+add_custom_target(bench_engine DEPENDS bench_workload bench_engine_latency bench_summaries)
