@@ -83,10 +83,12 @@ typedef struct kvern_model kvern_model;
 typedef struct kvern_model_info {
     const char *name;      /* last part of the directory's name; owned by the model */
     const char *directory; /* owned by the model */
-    const char *family;   /* "llama", "qwen2", "qwen3", "bert"; "other": an export of another one */
-    const char *contract; /* "paged", "encoder"; "cached": a decoder's ONNX export as it is */
-    const char *weights;  /* "q4", "q8", "f32", "mixed"; "onnx": whatever an export has */
-    const char *source;   /* what it was converted from */
+    const char *family;    /* "llama", "qwen2", "qwen3", "bert", "t5"; "other": an export of another
+                              one */
+    const char *contract;  /* "paged", "encoder", "seq2seq"; "cached": a decoder's ONNX export as it
+                              is */
+    const char *weights;   /* "q4", "q8", "f32", "mixed"; "onnx": whatever an export has */
+    const char *source;    /* what it was converted from */
     int64_t n_parameters;
     int64_t n_bytes; /* of the weights on disk */
     int32_t n_layers;
@@ -96,7 +98,7 @@ typedef struct kvern_model_info {
     int32_t hidden_size;
     int32_t intermediate_size;
     int32_t vocab_size;
-    int32_t max_context;       /* tokens */
+    int32_t max_context;       /* tokens; of an encoder-decoder, of a source, and of an answer */
     int32_t bos_token;         /* -1: none */
     const int32_t *eos_tokens; /* [n_eos_tokens], owned by the model */
     size_t n_eos_tokens;
@@ -105,6 +107,7 @@ typedef struct kvern_model_info {
     bool
         has_byte_fallback; /* there is none: bytes stand for tokens, which no trained model takes */
     bool is_encoder;       /* runs whole texts to embed them; generates nothing */
+    bool is_seq2seq;       /* an encoder-decoder: a prompt is a source that it reads whole */
     const char *pooling;   /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
     bool is_normalized;    /* the makers make vectors of length 1 */
     int32_t embedding_size; /* values of a vector */
@@ -122,6 +125,14 @@ KVERN_API kvern_status kvern_model_open_as(kvern_model **out, const char *name_o
 KVERN_API void kvern_model_close(kvern_model *model);
 /* The strings in `info` live as long as the model. */
 KVERN_API void kvern_model_get_info(const kvern_model *model, kvern_model_info *info);
+
+enum { KVERN_FINGERPRINT_BYTES = 16 };
+
+/* What tells one model from another, whatever it and its folder are called: what was computed with
+ * one must not be taken for the other's. Guards against mistakes, not against forgers. */
+KVERN_API kvern_status kvern_model_fingerprint(const kvern_model *model,
+                                               uint8_t bytes[KVERN_FINGERPRINT_BYTES],
+                                               kvern_error *err);
 
 /* The model's i-th prompt prefix for texts to embed, such as "query"; the strings are the model's.
  * false: there are not that many. */

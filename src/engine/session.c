@@ -120,6 +120,10 @@ kvern_status kvern_session_new(kvern_session **out, kvern_engine *engine, const 
     kvern_session_options defaults;
     kvern_status status;
 
+    if (config_is_seq2seq(&model->manifest.config))
+        return fail(err, KVERN_UNSUPPORTED,
+                    "%s is an encoder-decoder, which reads a source whole: it has no sessions",
+                    model->manifest.name);
     if (model_is_encoder(model))
         return fail(err, KVERN_UNSUPPORTED,
                     "%s is an encoder: it reads texts whole and has no state to keep",

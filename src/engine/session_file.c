@@ -11,7 +11,6 @@
 #include "engine/engine.h"
 #include "engine/kv_image.h"
 #include "engine/session.h"
-#include "model/fingerprint.h"
 
 #include <assert.h>
 #include <math.h>
@@ -31,7 +30,7 @@ struct header {
     char magic[8];
     uint32_t version;
     uint32_t n_marks;
-    uint8_t fingerprint[FINGERPRINT_BYTES];
+    uint8_t fingerprint[KVERN_FINGERPRINT_BYTES];
     char kv_kind[64]; /* NUL-padded */
     int32_t policy;
     int32_t window;
@@ -112,7 +111,7 @@ static kvern_status describe(const kvern_session *session, const struct kv_image
     memcpy(header->magic, magic, sizeof magic);
     memcpy(header->kv_kind, engine_kv_kind(session->engine),
            strnlen(engine_kv_kind(session->engine), sizeof header->kv_kind));
-    return fingerprint_make(session->model, header->fingerprint, err);
+    return kvern_model_fingerprint(session->model, header->fingerprint, err);
 }
 
 /* The KV kept may be of more tokens than the session has after a rewind; what is of other tokens is
@@ -160,7 +159,7 @@ struct input {
     struct file_map map;
     struct header header;
     const uint8_t *at; /* what comes next; its size has been checked */
-    uint8_t fingerprint[FINGERPRINT_BYTES];
+    uint8_t fingerprint[KVERN_FINGERPRINT_BYTES];
     kvern_error *err;
 };
 
@@ -206,7 +205,7 @@ static kvern_status check_file(struct input *input)
     XXH128_canonicalFromHash(&sum, XXH3_128bits(map->data, n_hashed));
     if (memcmp(&sum, map->data + n_hashed, sizeof sum) != 0)
         return damaged(input, "its checksum does not match");
-    if (memcmp(header->fingerprint, input->fingerprint, FINGERPRINT_BYTES) != 0)
+    if (memcmp(header->fingerprint, input->fingerprint, KVERN_FINGERPRINT_BYTES) != 0)
         return fail(input->err, KVERN_UNSUPPORTED, "%s is a session of another model", input->path);
     input->at = map->data + sizeof *header;
     return KVERN_OK;
@@ -286,7 +285,7 @@ kvern_status kvern_session_restore(kvern_session **out, kvern_engine *engine,
     struct input input = {.path = path, .err = err};
     kvern_session *session = NULL;
     kvern_session_options options;
-    kvern_status status = fingerprint_make(model, input.fingerprint, err);
+    kvern_status status = kvern_model_fingerprint(model, input.fingerprint, err);
 
     if (status == KVERN_OK)
         status = file_map_open(&input.map, path, err);

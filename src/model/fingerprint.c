@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Hashing with XXH3: reading gigabytes of weights whole would cost more than the work that a saved
- * state saves.
+ * state saves. Of a converted model its files' hashes count; of an export, which has none, its
+ * graph and 256 places of each file that the graph's tensors lie in, whatever it is called.
  */
-#include "model/fingerprint.h"
+#include "model/model.h"
 
 #include "base/error.h"
 #include "base/file.h"
@@ -55,8 +56,8 @@ static kvern_status add_export(XXH3_state_t *state, const kvern_model *model, kv
     return status;
 }
 
-kvern_status fingerprint_make(const kvern_model *model, uint8_t bytes[FINGERPRINT_BYTES],
-                              kvern_error *err)
+kvern_status kvern_model_fingerprint(const kvern_model *model,
+                                     uint8_t bytes[KVERN_FINGERPRINT_BYTES], kvern_error *err)
 {
     const struct manifest *manifest = &model->manifest;
     XXH3_state_t *state = XXH3_createState();
@@ -74,7 +75,7 @@ kvern_status fingerprint_make(const kvern_model *model, uint8_t bytes[FINGERPRIN
             XXH3_128bits_update(state, manifest->files[i].sha256, sizeof manifest->files[i].sha256);
     }
     XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state));
-    memcpy(bytes, canonical.digest, FINGERPRINT_BYTES);
+    memcpy(bytes, canonical.digest, KVERN_FINGERPRINT_BYTES);
     XXH3_freeState(state);
     return status;
 }

@@ -7,7 +7,6 @@
 #include "support_export.h"
 
 #include "base/file.h"
-#include "model/fingerprint.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,13 +27,13 @@ static char *make_export(const char *data_name)
     return folder;
 }
 
-static void make(const char *folder, uint8_t bytes[FINGERPRINT_BYTES])
+static void make(const char *folder, uint8_t bytes[KVERN_FINGERPRINT_BYTES])
 {
     kvern_model *model = NULL;
     kvern_error err = {0};
 
     if (kvern_model_open(&model, folder, &err) != KVERN_OK ||
-        fingerprint_make(model, bytes, &err) != KVERN_OK)
+        kvern_model_fingerprint(model, bytes, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     kvern_model_close(model);
 }
@@ -61,7 +60,7 @@ static void weights_count_whatever_their_file_is_called(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(names); i++) {
         char *folder = make_export(names[i]);
-        uint8_t before[FINGERPRINT_BYTES], after[FINGERPRINT_BYTES];
+        uint8_t before[KVERN_FINGERPRINT_BYTES], after[KVERN_FINGERPRINT_BYTES];
 
         make(folder, before);
         change(folder, names[i], 100000);
@@ -81,7 +80,7 @@ static void the_graph_counts_also_behind_a_link(void **state)
     char *folder = make_export("weights_all.bin");
     char *graph = path_join(folder, "model.onnx");
     char *blob = path_join(folder, "blob");
-    uint8_t before[FINGERPRINT_BYTES], after[FINGERPRINT_BYTES];
+    uint8_t before[KVERN_FINGERPRINT_BYTES], after[KVERN_FINGERPRINT_BYTES];
     struct buffer other = golden_read("qwen2-gqa-f32", "model.onnx");
 
     (void)state;
@@ -105,7 +104,7 @@ static void other_files_and_the_folder_do_not_count(void **state)
 {
     char *folder = make_export("weights_all.bin");
     char *twin = make_export("weights_all.bin");
-    uint8_t before[FINGERPRINT_BYTES], after[FINGERPRINT_BYTES];
+    uint8_t before[KVERN_FINGERPRINT_BYTES], after[KVERN_FINGERPRINT_BYTES];
 
     (void)state;
     make(folder, before);
