@@ -19,15 +19,18 @@ static bool is_markup(char c)
     return c != '\0' && strchr("\\`*[]<|~$#", c);
 }
 
-/* '_' inside a word is none, and '&' without a name behind it is no entity. */
+/* '_' inside a word is none, and '&' without a name and ';' behind it is no entity. */
 static bool must_escape(const char *line, size_t at)
 {
-    char next = line[at + 1];
+    const char *next = line + at + 1;
 
     if (line[at] == '_')
-        return at == 0 || !is_word(line[at - 1]) || !is_word(next);
-    if (line[at] == '&')
-        return next == '#' || isalpha((unsigned char)next);
+        return at == 0 || !is_word(line[at - 1]) || !is_word(*next);
+    if (line[at] == '&') {
+        while (*next == '#' || isalnum((unsigned char)*next))
+            next++;
+        return *next == ';';
+    }
     return is_markup(line[at]);
 }
 
@@ -56,8 +59,8 @@ void markdown_text(struct buffer *out, const char *line)
 }
 
 /* A code span ends at a run of as many backticks as it began with: one more than any inside. A
- * backslash before a table's '|' is taken away by the table, one more before it would undo that:
- * such a cell has its backslashes too as HTML entities would be, by text instead of code. */
+ * table takes the backslash before '|' away; one more before it would undo that, so a cell that
+ * holds both is text instead of code. */
 void markdown_code(struct buffer *out, const char *line, bool is_in_table)
 {
     size_t n_bytes = strlen(line);
