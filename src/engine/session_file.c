@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "engine/kv_image.h"
 #include "engine/session.h"
+#include "model/model.h"
 
 #include <assert.h>
 #include <math.h>
