@@ -9,7 +9,7 @@ set(TEST_DEFINITIONS KVERN_SOURCE_DIR="${CMAKE_SOURCE_DIR}" KVERN_BUILD_DIR="${C
 file(GLOB cli_tested CONFIGURE_DEPENDS src/cli/*.c)
 list(FILTER cli_tested EXCLUDE REGEX "/main\\.c$")
 
-foreach(module base text ops ort convert model engine cli system)
+foreach(module base text ops ort convert model engine summary cli system)
     file(GLOB tests CONFIGURE_DEPENDS tests/${module}/test_*.c)
     file(GLOB helpers CONFIGURE_DEPENDS tests/${module}/support_*.c)
     if(module STREQUAL system) # its bad files begin as good ones; it has tokenizers' goldens
@@ -50,7 +50,7 @@ foreach(fuzzer ${fuzzers})
     endif()
     target_include_directories(${name} PRIVATE src include tests)
     target_compile_definitions(${name} PRIVATE ${TEST_DEFINITIONS})
-    kvern_link(${name} ${KVERN_BELOW_engine})
+    kvern_link(${name} ${KVERN_BELOW_summary})
 endforeach()
 
 # What strangers do with the finished libraries. A sanitized library needs a sanitized program.
