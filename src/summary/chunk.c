@@ -43,6 +43,16 @@ static size_t depth_rank(unsigned depth)
     return depth < RANK_DEEPEST ? depth : RANK_DEEPEST;
 }
 
+/* The line after a definition and the blank lines that follow it. */
+static size_t line_after(const struct outline *outline, const struct outline_definition *definition)
+{
+    size_t after = definition->last_line + 1;
+
+    while (after < outline->n_lines && outline->lines[after].is_blank)
+        after++;
+    return after;
+}
+
 /* Fills ranks and ends. */
 static void rank_lines(struct cutter *cutter)
 {
@@ -52,15 +62,13 @@ static void rank_lines(struct cutter *cutter)
         cutter->ranks[i] = i > 0 && outline->lines[i - 1].is_blank ? RANK_BLANK : RANK_ANY;
     for (size_t i = 0; i < outline->n_definitions; i++) {
         const struct outline_definition *definition = &outline->definitions[i];
-        size_t after = definition->last_line + 1;
+        size_t after = line_after(outline, definition);
         uint8_t rank = (uint8_t)depth_rank(definition->depth);
 
         if (rank < cutter->ranks[definition->first_line]) {
             cutter->ranks[definition->first_line] = rank;
-            cutter->ends[definition->first_line] = after;
+            cutter->ends[definition->first_line] = definition->last_line + 1;
         }
-        while (after < outline->n_lines && outline->lines[after].is_blank)
-            after++;
         if (rank < cutter->ranks[after] && !outline->lines[after].is_closing)
             cutter->ranks[after] = rank;
     }
@@ -228,7 +236,8 @@ static kvern_status fit_bytes(struct cutter *cutter, size_t begin, size_t n_byte
                           max_tokens);
 }
 
-/* The innermost definition that holds lines [first, end), blank ones at either end aside. */
+/* The innermost definition that holds lines [first, end), but for blank lines at either end and
+ * what closes something at the end (the last '}' of a class after its last method). */
 static ptrdiff_t definition_around(const struct outline *outline, size_t first, size_t end)
 {
     size_t low = 0;
@@ -236,7 +245,8 @@ static ptrdiff_t definition_around(const struct outline *outline, size_t first, 
 
     while (first < end && outline->lines[first].is_blank)
         first++;
-    while (end > first && outline->lines[end - 1].is_blank)
+    while (end > first + 1 &&
+           (outline->lines[end - 1].is_blank || outline->lines[end - 1].is_closing))
         end--;
     while (low < high) { /* definitions before `low` begin at or before the first line */
         size_t middle = low + (high - low) / 2;
@@ -292,10 +302,11 @@ static kvern_status add_chunk(struct cutter *cutter, size_t first, size_t end, s
         chunk.n_kept_bytes = chunk.n_bytes;
     chunk.first_line = first + 1;
     chunk.last_line = end;
-    chunk.name = full_name(cutter->outline, definition_around(cutter->outline, first, end));
     chunk.is_blank = true;
     for (size_t i = first; i < end; i++)
         chunk.is_blank &= cutter->outline->lines[i].is_blank;
+    if (!chunk.is_blank)
+        chunk.name = full_name(cutter->outline, definition_around(cutter->outline, first, end));
     list->chunks[list->n_chunks++] = chunk;
     return KVERN_OK;
 }
@@ -368,7 +379,7 @@ static void mark_units(const struct outline *outline, bool top_only, bool *begin
             is_unit = outline->definitions[p].is_container;
         if (is_unit) {
             begins[definition->first_line] = true;
-            begins[definition->last_line + 1] = true;
+            begins[line_after(outline, definition)] = true;
         }
     }
     begins[0] = true;

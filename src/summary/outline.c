@@ -59,7 +59,7 @@ static bool is_closing(const struct outline *outline, size_t i)
         p += 3;
     while (p < end && (isspace((unsigned char)*p) || strchr("})];,", *p)))
         p++;
-    return p == end;
+    return p == end || (end - p >= 2 && p[0] == '/' && p[1] == '/');
 }
 
 static bool begins_definition(const struct outline *outline, const struct language *language,
