@@ -22,6 +22,7 @@ static const struct {
     {"chat", cmd_chat, "talk with a model"},
     {"embed", cmd_embed, "turn texts into vectors; compare and rank them"},
     {"session", cmd_session, "keep a context between commands: append, embed, generate, rewind"},
+    {"summarize", cmd_summarize, "explain source trees in a report"},
     {"tokenize", cmd_tokenize, "show a text's tokens"},
     {"bench", cmd_bench, "measure prefill and decode beside the machine's limits"},
     {"eval", cmd_eval, "perplexity of a model on a text"},

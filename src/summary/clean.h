@@ -12,7 +12,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { CLEAN_MAX_SENTENCES = 2, CLEAN_MAX_BYTES = 400 };
+/* CLEAN_VERSION: of the rules, for whoever keeps what came of them. */
+enum { CLEAN_MAX_SENTENCES = 2, CLEAN_MAX_BYTES = 400, CLEAN_VERSION = 1 };
 
 struct clean_options {
     const char *prompt; /* the instruction, whose lines are echoes; NULL: none */

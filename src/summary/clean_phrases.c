@@ -198,7 +198,8 @@ bool clean_is_filler(const char *text, size_t n_bytes)
     return is_one_of(text, n_bytes, empty_words, COUNT(empty_words));
 }
 
-/* "Calls foo(a) and bar(b).": four words, a capital letter, a full stop */
+/* "Calls foo(a) and bar(b).": four words, a capital letter, a full stop; or nine words, of which
+ * the answer's end has taken the rest. */
 static bool is_sentence(const char *text, size_t n_bytes)
 {
     size_t n_spaces = 0;
@@ -206,7 +207,7 @@ static bool is_sentence(const char *text, size_t n_bytes)
     for (size_t i = 0; i < n_bytes; i++)
         n_spaces += text[i] == ' ';
     return n_spaces >= 3 && (isupper((unsigned char)text[0]) || (text[0] & 0x80)) &&
-           strchr(".!?:", text[n_bytes - 1]);
+           (n_spaces >= 8 || strchr(".!?:", text[n_bytes - 1]));
 }
 
 static bool has_operator(const char *text, size_t n_bytes)
