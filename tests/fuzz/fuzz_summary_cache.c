@@ -52,8 +52,10 @@ static void check_cache(const uint8_t *data, size_t size, size_t n_records)
     static const struct cache_record own = {.key = {0xff, 1, 0xff}, .text = "own", .n_text = 3};
     struct summary_cache cache;
     struct cached_summary found;
-    FILE *file = fopen(current, "wb");
+    FILE *file;
 
+    unlink(current); /* some file systems wait for the disk when a file is cut and written anew */
+    file = fopen(current, "wb");
     if (!file || fwrite(data, 1, size, file) != size || fclose(file) != 0)
         abort();
     for (int run = 0; run < 2; run++) {
