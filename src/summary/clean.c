@@ -312,7 +312,7 @@ static void take(struct choice *choice, const char *text, size_t n_bytes, bool i
     choice->n_sentences++;
     if (summary->has_failed)
         return;
-    if (n_bytes > choice->max_bytes) {
+    if (n_bytes + (is_whole ? 0 : 3) > choice->max_bytes) {
         cut_at_word(summary, choice->max_bytes - 3);
         buffer_add_string(summary, "...");
         choice->reason = "its sentence was too long";

@@ -56,8 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (cleaned.summary) {
         size_t n_bytes = strlen(cleaned.summary);
 
-        /* one byte more: a full stop may come behind a sentence that fills the limit */
-        if (n_bytes == 0 || n_bytes > max_bytes + 3 || !utf8_is_valid(cleaned.summary, n_bytes))
+        if (n_bytes == 0 || n_bytes > max_bytes || !utf8_is_valid(cleaned.summary, n_bytes))
             abort();
         for (size_t i = 0; i < n_bytes; i++) {
             if ((unsigned char)cleaned.summary[i] < 0x20 || cleaned.summary[i] == 0x7f)
