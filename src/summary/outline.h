@@ -51,7 +51,7 @@ kvern_status outline_read_lines(struct outline *outline, const char *text, size_
                                 kvern_error *err);
 void outline_clear(struct outline *outline);
 
-/* ---- for the finders: outline_braces.c, outline_lines.c, patch.c ----------------------- */
+/* For the finders (outline_braces.c, outline_lines.c, patch.c). */
 
 /* Adds a definition from a line on, with the comments above it, whose last line is not known yet
  * (it is the text's last). The name is copied; n_name_bytes 0: none. Names are cut at 256 bytes.
