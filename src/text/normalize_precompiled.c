@@ -10,10 +10,10 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 enum { MAX_BASE64_BYTES = 16 << 20, MAX_WHOLE_CLUSTER_BYTES = 5 };
 
@@ -218,7 +218,7 @@ static bool replace(struct rewrite *rewrite, size_t begin, size_t end)
 /* The end of the grapheme cluster that begins at `begin`. */
 static size_t cluster_end(const struct aligned_text *text, size_t begin)
 {
-    utf8proc_int32_t state = 0;
+    int32_t state = 0;
     uint32_t before;
     size_t end = begin + utf8_decode(text->data + begin, text->n_bytes - begin, &before);
 
@@ -226,8 +226,7 @@ static size_t cluster_end(const struct aligned_text *text, size_t begin)
         uint32_t after;
         size_t n = utf8_decode(text->data + end, text->n_bytes - end, &after);
 
-        if (utf8proc_grapheme_break_stateful((utf8proc_int32_t)before, (utf8proc_int32_t)after,
-                                             &state))
+        if (unicode_ends_cluster(before, after, &state))
             break;
         before = after;
         end += n;
