@@ -111,19 +111,25 @@ static kvern_status find_roles(struct making *making, kvern_error *err)
     return KVERN_OK;
 }
 
-static bool is_role(const struct making *making, const char *text)
+/* Is the text a special token's? *flags is what the files say of it, or NULL. */
+static bool find_special(const struct making *making, const char *text, const json_t **flags)
 {
     const json_t *more = find_member(making, "additional_special_tokens");
 
+    *flags = NULL;
     for (int role = 0; role < N_ROLES; role++) {
-        if (making->roles[role] && !strcmp(making->roles[role], text))
+        if (making->roles[role] && !strcmp(making->roles[role], text)) {
+            *flags = find_member(making, role_names[role]);
             return true;
+        }
     }
     for (size_t i = 0; i < json_array_size(more); i++) {
         const char *other = token_text(json_array_get(more, i));
 
-        if (other && !strcmp(other, text))
+        if (other && !strcmp(other, text)) {
+            *flags = json_array_get(more, i);
             return true;
+        }
     }
     return false;
 }
@@ -157,6 +163,7 @@ static kvern_status add_from_config(struct making *making, kvern_error *err)
 static kvern_status add_from_ids(struct making *making, kvern_error *err)
 {
     const char *text;
+    const json_t *flags;
     json_t *id;
     kvern_status status = KVERN_OK;
 
@@ -165,8 +172,8 @@ static kvern_status add_from_ids(struct making *making, kvern_error *err)
         if (!json_is_integer(id))
             return fail(err, KVERN_FORMAT, "%s/added_tokens.json: \"%.80s\" has no whole number",
                         making->source.directory, text);
-        status = put_added(making, text, json_integer_value(id), NULL, false, is_role(making, text),
-                           err);
+        bool is_special = find_special(making, text, &flags);
+        status = put_added(making, text, json_integer_value(id), flags, false, is_special, err);
         if (status != KVERN_OK)
             break;
     }
@@ -214,7 +221,7 @@ static kvern_status add_from_spiece(struct making *making, kvern_error *err)
             continue;
         text = copy_bytes_or_abort(piece->text, piece->n_bytes);
         status = put_added(making, text, (json_int_t)i, NULL, false,
-                           is_control || is_role(making, text), err);
+                           is_control || find_special(making, text, &(const json_t *){0}), err);
         free(text);
     }
     return status;

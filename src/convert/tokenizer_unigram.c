@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Unigram out of SentencePiece. Scores are written so that json_scan_number(), which rounds as
- * Hugging Face's reader does, gives them back exactly: sums of exact scores tie where transformers'
- * own tie.
+ * Hugging Face's reader does, gives them back exactly where any text can: sums of exact scores tie
+ * where transformers' own tie.
  */
 #include "convert/tokenizer_unigram.h"
 

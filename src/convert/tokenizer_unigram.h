@@ -21,8 +21,9 @@ kvern_status tokenizer_unigram_ids(const struct sentencepiece *model, size_t n_e
 /* A new object of the members normalizer, pre_tokenizer and decoder. `prepend_scheme` is
  * Metaspace's; NULL: no memory. */
 json_t *tokenizer_unigram_members(const struct sentencepiece *model, const char *prepend_scheme);
-/* Appends the member "model" as text: its scores, read back, are the model's to the bit, which a
- * JSON library's own numbers are not. */
+/* Appends the member "model" as text. Its scores, read back, are the model's to the bit, which a
+ * JSON library's own numbers are not; but for a few in a thousand, which no text gives exactly and
+ * are one unit off. */
 void tokenizer_unigram_put_model(const struct sentencepiece *model, size_t n_extra_ids,
                                  struct buffer *out);
 
