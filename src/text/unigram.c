@@ -2,7 +2,7 @@
  *
  * The likeliest cut: for every place in the word, from left to right, the best cut of the bytes
  * before it is known, and every piece that begins there offers a cut of a later place. Among equal
- * offers the first counts, which is the one that begins first. Reading back from the word's end
+ * offers the first counts, which is the one of the longest piece. Reading back from the word's end
  * gives the cut.
  */
 #include "text/unigram.h"
@@ -174,8 +174,8 @@ static void put(struct buffer *out, int32_t id, size_t end)
     buffer_add(out, &token, sizeof token);
 }
 
-/* Appends in reverse what a run of unknown characters is: a piece it happens to spell (one that is
- * unlikelier than they are), else its bytes if each has a token, else the unknown token. */
+/* Appends in reverse what a run of unknown characters is: a piece it happens to spell (where
+ * all scores are above 0), else its bytes if each has a token, else the unknown token. */
 static void put_unknown(const struct unigram *unigram, struct buffer *out, const char *word,
                         size_t begin, size_t end)
 {
