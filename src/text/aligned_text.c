@@ -69,6 +69,46 @@ void aligned_text_clear(struct aligned_text *text)
     *text = (struct aligned_text){0};
 }
 
+/* The same origin for n bytes, in few additions. */
+static void add_origins(struct buffer *origins, struct origin origin, size_t n)
+{
+    struct origin several[32];
+
+    for (size_t i = 0; i < sizeof several / sizeof several[0] && i < n; i++)
+        several[i] = origin;
+    while (n > 0) {
+        size_t n_now =
+            n < sizeof several / sizeof several[0] ? n : sizeof several / sizeof several[0];
+
+        buffer_add(origins, several, n_now * sizeof origin);
+        n -= n_now;
+    }
+}
+
+/* The origins of whole characters of a view, in few additions. */
+static void add_view_origins(struct buffer *origins, const struct aligned_text *from, size_t begin,
+                             size_t end)
+{
+    struct origin several[64];
+    size_t n = 0;
+
+    for (size_t i = begin; i < end;) {
+        size_t next = i + 1;
+
+        while (next < end && is_continuation(from->data[next]))
+            next++;
+        struct origin origin = aligned_text_origin(from, i, next);
+        for (; i < next; i++) {
+            several[n++] = origin;
+            if (n == sizeof several / sizeof several[0]) {
+                buffer_add(origins, several, sizeof several);
+                n = 0;
+            }
+        }
+    }
+    buffer_add(origins, several, n * sizeof several[0]);
+}
+
 void aligned_text_copy(struct aligned_text *out, const struct aligned_text *from, size_t begin,
                        size_t end)
 {
@@ -78,23 +118,14 @@ void aligned_text_copy(struct aligned_text *out, const struct aligned_text *from
                    (end - begin) * sizeof(struct origin));
         return;
     }
-    for (size_t i = begin; i < end;) {
-        size_t next = i + 1;
-
-        while (next < end && is_continuation(from->data[next]))
-            next++;
-        struct origin origin = aligned_text_origin(from, i, next);
-        for (; i < next; i++)
-            buffer_add(&out->origin_storage, &origin, sizeof origin);
-    }
+    add_view_origins(&out->origin_storage, from, begin, end);
 }
 
 void aligned_text_insert(struct aligned_text *out, const char *bytes, size_t n_bytes,
                          struct origin origin)
 {
     buffer_add(&out->storage, bytes, n_bytes);
-    for (size_t i = 0; i < n_bytes; i++)
-        buffer_add(&out->origin_storage, &origin, sizeof origin);
+    add_origins(&out->origin_storage, origin, n_bytes);
 }
 
 void aligned_text_add(struct aligned_text *out, const char *bytes, const struct origin *origins,

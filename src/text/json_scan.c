@@ -7,6 +7,9 @@
 
 #include "base/utf8.h"
 
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void skip_space(struct json_scan *scan)
@@ -197,6 +200,110 @@ bool json_scan_integer(struct json_scan *scan, int64_t *value)
         sum = sum * 10 + (*next.at - '0');
     }
     if (n_digits == 0 || (n_digits > 1 && *(next.at - n_digits) == '0'))
+        return false;
+    *value = is_negative ? -sum : sum;
+    scan->at = next.at;
+    return true;
+}
+
+/* Takes digits into *sum as long as they fit 64 bits; returns how many were there, and how many of
+ * them were taken. */
+static size_t scan_digits(struct json_scan *scan, uint64_t *sum, size_t *n_taken)
+{
+    size_t n = 0;
+    bool is_full = false;
+
+    *n_taken = 0;
+    for (; scan->at < scan->end && *scan->at >= '0' && *scan->at <= '9'; scan->at++, n++) {
+        uint64_t digit = (uint64_t)(*scan->at - '0');
+
+        is_full |= *sum > (UINT64_MAX - digit) / 10;
+        if (is_full)
+            continue;
+        *sum = *sum * 10 + digit;
+        ++*n_taken;
+    }
+    return n;
+}
+
+/* Behind an "e": false: no digits. What is over 9999 is as good as endless. */
+static bool scan_exponent(struct json_scan *scan, int64_t *exponent)
+{
+    bool is_negative = scan->at < scan->end && *scan->at == '-';
+    int64_t sum = 0;
+    const char *first;
+
+    if (scan->at < scan->end && (*scan->at == '-' || *scan->at == '+'))
+        scan->at++;
+    first = scan->at;
+    for (; scan->at < scan->end && *scan->at >= '0' && *scan->at <= '9'; scan->at++) {
+        if (sum <= 9999)
+            sum = sum * 10 + (*scan->at - '0');
+    }
+    *exponent += is_negative ? -sum : sum;
+    return scan->at > first;
+}
+
+/* The double nearest to 10 ^ exponent, 0 <= exponent <= 308. */
+static double power_of_ten(int exponent)
+{
+    static const double exact[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                   1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                   1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    char text[16];
+
+    if (exponent < (int)(sizeof exact / sizeof exact[0]))
+        return exact[exponent];
+    snprintf(text, sizeof text, "1e%d", exponent);
+    return strtod(text, NULL);
+}
+
+/* serde_json's: one rounding of the digits, one of each product. */
+static double scale(uint64_t digits, int64_t exponent)
+{
+    double value = (double)digits;
+
+    for (; exponent < -308 && value != 0; exponent += 308)
+        value /= 1e308;
+    if (value == 0)
+        return 0;
+    if (exponent > 308)
+        return INFINITY;
+    return exponent < 0 ? value / power_of_ten((int)-exponent)
+                        : value * power_of_ten((int)exponent);
+}
+
+bool json_scan_number(struct json_scan *scan, double *value)
+{
+    struct json_scan next = *scan;
+    uint64_t digits = 0;
+    int64_t exponent = 0;
+    size_t n_taken;
+    size_t n;
+
+    skip_space(&next);
+    bool is_negative = json_scan_mark(&next, '-');
+    const char *first = next.at;
+    n = scan_digits(&next, &digits, &n_taken);
+    if (n == 0 || (n > 1 && *first == '0'))
+        return false;
+    exponent = (int64_t)(n - n_taken);
+    if (next.at < next.end && *next.at == '.') {
+        bool takes = n == n_taken; /* digits behind those that did not fit do not count */
+        uint64_t ignored = UINT64_MAX;
+
+        next.at++;
+        if (scan_digits(&next, takes ? &digits : &ignored, &n_taken) == 0)
+            return false;
+        exponent -= (int64_t)n_taken;
+    }
+    if (next.at < next.end && (*next.at == 'e' || *next.at == 'E')) {
+        next.at++;
+        if (!scan_exponent(&next, &exponent))
+            return false;
+    }
+    double sum = scale(digits, exponent);
+    if (isinf(sum))
         return false;
     *value = is_negative ? -sum : sum;
     scan->at = next.at;

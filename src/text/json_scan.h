@@ -36,5 +36,8 @@ bool json_scan_mark(struct json_scan *scan, char mark);
 bool json_scan_string(struct json_scan *scan, struct buffer *scratch, const char **text,
                       size_t *n_bytes);
 bool json_scan_integer(struct json_scan *scan, int64_t *value);
+/* Rounds as Rust's serde_json does, which may be one unit away from the nearest double: scores must
+ * be Hugging Face's to the bit for ties to break alike. false also for a number over the range. */
+bool json_scan_number(struct json_scan *scan, double *value);
 
 #endif

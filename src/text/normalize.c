@@ -261,6 +261,27 @@ static kvern_status run_strip_accents(struct aligned_text *text, kvern_error *er
     return rewrite_finish(&rewrite, text, true, err);
 }
 
+/* SentencePiece's oldest rule: control characters go, and what is a space in disguise is one. */
+static kvern_status run_nmt(struct aligned_text *text, kvern_error *err)
+{
+    struct rewrite rewrite = {.text = text};
+
+    for (size_t i = 0; i < text->n_bytes;) {
+        uint32_t c;
+        size_t n = utf8_decode(text->data + i, text->n_bytes - i, &c);
+        bool goes = (c >= 1 && c <= 8) || c == 0xb || (c >= 0xe && c <= 0x1f) || c == 0x7f ||
+                    c == 0x8f || c == 0x9f;
+        bool is_space = c == '\t' || c == '\n' || c == '\f' || c == '\r' || c == 0x1680 ||
+                        (c >= 0x200b && c <= 0x200f) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+                        c == 0xfeff || c == 0xfffd;
+
+        if (goes || is_space)
+            rewrite_part(&rewrite, i, i + n, " ", is_space);
+        i += n;
+    }
+    return rewrite_finish(&rewrite, text, true, err);
+}
+
 static kvern_status run_replace(const struct normalize_step *step, struct regex_scratch *scratch,
                                 struct aligned_text *text, kvern_error *err)
 {
@@ -350,6 +371,12 @@ kvern_status normalizer_run(const struct normalizer *normalizer, struct regex_sc
         case NORMALIZE_BERT:
             status = bert_normalizer_run(&step->bert, text, err);
             break;
+        case NORMALIZE_PRECOMPILED:
+            status = precompiled_run(&step->precompiled, text, err);
+            break;
+        case NORMALIZE_NMT:
+            status = run_nmt(text, err);
+            break;
         }
     }
     return status;
@@ -371,6 +398,8 @@ static const struct {
     {"Replace", NORMALIZE_REPLACE},
     {"Prepend", NORMALIZE_PREPEND},
     {"BertNormalizer", NORMALIZE_BERT},
+    {"Precompiled", NORMALIZE_PRECOMPILED},
+    {"Nmt", NORMALIZE_NMT},
 };
 
 static kvern_status add_step(struct normalizer *normalizer, const json_t *json, int depth,
@@ -400,6 +429,8 @@ static kvern_status read_step(struct normalize_step *step, const json_t *json, k
         bert_normalizer_read(&step->bert, json);
         return KVERN_OK;
     }
+    if (step->kind == NORMALIZE_PRECOMPILED)
+        return precompiled_open(&step->precompiled, json, err);
     step->strips_left = json_member_bool(json, "strip_left", true);
     step->strips_right = json_member_bool(json, "strip_right", true);
     if (step->kind != NORMALIZE_REPLACE && step->kind != NORMALIZE_PREPEND)
@@ -452,6 +483,7 @@ void normalizer_close(struct normalizer *normalizer)
         return;
     for (size_t i = 0; i < normalizer->n_steps; i++) {
         regex_close(&normalizer->steps[i].pattern);
+        precompiled_close(&normalizer->steps[i].precompiled);
         free(normalizer->steps[i].content);
     }
     free(normalizer->steps);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The "normalizer" of a tokenizer.json: a list of steps that rewrite text before it is split.
- * Steps: NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Replace, Prepend, BertNormalizer; a
- * Sequence is flattened.
+ * Steps: NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Replace, Prepend, BertNormalizer,
+ * Precompiled, Nmt; a Sequence is flattened.
  */
 #ifndef KVERN_TEXT_NORMALIZE_H
 #define KVERN_TEXT_NORMALIZE_H
@@ -10,6 +10,7 @@
 #include "kvern.h"
 #include "text/aligned_text.h"
 #include "text/normalize_bert.h"
+#include "text/normalize_precompiled.h"
 #include "text/regex.h"
 
 #include <jansson.h>
@@ -25,6 +26,8 @@ enum normalize_kind {
     NORMALIZE_REPLACE,
     NORMALIZE_PREPEND,
     NORMALIZE_BERT,
+    NORMALIZE_PRECOMPILED,
+    NORMALIZE_NMT,
 };
 
 struct normalize_step {
@@ -34,6 +37,7 @@ struct normalize_step {
     struct regex pattern; /* Replace */
     char *content;        /* Replace, Prepend; owned */
     struct bert_normalizer bert;
+    struct precompiled precompiled;
 };
 
 struct normalizer {

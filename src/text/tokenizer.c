@@ -25,6 +25,7 @@ struct encoder {
     struct trusted_ranges trusted;
     struct regex_scratch regex;
     struct bpe_scratch bpe;
+    struct unigram_scratch unigram;
     struct buffer spelling; /* WordPiece's scratch */
     struct piece_list pieces;
     struct buffer raw_parts;        /* struct added_part */
@@ -95,6 +96,10 @@ static kvern_status encode_word(struct encoder *encoder, const struct aligned_te
     case MODEL_WORDPIECE:
         status = wordpiece_encode(&tokenizer->wordpiece, &encoder->spelling, word, n_bytes,
                                   &encoder->word, err);
+        break;
+    case MODEL_UNIGRAM:
+        status = unigram_encode(&tokenizer->unigram, &encoder->unigram, word, n_bytes,
+                                &encoder->word, err);
         break;
     case MODEL_BYTES:
         status = encode_bytes(word, n_bytes, &encoder->word, err);
@@ -249,6 +254,7 @@ static kvern_status encode(const struct tokenizer *tokenizer, const char *bytes,
     aligned_text_clear(&text);
     regex_scratch_clear(&encoder.regex);
     bpe_scratch_clear(&encoder.bpe);
+    unigram_scratch_clear(&encoder.unigram);
     buffer_clear(&encoder.spelling);
     piece_list_clear(&encoder.pieces);
     buffer_clear(&encoder.raw_parts);

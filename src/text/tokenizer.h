@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A Hugging Face tokenizer.json, opened for use: text to ids and back, with the same ids as
- * Python's `tokenizers` (models: BPE, WordPiece). An open tokenizer is read-only and may be used
- * from many threads.
+ * Python's `tokenizers` (models: BPE, WordPiece, Unigram). An open tokenizer is read-only and may
+ * be used from many threads.
  *
  * Text -> added tokens cut out -> normalizer -> pre-tokenizer -> model -> post-processor.
  */

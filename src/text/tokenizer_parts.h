@@ -13,12 +13,14 @@
 #include "text/post_process.h"
 #include "text/pretokenize.h"
 #include "text/tokenizer.h"
+#include "text/unigram.h"
 #include "text/vocabulary.h"
 #include "text/wordpiece.h"
 
 enum model_kind {
     MODEL_BPE,
     MODEL_WORDPIECE,
+    MODEL_UNIGRAM,
     MODEL_BYTES, /* a byte is a token of its value */
 };
 
@@ -31,6 +33,7 @@ struct tokenizer {
     enum model_kind model; /* which of the models below is open */
     struct bpe bpe;
     struct wordpiece wordpiece;
+    struct unigram unigram;
     struct post_processor post_processor;
     struct decoder decoder;
 };

@@ -160,7 +160,74 @@ static kvern_status read_wordpiece(struct tokenizer *tokenizer, const json_t *mo
     return wordpiece_open(&tokenizer->wordpiece, &tokenizer->vocabulary, &options, err);
 }
 
-/* The one place that knows the models. Older files have no type: what WordPiece alone has tells. */
+/* Unigram's vocab is [["piece", score], ...]; a piece's place is its id. */
+static kvern_status read_scored_pieces(struct tokenizer *tokenizer, struct json_span vocab,
+                                       size_t n_added, struct buffer *scores, kvern_error *err)
+{
+    struct json_scan scan = {vocab.begin, vocab.end};
+    struct buffer scratch = {0};
+    kvern_status status = KVERN_OK;
+    bool is_read = false;
+
+    if (!vocab.begin || !json_scan_mark(&scan, '['))
+        return fail(err, KVERN_FORMAT, "the Unigram model has no list \"vocab\"");
+    vocabulary_init(&tokenizer->vocabulary, vocab.n_items + n_added);
+    for (int64_t id = 0; status == KVERN_OK && !is_read; id++) {
+        const char *piece = "";
+        size_t n_bytes = 0;
+        double score = 0;
+
+        if (!json_scan_mark(&scan, '[') || !json_scan_string(&scan, &scratch, &piece, &n_bytes) ||
+            !json_scan_mark(&scan, ',') || !json_scan_number(&scan, &score) ||
+            !json_scan_mark(&scan, ']'))
+            status =
+                fail(err, KVERN_FORMAT, "vocab: piece %lld, \"%.*s\", is not a string with a score",
+                     (long long)id, (int)(n_bytes < 80 ? n_bytes : 80), piece);
+        else
+            status = vocabulary_put(&tokenizer->vocabulary, piece, n_bytes, id, err);
+        buffer_add(scores, &score, sizeof score);
+        is_read = !json_scan_mark(&scan, ',');
+    }
+    if (status == KVERN_OK && !json_scan_mark(&scan, ']'))
+        status = fail(err, KVERN_FORMAT, "vocab is not valid JSON after %zu pieces",
+                      tokenizer->vocabulary.pieces.n_entries);
+    if (scratch.has_failed || scores->has_failed) /* and not the file's fault */
+        status = fail(err, KVERN_MEMORY, "out of memory for the vocabulary");
+    buffer_clear(&scratch);
+    return status;
+}
+
+static kvern_status read_unigram(struct tokenizer *tokenizer, const struct source *source,
+                                 const json_t *model, size_t n_added, kvern_error *err)
+{
+    const json_t *unknown = json_object_get(model, "unk_id");
+    json_int_t unknown_id = json_is_integer(unknown) ? json_integer_value(unknown) : -1;
+    struct unigram_options options = {
+        .has_byte_fallback = json_member_bool(model, "byte_fallback", false),
+        .unknown_id = (int32_t)unknown_id,
+    };
+    struct buffer scores = {0}; /* double */
+    size_t n_bytes;
+    kvern_status status;
+
+    if (tokenizer->pretokenizer.is_byte_level)
+        return fail(err, KVERN_UNSUPPORTED,
+                    "Unigram after the pre_tokenizer ByteLevel is not supported");
+    if (json_is_integer(unknown) && (unknown_id < 0 || unknown_id > INT32_MAX))
+        return fail(err, KVERN_FORMAT, "the Unigram model's unk_id %lld is no id",
+                    (long long)unknown_id);
+    status = read_scored_pieces(tokenizer, source->vocab, n_added, &scores, err);
+    if (status == KVERN_OK) {
+        double *list = (double *)(void *)buffer_take(&scores, &n_bytes);
+
+        status = unigram_open(&tokenizer->unigram, &tokenizer->vocabulary, list,
+                              n_bytes / sizeof *list, &options, err);
+    }
+    buffer_clear(&scores);
+    return status;
+}
+
+/* The one place that knows the models. Older files have no type: what a model alone has tells. */
 static kvern_status read_model(struct tokenizer *tokenizer, const struct source *source,
                                size_t n_added, kvern_error *err)
 {
@@ -168,10 +235,17 @@ static kvern_status read_model(struct tokenizer *tokenizer, const struct source 
     const char *type = json_member_type(model);
     bool is_wordpiece = *type ? !strcmp(type, "WordPiece")
                               : json_object_get(model, "max_input_chars_per_word") != NULL;
+    bool is_unigram =
+        *type ? !strcmp(type, "Unigram") : source->vocab.begin && *source->vocab.begin == '[';
 
+    if (is_unigram) {
+        tokenizer->model = MODEL_UNIGRAM;
+        return read_unigram(tokenizer, source, model, n_added, err);
+    }
     if (!is_wordpiece && *type && strcmp(type, "BPE") != 0)
         return fail(err, KVERN_UNSUPPORTED,
-                    "tokenizer model type \"%.80s\" is not supported (BPE and WordPiece are)",
+                    "tokenizer model type \"%.80s\" is not supported (BPE, WordPiece and Unigram "
+                    "are)",
                     type);
     kvern_status status = read_vocabulary(tokenizer, source->vocab, n_added, err);
     if (status != KVERN_OK)
@@ -311,6 +385,8 @@ static kvern_status read_parts(struct tokenizer *tokenizer, const struct source 
         status = read_model(tokenizer, source, json_array_size(added), err);
     if (status == KVERN_OK)
         status = read_added_tokens(tokenizer, added, err);
+    if (status == KVERN_OK && tokenizer->model == MODEL_UNIGRAM)
+        status = unigram_index(&tokenizer->unigram, err);
     if (status == KVERN_OK)
         status =
             post_processor_open(&tokenizer->post_processor, json_object_get(root, "post_processor"),
@@ -446,6 +522,7 @@ void tokenizer_close(struct tokenizer *tokenizer)
     pretokenizer_close(&tokenizer->pretokenizer);
     bpe_close(&tokenizer->bpe);
     wordpiece_close(&tokenizer->wordpiece);
+    unigram_close(&tokenizer->unigram);
     post_processor_close(&tokenizer->post_processor);
     decoder_close(&tokenizer->decoder);
     free(tokenizer);

@@ -107,6 +107,44 @@ bool unicode_is_word(uint32_t c)
            c == 0x200d || (c >= 0x24b6 && c <= 0x24e9);
 }
 
+/* The marks of Unicode 16, which Hugging Face's tokenizers know and a library of Unicode 15 does
+ * not. */
+static bool is_unicode_16_mark(uint32_t c)
+{
+    static const struct {
+        uint32_t first;
+        uint32_t last;
+    } ranges[] = {
+        {0x10d69, 0x10d6d}, {0x10efc, 0x10efc}, {0x113b8, 0x113c0}, {0x113c2, 0x113c2},
+        {0x113c5, 0x113c5}, {0x113c7, 0x113ca}, {0x113cc, 0x113d0}, {0x113d2, 0x113d2},
+        {0x113e1, 0x113e2}, {0x11f5a, 0x11f5a}, {0x1611e, 0x1612f}, {0x1e5ee, 0x1e5ef},
+    };
+
+    if (c < ranges[0].first)
+        return c == 0x897;
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+        if (c <= ranges[i].last)
+            return c >= ranges[i].first;
+    }
+    return false;
+}
+
+/* A character that the library knows and that behaves as this one does. */
+static utf8proc_int32_t known_in_cluster(uint32_t c)
+{
+    enum { A_MARK = 0x300, A_PREFIX = 0x600 };
+
+    if (c == 0x113d1) /* new in Unicode 16 too */
+        return A_PREFIX;
+    return is_unicode_16_mark(c) ? A_MARK : (utf8proc_int32_t)c;
+}
+
+bool unicode_ends_cluster(uint32_t before, uint32_t after, int32_t *state)
+{
+    return utf8proc_grapheme_break_stateful(known_in_cluster(before), known_in_cluster(after),
+                                            state);
+}
+
 size_t unicode_ill_formed_bytes(const char *text, size_t n_bytes)
 {
     const unsigned char *bytes = (const unsigned char *)text;

@@ -28,6 +28,10 @@ bool unicode_is_nonspacing_mark(uint32_t code_point);
 /* Categories Cc, Cf (as of Unicode 8) and Co. */
 bool unicode_is_other(uint32_t code_point);
 
+/* Does a grapheme cluster (UAX #29, extended) end between these two characters? *state is 0 where a
+ * cluster begins. */
+bool unicode_ends_cluster(uint32_t before, uint32_t after, int32_t *state);
+
 /* How many bytes at `text`, which is ill-formed there, stand for one U+FFFD: the maximal subpart of
  * the Unicode standard, as Python's errors="replace" and Rust's from_utf8_lossy take it. >= 1. */
 size_t unicode_ill_formed_bytes(const char *text, size_t n_bytes);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Any bytes as text for three committed tokenizers and the byte tokenizer. Ids of bytes must give
+ * Any bytes as text for four committed tokenizers and the byte tokenizer. Ids of bytes must give
  * the text back (repaired if it was ill-formed), and no control token but the one for unknown words
  * may come out of text that is not trusted.
  */
@@ -29,8 +29,9 @@ static struct tokenizer *open_golden(const char *name)
     return tokenizer;
 }
 
+/* `unknown_piece` is the token for unknown words, or NULL. */
 static void check(const struct tokenizer *tokenizer, const char *text, size_t n_bytes,
-                  bool is_lossless)
+                  const char *unknown_piece, bool is_lossless)
 {
     kvern_tokens tokens = {0};
     char *decoded = NULL;
@@ -41,7 +42,8 @@ static void check(const struct tokenizer *tokenizer, const char *text, size_t n_
         tokenizer_decode(tokenizer, tokens.ids, tokens.n, false, &decoded, &n_decoded, NULL) !=
             KVERN_OK)
         abort();
-    int32_t unknown = tokenizer_id(tokenizer, "[UNK]", 5);
+    int32_t unknown =
+        unknown_piece ? tokenizer_id(tokenizer, unknown_piece, strlen(unknown_piece)) : -1;
     for (size_t i = 0; i < tokens.n; i++) {
         bool is_control =
             tokens.ids[i] != unknown && tokenizer_is_special(tokenizer, tokens.ids[i]);
@@ -63,18 +65,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct tokenizer *byte_level; /* live as long as the process */
     static struct tokenizer *composed;
     static struct tokenizer *wordpiece;
+    static struct tokenizer *unigram;
     static struct tokenizer *bytes;
 
     if (!byte_level) {
         byte_level = open_golden("gpt2.json");
         composed = open_golden("qwen2.json");
         wordpiece = open_golden("bert.json");
+        unigram = open_golden("unigram.json");
         if (tokenizer_open_bytes(&bytes, 256, NULL) != KVERN_OK)
             abort();
     }
-    check(byte_level, (const char *)data, size, true);
-    check(composed, (const char *)data, size, false);
-    check(wordpiece, (const char *)data, size, false);
-    check(bytes, (const char *)data, size, true);
+    check(byte_level, (const char *)data, size, NULL, true);
+    check(composed, (const char *)data, size, NULL, false);
+    check(wordpiece, (const char *)data, size, "[UNK]", false);
+    check(unigram, (const char *)data, size, "<unk>", false);
+    check(bytes, (const char *)data, size, NULL, true);
     return 0;
 }

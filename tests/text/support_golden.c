@@ -212,3 +212,54 @@ struct tokenizer *golden_open(const char *json, size_t n_bytes)
         fail_msg("%s", err.message);
     return tokenizer;
 }
+
+static const char *member_of(const json_t *variant, const char *member)
+{
+    return json_string_value(json_object_get(variant, member));
+}
+
+static void check_variant_line(const struct tokenizer *tokenizer, const char *name,
+                               const json_t *line, const char **ids, const char **texts)
+{
+    kvern_tokens tokens = {0};
+    char *text = NULL;
+    size_t n_bytes;
+    kvern_error err;
+
+    encode(tokenizer, line, KVERN_TOKENIZE_CONTROL, &tokens);
+    if (golden_crc_of_ids(&tokens) != golden_next_crc(ids))
+        fail_msg("%s, \"%s\": ids differ from Python's", name, json_string_value(line));
+    assert_int_equal(tokenizer_decode(tokenizer, tokens.ids, tokens.n, true, &text, &n_bytes, &err),
+                     KVERN_OK);
+    if (golden_crc(text, n_bytes) != golden_next_crc(texts))
+        fail_msg("%s, \"%s\": decoded text differs from Python's: \"%s\"", name,
+                 json_string_value(line), text);
+    free(text);
+    kvern_tokens_clear(&tokens);
+}
+
+void golden_check_variants(const char *file, size_t n_variants, const struct golden_lines *of,
+                           size_t n, size_t stride)
+{
+    size_t n_bytes;
+    char *text = golden_file(file, &n_bytes);
+    json_t *variants = json_loadb(text, n_bytes, 0, NULL);
+
+    assert_true(json_array_size(variants) > n_variants);
+    for (size_t v = 0; v < json_array_size(variants); v++) {
+        const json_t *variant = json_array_get(variants, v);
+        const char *ids = member_of(variant, "ids");
+        const char *texts = member_of(variant, "texts");
+        char *merged = golden_variant(variant);
+        struct tokenizer *tokenizer = golden_open(merged, strlen(merged));
+
+        for (size_t i = 0; i < n; i += stride)
+            check_variant_line(tokenizer, member_of(variant, "name"), of->lines[i], &ids, &texts);
+        assert_string_equal(ids, "");
+        assert_string_equal(texts, "");
+        tokenizer_close(tokenizer);
+        free(merged);
+    }
+    json_decref(variants);
+    free(text);
+}

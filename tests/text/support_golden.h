@@ -49,6 +49,11 @@ void golden_check_bert(const struct tokenizer *tokenizer, const struct golden_li
  * "model" only what it names. The caller frees it. */
 char *golden_variant(const json_t *variant);
 
+/* Ids and decoded texts of the variants of a file, which are over n_variants, over every stride-th
+ * of the first n lines. */
+void golden_check_variants(const char *file, size_t n_variants, const struct golden_lines *of,
+                           size_t n, size_t stride);
+
 struct tokenizer *golden_open(const char *json, size_t n_bytes);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The scanner reads strings and integers as jansson does, and refuses what jansson refuses.
+ * The scanner reads strings and integers as jansson does, and refuses what jansson refuses; numbers
+ * are rounded as in Rust's serde_json, which the rows were checked against.
  */
 #include "text/json_scan.h"
 
@@ -93,6 +94,53 @@ static void integers_are_read(void **state)
     }
 }
 
+static void numbers_are_rounded_as_by_serde_json(void **state)
+{
+    static const struct {
+        const char *text;
+        bool is_read;
+        double value;
+    } rows[] = {
+        {"0", true, 0},
+        {" -2.5,", true, -2.5},
+        {"-7.7544941902160645", true, -7.754494190216064}, /* nearest: -7.7544941902160645 */
+        {"-77544941902160645e-16", true, -7.754494190216064},
+        {"123456789012345678901234567890", true, 12345678901234567890e10},
+        {"0.123456789012345678901234567890", true, 0.12345678901234568},
+        {"12345678901234567890123.999", true, 12345678901234567890e3},
+        {"1e5", true, 1e5},
+        {"-1.5E+2", true, -150},
+        {"25e-1", true, 2.5},
+        {"1e-308", true, 1e-308},
+        {"1e-320", true, 1e-320},
+        {"0e99999999999999999999", true, 0},
+        {"1e-99999999999999999999", true, 0},
+        {"1e309", false, 0},
+        {"1e99999999999999999999", false, 0},
+        {"01", false, 0},
+        {"-", false, 0},
+        {".5", false, 0},
+        {"1.", false, 0},
+        {"1e", false, 0},
+        {"1e+", false, 0},
+        {"+1", false, 0},
+        {"NaN", false, 0},
+        {"", false, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct json_scan scan = {rows[i].text, rows[i].text + strlen(rows[i].text)};
+        double value = 0;
+        bool is_read = json_scan_number(&scan, &value);
+
+        if (is_read != rows[i].is_read || value != rows[i].value)
+            fail_msg("row %zu: read %d, %.17g", i, is_read, value);
+        if (!is_read)
+            assert_ptr_equal(scan.at, rows[i].text);
+    }
+}
+
 static void members_are_found(void **state)
 {
     static const struct {
@@ -138,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strings_are_read_as_jansson_reads_them),
         cmocka_unit_test(integers_are_read),
+        cmocka_unit_test(numbers_are_rounded_as_by_serde_json),
         cmocka_unit_test(members_are_found),
     };
 

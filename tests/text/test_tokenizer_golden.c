@@ -15,8 +15,6 @@
 
 #include <cmocka.h> /* needs the headers above */
 
-enum { CONTROL_AND_SPECIAL = KVERN_TOKENIZE_CONTROL | KVERN_TOKENIZE_SPECIAL };
-
 static struct golden_lines lines;
 static struct golden_lines bert_lines;
 
@@ -36,15 +34,6 @@ static int free_lines(void **state)
     golden_lines_free(&lines);
     golden_lines_free(&bert_lines);
     return 0;
-}
-
-static void encode(const struct tokenizer *tokenizer, const json_t *line, kvern_tokens *tokens)
-{
-    kvern_error err;
-
-    if (tokenizer_encode(tokenizer, json_string_value(line), json_string_length(line),
-                         CONTROL_AND_SPECIAL, tokens, &err) != KVERN_OK)
-        fail_msg("\"%s\": %s", json_string_value(line), err.message);
 }
 
 static struct tokenizer *open_golden(const char *name)
@@ -87,62 +76,10 @@ static void qwen2_style_ids_equal_pythons(void **state)
     check_digest("qwen2");
 }
 
-static const char *member_of(const json_t *variant, const char *member)
-{
-    return json_string_value(json_object_get(variant, member));
-}
-
-static void check_variant_line(const struct tokenizer *tokenizer, const char *name,
-                               const json_t *line, const char **ids, const char **texts)
-{
-    kvern_tokens tokens = {0};
-    char *text = NULL;
-    size_t n_bytes;
-    kvern_error err;
-
-    encode(tokenizer, line, &tokens);
-    if (golden_crc_of_ids(&tokens) != golden_next_crc(ids))
-        fail_msg("%s, \"%s\": ids differ from Python's", name, json_string_value(line));
-    assert_int_equal(tokenizer_decode(tokenizer, tokens.ids, tokens.n, true, &text, &n_bytes, &err),
-                     KVERN_OK);
-    if (golden_crc(text, n_bytes) != golden_next_crc(texts))
-        fail_msg("%s, \"%s\": decoded text differs from Python's: \"%s\"", name,
-                 json_string_value(line), text);
-    free(text);
-    kvern_tokens_clear(&tokens);
-}
-
-/* The variants of a file over every stride-th of the first n lines. */
-static void check_variants(const char *file, size_t n_variants, const struct golden_lines *of,
-                           size_t n, size_t stride)
-{
-    size_t n_bytes;
-    char *text = golden_file(file, &n_bytes);
-    json_t *variants = json_loadb(text, n_bytes, 0, NULL);
-
-    assert_true(json_array_size(variants) > n_variants);
-    for (size_t v = 0; v < json_array_size(variants); v++) {
-        const json_t *variant = json_array_get(variants, v);
-        const char *ids = member_of(variant, "ids");
-        const char *texts = member_of(variant, "texts");
-        char *merged = golden_variant(variant);
-        struct tokenizer *tokenizer = golden_open(merged, strlen(merged));
-
-        for (size_t i = 0; i < n; i += stride)
-            check_variant_line(tokenizer, member_of(variant, "name"), of->lines[i], &ids, &texts);
-        assert_string_equal(ids, "");
-        assert_string_equal(texts, "");
-        tokenizer_close(tokenizer);
-        free(merged);
-    }
-    json_decref(variants);
-    free(text);
-}
-
 static void other_configurations_equal_pythons(void **state)
 {
     (void)state;
-    check_variants("variants.json", 40, &lines, lines.n, 61);
+    golden_check_variants("variants.json", 40, &lines, lines.n, 61);
 }
 
 static void check_wordpiece(const char *name)
@@ -172,7 +109,7 @@ static void other_wordpieces_equal_pythons(void **state)
     enum { N_HARD = 2000 }; /* of bert_lines.json */
 
     (void)state;
-    check_variants("bert_variants.json", 25, &bert_lines, N_HARD, 5);
+    golden_check_variants("bert_variants.json", 25, &bert_lines, N_HARD, 5);
 }
 
 int main(void)
