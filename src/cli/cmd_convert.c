@@ -150,8 +150,8 @@ int cmd_pull(int argc, char **argv)
         .summary = "Gets a model and makes it ready in the cache directory.",
         .details =
             "NAME is smollm2 (generates), minilm (embeds), or OWNER/REPOSITORY of the model hub.\n"
-            "DIRECTORY is a model that another tool downloaded (config.json and safetensors, or a\n"
-            ".gguf file).",
+            "DIRECTORY is a model that another tool downloaded (config.json and safetensors or\n"
+            "pytorch_model.bin, or a .gguf file).",
         .examples = "  kvern pull smollm2\n"
                     "  kvern pull minilm\n"
                     "  kvern pull ~/models/Qwen2.5-0.5B-Instruct --weights q4",

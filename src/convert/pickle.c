@@ -143,7 +143,7 @@ static kvern_status pop_to_mark(struct machine *m, const uint32_t **values, size
         return fail(m->err, KVERN_FORMAT, "an opcode asks for a mark that is not there");
     size_t bottom = m->marks[--m->n_marks];
     *n = m->n_stack - bottom;
-    *values = m->stack + bottom;
+    *values = m->stack ? m->stack + bottom : NULL; /* nothing was ever pushed */
     m->n_stack = bottom;
     return KVERN_OK;
 }

@@ -308,6 +308,7 @@ static void what_is_refused(void **state)
         {BYTES(P2 "K\1(t(K\1e."), KVERN_FORMAT, "items are put into what is no list"},
         {BYTES(P2 "t."), KVERN_FORMAT, "an opcode asks for a mark that is not there"},
         {BYTES(P2 "u."), KVERN_FORMAT, "an opcode asks for a mark that is not there"},
+        {BYTES(P2 "(e."), KVERN_FORMAT, "takes 1 values off a stack of 0"},
         {BYTES(P2 "(K\1K\2u."), KVERN_FORMAT, "takes 1 values off a stack of 0"},
         {BYTES(P2 "]K\1K\2s."), KVERN_FORMAT, "items are put into what is no dict"},
         {BYTES(P2 "}K\1a."), KVERN_FORMAT, "items are put into what is no list"},

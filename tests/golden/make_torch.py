@@ -3,8 +3,8 @@
 
   python tests/golden/make_torch.py [-o tests/golden/torch]
 
-Needs torch 2.13 and transformers 4.57. Value i of tensor number t (in the order of STATE below) is
-t + i / 8, exact in every type, so that a test can say what it must read.
+Needs torch 2.13 and transformers 4.57. Value i of tensor number t is t + i / 8, exact in every type,
+so that a test can say what it must read.
 
   types.bin      every stored type; tied, wrapped as a parameter, transposed, a slice, a scalar
   nested.bin     protocol 4; the same under "state_dict" beside what a training run keeps
@@ -30,7 +30,7 @@ def values(number, *shape, dtype=torch.float32):
 
 
 def state():
-    """Names in file order; t of "tied" is that of what it is tied to."""
+    """Names in file order. A slice and a transpose share the bytes of what they are made of."""
     whole = values(8, 4, 3)
     first = values(0, 2, 3)
     return collections.OrderedDict([
