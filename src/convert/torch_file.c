@@ -110,14 +110,14 @@ static const struct zip_entry *find_entry(const struct reader *reader, const cha
                                           const char *name, size_t n_name)
 {
     char path[MAX_PREFIX_BYTES + 16 + MAX_KEY_BYTES];
-    size_t n_folder = strlen(folder);
+    char *end;
 
     if (n_name > MAX_KEY_BYTES)
         return NULL;
     memcpy(path, reader->prefix, reader->n_prefix);
-    memcpy(path + reader->n_prefix, folder, n_folder);
-    memcpy(path + reader->n_prefix + n_folder, name, n_name);
-    return zip_file_find(&reader->zip, path, reader->n_prefix + n_folder + n_name);
+    end = stpcpy(path + reader->n_prefix, folder);
+    memcpy(end, name, n_name);
+    return zip_file_find(&reader->zip, path, (size_t)(end - path) + n_name);
 }
 
 static kvern_status check_byte_order(const struct reader *reader)
