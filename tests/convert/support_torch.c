@@ -138,7 +138,19 @@ void put_pickle_end(struct buffer *pickle)
     buffer_add_string(pickle, "u.");
 }
 
-void put_torch_file(struct zip_writer *zip, const struct tensor *tensors, size_t n_tensors)
+/* The values of matrix `from` column by column. */
+static void put_columns(struct buffer *bytes, const struct tensor *from)
+{
+    size_t n_value = tensor_type_block_bytes(from->type);
+
+    for (size_t k = 0; k < from->dims[1]; k++) {
+        for (size_t row = 0; row < from->dims[0]; row++)
+            buffer_add(bytes, from->data + (row * from->dims[1] + k) * n_value, n_value);
+    }
+}
+
+void put_torch_file(struct zip_writer *zip, const struct tensor *tensors, size_t n_tensors,
+                    bool is_transposed)
 {
     static const char *const storages[] = {
         [TENSOR_F32] = "FloatStorage",
@@ -161,13 +173,24 @@ void put_torch_file(struct zip_writer *zip, const struct tensor *tensors, size_t
             tensor.strides[j] = tensor.n_values;
             tensor.n_values *= tensor.dims[j];
         }
+        if (is_transposed && from->n_dims == 2) {
+            tensor.strides[0] = 1;
+            tensor.strides[1] = tensor.dims[0];
+        }
         put_pickle_tensor(&pickle, &tensor);
     }
     put_pickle_end(&pickle);
     zip_writer_put(zip, "archive/data.pkl", pickle.data, pickle.n_bytes);
     for (size_t i = 0; i < n_tensors; i++) {
+        struct buffer bytes = {0};
+
+        if (is_transposed && tensors[i].n_dims == 2)
+            put_columns(&bytes, &tensors[i]);
+        else
+            buffer_add(&bytes, tensors[i].data, tensors[i].n_bytes);
         snprintf(name, sizeof name, "archive/data/%zu", i);
-        zip_writer_put(zip, name, tensors[i].data, tensors[i].n_bytes);
+        zip_writer_put(zip, name, bytes.data, bytes.n_bytes);
+        buffer_clear(&bytes);
     }
     zip_writer_end(zip, true);
     buffer_clear(&pickle);

@@ -44,7 +44,9 @@ void put_pickle_string(struct buffer *pickle, const char *text);
 /* What was put goes into the dict, which is the root. */
 void put_pickle_end(struct buffer *pickle);
 
-/* A whole file of f32, f16 and bf16 tensors, each in a storage of its own. */
-void put_torch_file(struct zip_writer *zip, const struct tensor *tensors, size_t n_tensors);
+/* A whole file of f32, f16 and bf16 tensors, each in a storage of its own; with is_transposed the
+ * values of matrices stand column by column, as their strides say. */
+void put_torch_file(struct zip_writer *zip, const struct tensor *tensors, size_t n_tensors,
+                    bool is_transposed);
 
 #endif

@@ -450,8 +450,8 @@ static void write_file(const char *folder, const char *name, const void *bytes, 
     free(path);
 }
 
-/* The tiny models of make_tiny.py, written as pytorch_model.bin; a .pt beside it is read by name.
- */
+/* The tiny models of make_tiny.py, written as pytorch_model.bin, and transposed in a .pt beside it,
+ * which is read by its name. */
 static void models_convert_as_safetensors_do(void **state)
 {
     static const char *const names[] = {"llama-f32", "qwen3-bf16"};
@@ -474,10 +474,12 @@ static void models_convert_as_safetensors_do(void **state)
             safetensors_parse(&safetensors, weights.data, weights.n_bytes, &weights, &err),
             KVERN_OK);
         assert_int_equal(directory_make(folder, &err), KVERN_OK);
-        put_torch_file(&zip, safetensors.tensors, safetensors.n_tensors);
+        put_torch_file(&zip, safetensors.tensors, safetensors.n_tensors, false);
         write_file(folder, "config.json", config.data, config.n_bytes);
         write_file(folder, "pytorch_model.bin", zip.file.data, zip.file.n_bytes);
         expect_same_weights(source, folder);
+        zip_writer_clear(&zip);
+        put_torch_file(&zip, safetensors.tensors, safetensors.n_tensors, true);
         write_file(folder, "other.pt", zip.file.data, zip.file.n_bytes);
         expect_same_weights(source, file);
         assert_int_equal(directory_remove(folder, &err), KVERN_OK);
@@ -513,7 +515,7 @@ static void which_file_is_taken(void **state)
 
     (void)state;
     assert_int_equal(directory_make(folder, &err), KVERN_OK);
-    put_torch_file(&zip, NULL, 0);
+    put_torch_file(&zip, NULL, 0, false);
     static const char config[] =
         "{\"model_type\":\"llama\",\"num_hidden_layers\":1,\"num_attention_heads\":2,"
         "\"hidden_size\":16,\"intermediate_size\":16,\"vocab_size\":8}";
