@@ -555,7 +555,8 @@ typedef bool (*kvern_progress_fn)(const char *what, int64_t done_bytes, int64_t 
                                   void *user_data);
 
 typedef struct kvern_convert_options {
-    const char *source;  /* a .gguf file, a .safetensors file, or a directory with config.json */
+    const char *source;  /* a .gguf file, a .safetensors, .bin, .pt or .pth file, an .onnx file, or
+                            a directory with one of these */
     const char *target;  /* the model directory to make; must not exist unless `overwrite` */
     const char *weights; /* NULL: keep what the source has, else q8; or "q4", "q8", "f32" */
     const char *table;   /* the embedding table and output layer. NULL: as weights, but under q4

@@ -43,6 +43,7 @@ static void cut_onnx_file(char *path)
  * ("/", ".."). */
 static char *cache_target(const char *source)
 {
+    static const char *const endings[] = {".gguf", ".safetensors", ".bin", ".pt", ".pth", ".onnx"};
     char *path = copy_string_or_abort(source);
     size_t n = strlen(path);
     char *target = NULL;
@@ -53,10 +54,10 @@ static char *cache_target(const char *source)
 
     const char *base = path_base(path);
     char *dot = strrchr(path, '.');
-    if (dot && dot > base &&
-        (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0 ||
-         strcmp(dot, ".onnx") == 0))
-        *dot = '\0';
+    for (size_t i = 0; dot && dot > base && i < sizeof endings / sizeof *endings; i++) {
+        if (strcmp(dot, endings[i]) == 0)
+            *dot = '\0';
+    }
     if (*base && strcmp(base, ".") != 0 && strcmp(base, "..") != 0) {
         char *cache = cache_directory();
         char *models = path_join(cache, "models");
@@ -82,10 +83,11 @@ int cmd_convert(int argc, char **argv)
     static const struct command_help help = {
         .usage = "convert SOURCE [-o DIRECTORY] [OPTIONS]",
         .summary = "Turns a checkpoint into a model directory, without Python.",
-        .details = "SOURCE is a .gguf file, a .safetensors file, an .onnx file with\n"
-                   "GroupQueryAttention (of onnxruntime-genai's builder or onnx-community), or a\n"
-                   "directory with one of these. Families: Llama, Qwen2, Qwen3. Without -o the\n"
-                   "model goes to the cache directory under the source's name.",
+        .details = "SOURCE is a .gguf file, a .safetensors file, a file of torch.save (.bin, .pt,\n"
+                   ".pth), an .onnx file with GroupQueryAttention (of onnxruntime-genai's builder\n"
+                   "or onnx-community), or a directory with one of these. Families: Llama, Qwen2,\n"
+                   "Qwen3. Without -o the model goes to the cache directory under the source's\n"
+                   "name.",
         .examples = "  kvern convert SmolLM2-135M-Instruct.Q4_1.gguf\n"
                     "  kvern convert Qwen2.5-0.5B-Instruct/ -o qwen --weights q4\n"
                     "  kvern convert Qwen2.5-0.5B-Instruct-ONNX/onnx/model_q4.onnx -o qwen",
@@ -148,8 +150,8 @@ int cmd_pull(int argc, char **argv)
         .summary = "Gets a model and makes it ready in the cache directory.",
         .details =
             "NAME is smollm2 (generates), minilm (embeds), or OWNER/REPOSITORY of the model hub.\n"
-            "DIRECTORY is a model that another tool downloaded (config.json and safetensors, or a\n"
-            ".gguf file).",
+            "DIRECTORY is a model that another tool downloaded (config.json and safetensors or\n"
+            "pytorch_model.bin, or a .gguf file).",
         .examples = "  kvern pull smollm2\n"
                     "  kvern pull minilm\n"
                     "  kvern pull ~/models/Qwen2.5-0.5B-Instruct --weights q4",

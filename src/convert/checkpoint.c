@@ -15,6 +15,7 @@
 #include "convert/safetensors.h"
 #include "convert/text_files.h"
 #include "convert/tokenizer_export.h"
+#include "convert/torch_file.h"
 #include "model/export_model.h"
 
 #include <dirent.h>
@@ -28,6 +29,8 @@ enum {
     MAX_INDEX_BYTES = 16 << 20,
     MAX_SHARDS = 1024,
 };
+
+#define TORCH_INDEX "pytorch_model.bin.index.json"
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -121,27 +124,50 @@ static kvern_status open_gguf(struct checkpoint *checkpoint, const char *path, k
     return status;
 }
 
-/* ---- safetensors ---- */
+/* ---- safetensors and torch's files ---- */
+
+/* Adds the tensors of a parsed file and takes their names over. */
+static kvern_status add_tensors(struct checkpoint *checkpoint, struct tensor *tensors,
+                                size_t n_tensors, kvern_error *err)
+{
+    kvern_status status = KVERN_OK;
+
+    for (size_t i = 0; i < n_tensors && status == KVERN_OK; i++) {
+        status = checkpoint_add(checkpoint, tensors[i], err);
+        tensors[i].name = NULL;
+    }
+    return status;
+}
+
+static bool is_torch_file(const char *path)
+{
+    return ends_with(path, ".bin") || ends_with(path, ".pt") || ends_with(path, ".pth");
+}
 
 /* Maps one file into the next free place and adds its tensors. */
-static kvern_status add_safetensors(struct checkpoint *checkpoint, const char *path,
-                                    kvern_error *err)
+static kvern_status add_weights(struct checkpoint *checkpoint, const char *path, kvern_error *err)
 {
     struct file_map *file = &checkpoint->files[checkpoint->n_files];
-    struct safetensors parsed = {0};
+    struct safetensors safetensors = {0};
+    struct torch_file torch_file = {0};
     kvern_status status = file_map_open(file, path, err);
 
     if (status != KVERN_OK)
         return status;
     checkpoint->n_files++;
-    status = safetensors_parse(&parsed, file->data, file->n_bytes, file, err);
-    for (size_t i = 0; i < parsed.n_tensors && status == KVERN_OK; i++) {
-        status = checkpoint_add(checkpoint, parsed.tensors[i], err);
-        parsed.tensors[i].name = NULL; /* taken over */
+    if (is_torch_file(path)) {
+        status = torch_file_parse(&torch_file, file->data, file->n_bytes, file, err);
+        if (status == KVERN_OK)
+            status = add_tensors(checkpoint, torch_file.tensors, torch_file.n_tensors, err);
+    } else {
+        status = safetensors_parse(&safetensors, file->data, file->n_bytes, file, err);
+        if (status == KVERN_OK)
+            status = add_tensors(checkpoint, safetensors.tensors, safetensors.n_tensors, err);
     }
     if (status != KVERN_OK)
         fail_in(err, status, "%s", path_base(path));
-    safetensors_clear(&parsed);
+    torch_file_clear(&torch_file);
+    safetensors_clear(&safetensors);
     return status;
 }
 
@@ -190,7 +216,7 @@ static kvern_status add_shards(struct checkpoint *checkpoint, const char *direct
     for (size_t i = 0; i < shards.n_entries && status == KVERN_OK; i++) {
         char *path = path_join(directory, names[i]);
 
-        status = add_safetensors(checkpoint, path, err);
+        status = add_weights(checkpoint, path, err);
         free(path);
     }
     if (status != KVERN_OK)
@@ -257,6 +283,27 @@ static kvern_status read_config(struct checkpoint *checkpoint, const char *direc
     return status;
 }
 
+/* Opens the file or shard index `path`, and what lies beside it in `directory`. */
+static kvern_status open_weights(struct checkpoint *checkpoint, const char *directory,
+                                 const char *path, kvern_error *err)
+{
+    kvern_status status;
+
+    checkpoint->format =
+        is_torch_file(path) || ends_with(path, TORCH_INDEX) ? "torch" : "safetensors";
+    status = read_config(checkpoint, directory, err);
+    if (status == KVERN_OK && ends_with(path, ".index.json")) {
+        status = open_sharded(checkpoint, directory, path, err);
+    } else if (status == KVERN_OK) {
+        checkpoint->files = new_or_abort(sizeof *checkpoint->files);
+        status = add_weights(checkpoint, path, err);
+    }
+    if (status == KVERN_OK)
+        status = text_files_read(directory, &checkpoint->tokenizer_json, &checkpoint->chat_template,
+                                 err);
+    return status;
+}
+
 /* ---- ONNX exports ---- */
 
 static kvern_status open_onnx(struct checkpoint *checkpoint, const char *path, kvern_error *err)
@@ -314,69 +361,58 @@ static kvern_status find_only_gguf(const char *directory, char **path, kvern_err
     free(*path);
     *path = NULL;
     if (n_found == 0)
-        return fail(
-            err, KVERN_NOT_FOUND,
-            "%s holds no model.safetensors, model.safetensors.index.json, model.onnx or .gguf "
-            "file",
-            directory);
+        return fail(err, KVERN_NOT_FOUND,
+                    "%s holds no model.safetensors or pytorch_model.bin (or its .index.json), "
+                    "model.onnx or .gguf file",
+                    directory);
     return fail(err, KVERN_INVALID, "%s holds %zu .gguf files; name the one you mean", directory,
                 n_found);
+}
+
+/* The first of `names`, NULL-terminated, that is in the directory: malloc'ed path, or NULL. */
+static char *find_first(const char *directory, const char *const *names)
+{
+    for (; *names; names++) {
+        char *path = path_join(directory, *names);
+
+        if (file_exists(path))
+            return path;
+        free(path);
+    }
+    return NULL;
 }
 
 static kvern_status open_directory(struct checkpoint *checkpoint, const char *directory,
                                    kvern_error *err)
 {
-    char *index = path_join(directory, "model.safetensors.index.json");
-    char *single = path_join(directory, "model.safetensors");
-    char *onnx = path_join(directory, "model.onnx");
-    char *onnx_below = path_join(directory, "onnx/model.onnx");
-    char *gguf = NULL;
+    static const char *const weights[] = {"model.safetensors.index.json", "model.safetensors",
+                                          TORCH_INDEX, "pytorch_model.bin", NULL};
+    static const char *const exports[] = {"model.onnx", "onnx/model.onnx", NULL};
+    char *path = find_first(directory, weights);
     kvern_status status;
 
-    if (!file_exists(index) && !file_exists(single)) {
-        if (file_exists(onnx) || file_exists(onnx_below)) {
-            status = open_onnx(checkpoint, file_exists(onnx) ? onnx : onnx_below, err);
-            goto done;
-        }
-        status = find_only_gguf(directory, &gguf, err);
-        if (status == KVERN_OK)
-            status = open_gguf(checkpoint, gguf, err);
+    if (path) {
+        status = open_weights(checkpoint, directory, path, err);
         goto done;
     }
-    checkpoint->format = "safetensors";
-    status = read_config(checkpoint, directory, err);
-    if (status == KVERN_OK && file_exists(index)) {
-        status = open_sharded(checkpoint, directory, index, err);
-    } else if (status == KVERN_OK) {
-        checkpoint->files = new_or_abort(sizeof *checkpoint->files);
-        status = add_safetensors(checkpoint, single, err);
+    path = find_first(directory, exports);
+    if (path) {
+        status = open_onnx(checkpoint, path, err);
+        goto done;
     }
+    status = find_only_gguf(directory, &path, err);
     if (status == KVERN_OK)
-        status = text_files_read(directory, &checkpoint->tokenizer_json, &checkpoint->chat_template,
-                                 err);
+        status = open_gguf(checkpoint, path, err);
 done:
-    free(index);
-    free(single);
-    free(onnx);
-    free(onnx_below);
-    free(gguf);
+    free(path);
     return status;
 }
 
 static kvern_status open_single(struct checkpoint *checkpoint, const char *path, kvern_error *err)
 {
     char *directory = path_directory(path);
-    kvern_status status;
+    kvern_status status = open_weights(checkpoint, directory, path, err);
 
-    checkpoint->format = "safetensors";
-    status = read_config(checkpoint, directory, err);
-    if (status == KVERN_OK) {
-        checkpoint->files = new_or_abort(sizeof *checkpoint->files);
-        status = add_safetensors(checkpoint, path, err);
-    }
-    if (status == KVERN_OK)
-        status = text_files_read(directory, &checkpoint->tokenizer_json, &checkpoint->chat_template,
-                                 err);
     free(directory);
     return status;
 }
@@ -390,12 +426,13 @@ kvern_status checkpoint_open(struct checkpoint *checkpoint, const char *path, kv
         status = open_directory(checkpoint, path, err);
     else if (ends_with(path, ".gguf"))
         status = open_gguf(checkpoint, path, err);
-    else if (ends_with(path, ".safetensors"))
+    else if (ends_with(path, ".safetensors") || (is_torch_file(path) && file_exists(path)))
         status = open_single(checkpoint, path, err);
     else if (ends_with(path, ".onnx") && file_exists(path))
         status = open_onnx(checkpoint, path, err);
     else if (file_exists(path))
-        status = fail(err, KVERN_UNSUPPORTED, "%s is no .gguf, .safetensors or .onnx file", path);
+        status = fail(err, KVERN_UNSUPPORTED,
+                      "%s is no .gguf, .safetensors, .bin, .pt, .pth or .onnx file", path);
     else
         status = fail(err, KVERN_NOT_FOUND, "%s is not there", path);
     if (status != KVERN_OK)

@@ -25,16 +25,16 @@ struct checkpoint {
     size_t n_files;
     struct model_config config;
     struct onnx_model *onnx; /* owned; of an ONNX export, whose bytes its tensors point into */
-    const char *format;      /* "gguf", "safetensors" or "onnx": static */
+    const char *format;      /* "gguf", "safetensors", "torch" or "onnx": static */
     char *tokenizer_json;    /* owned; NULL if there is none */
     char *chat_template;     /* owned; NULL if there is none */
 };
 
-/* `path` is a .gguf file, a .safetensors file with config.json beside it, an .onnx file of a
- * GroupQueryAttention export, or a directory that holds model.safetensors.index.json,
- * model.safetensors, exactly one .gguf, model.onnx or onnx/model.onnx. The files that go with an
- * export lie where export_config_directory() says. On failure *checkpoint is
- * zeroed. */
+/* `path` is a .gguf file, a .safetensors or torch file (.bin, .pt, .pth) with config.json beside
+ * it, an .onnx file of a GroupQueryAttention export, or a directory that holds, in this order, one
+ * of model.safetensors.index.json, model.safetensors, pytorch_model.bin.index.json,
+ * pytorch_model.bin, model.onnx, onnx/model.onnx, or exactly one .gguf. The files that go with an
+ * export lie where export_config_directory() says. On failure *checkpoint is zeroed. */
 kvern_status checkpoint_open(struct checkpoint *checkpoint, const char *path, kvern_error *err);
 /* Fine on a zeroed checkpoint; leaves a zeroed one. */
 void checkpoint_close(struct checkpoint *checkpoint);

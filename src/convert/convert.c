@@ -240,7 +240,7 @@ static kvern_status make_plan(struct conversion *c, enum weights_choice weights,
     return status;
 }
 
-/* What lies beside safetensors about embedding; a GGUF is alone. */
+/* What lies beside safetensors or a torch file about embedding; a GGUF is alone. */
 static kvern_status read_embedding(struct conversion *c)
 {
     const char *source = c->options->source;
@@ -248,7 +248,8 @@ static kvern_status read_embedding(struct conversion *c)
     char *directory;
     kvern_status status;
 
-    if (strcmp(c->checkpoint.format, "safetensors") != 0)
+    if (strcmp(c->checkpoint.format, "safetensors") != 0 &&
+        strcmp(c->checkpoint.format, "torch") != 0)
         return KVERN_OK;
     if (directory_exists(source))
         directory = copy_string_or_abort(source);

@@ -159,7 +159,7 @@ static bool ends_with(const char *name, const char *ending)
     return n >= n_ending && strcmp(name + n - n_ending, ending) == 0;
 }
 
-/* Takes plain names, and the one below a folder that a conversion reads. */
+/* What goes with weights: plain names, and the one below a folder that a conversion reads. */
 static bool is_wanted(const char *name)
 {
     static const char *const names[] = {
@@ -173,7 +173,6 @@ static bool is_wanted(const char *name)
         "vocab.txt",
         "special_tokens_map.json",
         "added_tokens.json",
-        "model.safetensors.index.json",
         "modules.json",
         "1_Pooling/config.json",
         "sentence_bert_config.json",
@@ -184,7 +183,43 @@ static bool is_wanted(const char *name)
         if (strcmp(name, names[i]) == 0)
             return true;
     }
-    return is_plain_name(name) && strncmp(name, "model", 5) == 0 && ends_with(name, ".safetensors");
+    return false;
+}
+
+/* The forms of weights a conversion reads: files of these names and endings, with the index of
+ * shards. Of a repository's the first that is there is taken. */
+static const struct weights_form {
+    const char *begins;
+    const char *ends;
+    const char *index;
+} weights_forms[] = {
+    {"model", ".safetensors", "model.safetensors.index.json"},
+    {"pytorch_model", ".bin", "pytorch_model.bin.index.json"},
+};
+
+static bool is_weights(const struct weights_form *form, const char *name)
+{
+    return is_plain_name(name) && strncmp(name, form->begins, strlen(form->begins)) == 0 &&
+           ends_with(name, form->ends);
+}
+
+static const char *name_of(const json_t *siblings, size_t i)
+{
+    return json_string_value(json_object_get(json_array_get(siblings, i), "rfilename"));
+}
+
+/* NULL: the list has none. */
+static const struct weights_form *choose_form(const json_t *siblings)
+{
+    for (size_t f = 0; f < sizeof weights_forms / sizeof *weights_forms; f++) {
+        for (size_t i = 0; i < json_array_size(siblings); i++) {
+            const char *name = name_of(siblings, i);
+
+            if (name && is_weights(&weights_forms[f], name))
+                return &weights_forms[f];
+        }
+    }
+    return NULL;
 }
 
 static kvern_status add_file(struct hub *hub, const json_t *entry, const char *name,
@@ -206,38 +241,43 @@ static kvern_status add_file(struct hub *hub, const json_t *entry, const char *n
     return KVERN_OK;
 }
 
-/* Takes the wanted files of the list; without safetensors, the only .gguf. */
-static kvern_status choose_files(struct hub *hub, const json_t *siblings, kvern_error *err)
+/* The only .gguf of the list. */
+static kvern_status choose_gguf(struct hub *hub, const json_t *siblings, kvern_error *err)
 {
     const json_t *gguf = NULL;
     size_t n_gguf = 0;
-    bool has_weights = false;
-    kvern_status status = KVERN_OK;
 
-    for (size_t i = 0; status == KVERN_OK && i < json_array_size(siblings); i++) {
-        const json_t *entry = json_array_get(siblings, i);
-        const char *name = json_string_value(json_object_get(entry, "rfilename"));
+    for (size_t i = 0; i < json_array_size(siblings); i++) {
+        const char *name = name_of(siblings, i);
 
         if (name && is_plain_name(name) && ends_with(name, ".gguf")) {
-            gguf = entry;
+            gguf = json_array_get(siblings, i);
             n_gguf++;
         }
-        if (!name || !is_wanted(name))
-            continue;
-        has_weights = has_weights || ends_with(name, ".safetensors");
-        status = add_file(hub, entry, name, err);
     }
-    if (status != KVERN_OK || has_weights)
-        return status;
     if (n_gguf != 1)
-        return fail(
-            err, KVERN_UNSUPPORTED,
-            "%s has no safetensors and %zu .gguf files; kvern pulls safetensors or the only "
-            ".gguf",
-            hub->repository, n_gguf);
-    hub->n_files = 0;
-    hub->total_bytes = 0;
+        return fail(err, KVERN_UNSUPPORTED,
+                    "%s has no safetensors, no pytorch_model.bin and %zu .gguf files; kvern pulls "
+                    "one of the former or the only .gguf",
+                    hub->repository, n_gguf);
     return add_file(hub, gguf, json_string_value(json_object_get(gguf, "rfilename")), err);
+}
+
+/* Takes the wanted files of the list: one form of weights and what goes with it, else a .gguf. */
+static kvern_status choose_files(struct hub *hub, const json_t *siblings, kvern_error *err)
+{
+    const struct weights_form *form = choose_form(siblings);
+    kvern_status status = KVERN_OK;
+
+    if (!form)
+        return choose_gguf(hub, siblings, err);
+    for (size_t i = 0; status == KVERN_OK && i < json_array_size(siblings); i++) {
+        const char *name = name_of(siblings, i);
+
+        if (name && (is_wanted(name) || is_weights(form, name) || strcmp(name, form->index) == 0))
+            status = add_file(hub, json_array_get(siblings, i), name, err);
+    }
+    return status;
 }
 
 static kvern_status list_files(struct hub *hub, kvern_error *err)

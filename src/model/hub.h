@@ -8,11 +8,11 @@
 
 #include "kvern.h"
 
-/* Downloads config, tokenizer, chat template and weights (safetensors; else the only .gguf) of
- * `repository` ("owner/name") at `revision` into `directory`, which is made if needed. Files arrive
- * as NAME.part and are renamed when size and, where the hub tells it, sha256 are right; a file that
- * is there is kept, a .part is continued. `on_progress` may be NULL; false from it gives
- * KVERN_CANCELLED and keeps what has come. */
+/* Downloads config, tokenizer, chat template and weights (safetensors; else pytorch_model*.bin;
+ * else the only .gguf, alone) of `repository` ("owner/name") at `revision` into `directory`, which
+ * is made if needed. Files arrive as NAME.part and are renamed when size and, where the hub tells
+ * it, sha256 are right; a file that is there is kept, a .part is continued. `on_progress` may be
+ * NULL; false from it gives KVERN_CANCELLED and keeps what has come. */
 kvern_status hub_fetch(const char *repository, const char *revision, const char *directory,
                        kvern_progress_fn on_progress, void *on_progress_data, kvern_error *err);
 

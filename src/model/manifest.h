@@ -45,7 +45,7 @@ struct manifest {
     struct manifest_embedding embedding; /* zeroed: the model says nothing about embedding */
     int64_t n_parameters;
     char source[MANIFEST_MAX_NAME]; /* file or folder name it was converted from, no path */
-    char source_format[16];         /* "gguf", "safetensors" */
+    char source_format[16];         /* "gguf", "safetensors", "torch" */
     struct manifest_file files[MANIFEST_MAX_FILES];
     size_t n_files;
 };

@@ -43,7 +43,8 @@ static char *model_name(const char *text)
     char *dot = strrchr(name, '.');
 
     free(path);
-    if (dot && dot != name && (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0))
+    if (dot && dot != name &&
+        (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0 || strcmp(dot, ".bin") == 0))
         *dot = '\0';
     if (*name == '\0' || *name == '.') {
         free(name);

@@ -215,13 +215,14 @@ static void what_a_path_may_be(void **state)
         {"nothing.gguf", KVERN_NOT_FOUND, "nothing.gguf"},
         {"nothing.safetensors", KVERN_NOT_FOUND, "config.json"},
         {"nothing.bin", KVERN_NOT_FOUND, "nothing.bin is not there"},
-        {"a.bin", KVERN_UNSUPPORTED, "a.bin is no .gguf, .safetensors or .onnx file"},
+        {"a.txt", KVERN_UNSUPPORTED,
+         "a.txt is no .gguf, .safetensors, .bin, .pt, .pth or .onnx file"},
         {"empty.gguf", KVERN_FORMAT, "empty.gguf: this is not a GGUF file"},
         {"", KVERN_INVALID, "holds 2 .gguf files; name the one you mean"},
     };
 
     (void)state;
-    write_text("a.bin", "x");
+    write_text("a.txt", "x");
     write_text("empty.gguf", "");
     write_text("second.gguf", "");
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -237,7 +238,7 @@ static void what_a_path_may_be(void **state)
         assert_null(checkpoint.files);
         free(path);
     }
-    remove_file("a.bin");
+    remove_file("a.txt");
     remove_file("empty.gguf");
     remove_file("second.gguf");
 }

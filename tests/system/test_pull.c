@@ -117,13 +117,18 @@ static kvern_status pull(const char *name, struct stopper *stopper, char **resul
     return kvern_pull(&options, result, err);
 }
 
-static void start(struct test_hub *hub, enum hub_fault fault)
+static void start_on(struct test_hub *hub, const char *folder, enum hub_fault fault)
 {
     char endpoint[64];
 
-    test_hub_start(hub, repository, fault);
+    test_hub_start(hub, folder, fault);
     snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%d", hub->port);
     setenv("HF_ENDPOINT", endpoint, 1);
+}
+
+static void start(struct test_hub *hub, enum hub_fault fault)
+{
+    start_on(hub, repository, fault);
 }
 
 static void check_cache(const char *part, const char *expected)
@@ -388,6 +393,18 @@ static void test_embedding_decoder(void **state)
     free(folder);
 }
 
+/* A repository that has only what torch.save wrote, in shards. */
+static void test_torch(void **state)
+{
+    struct test_hub hub;
+
+    (void)state;
+    start_on(&hub, KVERN_SOURCE_DIR "/tests/golden/torch/llama-sharded", HUB_FINE);
+    pull_or_fail("owner/tiny");
+    test_hub_stop(&hub);
+    check_cache("models", "tiny\n");
+}
+
 static void test_local(void **state)
 {
     char *gguf = path_join(directory, "small.gguf");
@@ -480,6 +497,7 @@ int main(void)
         cmocka_unit_test_setup(test_resume, set_up_cache),
         cmocka_unit_test_setup(test_cancel, set_up_cache),
         cmocka_unit_test_setup(test_embedding_decoder, set_up_cache),
+        cmocka_unit_test_setup(test_torch, set_up_cache),
         cmocka_unit_test_setup(test_local, set_up_cache),
         cmocka_unit_test_setup(test_old_form, set_up_cache),
         cmocka_unit_test_setup(test_bad_names, set_up_cache),
