@@ -111,6 +111,12 @@ static kvern_model *open_variant(const char *variant, const char *weights)
     return open_test_model(source, weights);
 }
 
+/* Of all layers. */
+static size_t block_bytes(const struct model_config *config, size_t value_bytes)
+{
+    return 2 * config->n_layers * config->n_kv_heads * BLOCK * config->head_size * value_bytes;
+}
+
 /* ---- the encoder alone ---- */
 
 /* Runs the graph with one source and no decoder token. */
@@ -120,8 +126,8 @@ static void run_encoder(const kvern_model *model, const struct input *input, flo
     const struct session_options options = {.n_threads = 1};
     size_t n = input->n_ids;
     size_t n_blocks = (n + BLOCK - 1) / BLOCK;
-    size_t block_bytes = 2 * config->n_heads * BLOCK * config->head_size * sizeof(float);
-    size_t pool_bytes = config->n_layers * n_blocks * block_bytes;
+    size_t layer_bytes = block_bytes(config, sizeof(float)) / config->n_layers;
+    size_t pool_bytes = n_blocks * block_bytes(config, sizeof(float));
     void *pool = try_new_aligned(pool_bytes, 1);
     struct session session = {0};
     int64_t ids[MAX_SOURCE];
@@ -148,7 +154,7 @@ static void run_encoder(const kvern_model *model, const struct input *input, flo
          SESSION_U8,
          pool,
          pool_bytes,
-         {(int64_t)config->n_layers, (int64_t)n_blocks, (int64_t)block_bytes},
+         {(int64_t)config->n_layers, (int64_t)n_blocks, (int64_t)layer_bytes},
          3},
     };
     const struct session_tensor output = {"last_hidden_state",
@@ -362,9 +368,8 @@ static void no_engine_changes_a_byte(void **state)
     enum { N_COPIES = 2 };
     static const struct {
         int32_t n_threads, step_tokens, max_sequences;
-        size_t kv_bytes;
-    } engines[] = {
-        {1, 0, 64, 64 << 20}, {2, 0, 64, 64 << 20}, {2, 16, 3, 64 << 20}, {1, 64, 64, 100 << 10}};
+        size_t n_kv_blocks;
+    } engines[] = {{1, 0, 64, 1000}, {2, 0, 64, 1000}, {2, 16, 3, 1000}, {1, 64, 64, 20}};
     static struct seen alone[MAX_INPUTS], together[N_COPIES * MAX_INPUTS];
     int64_t n_preempted = 0;
 
@@ -389,7 +394,8 @@ static void no_engine_changes_a_byte(void **state)
             options.n_threads = engines[e].n_threads;
             options.step_tokens = engines[e].step_tokens;
             options.max_sequences = engines[e].max_sequences;
-            options.kv_memory_bytes = engines[e].kv_bytes;
+            options.kv_memory_bytes =
+                engines[e].n_kv_blocks * block_bytes(&model->manifest.config, 2);
             if (kvern_engine_open(&engine, model, &options, &err) != KVERN_OK)
                 fail_msg("%s", err.message);
             memset(together, 0, sizeof together);
