@@ -117,6 +117,8 @@ static kvern_status queue_directory(struct summarizer *s, struct report_director
     struct buffer parts = {0};
     size_t n = 0;
 
+    if (directory->n_files == 0 && directory->n_directories == 1)
+        return KVERN_OK; /* it is only on the way to that one */
     for (size_t i = 0; i < directory->n_directories; i++) {
         const struct report_directory *inner = directory->directories[i];
 
