@@ -108,7 +108,8 @@ bool pickle_is_text(const struct pickle_value *value, const char *text);
 kvern_status pickle_add(struct pickle *pickle, struct pickle_value value, uint32_t *index,
                         kvern_error *err);
 /* Room for one more behind `n` items: `items`, perhaps moved, or NULL if there is no memory (then
- * `items` is as it was). Lists that always grow by it are as long as the next power of two. */
+ * `items` is as it was). A list that grows by it one by one has room up to the next power of two,
+ * also after it has shrunk. */
 void *pickle_make_room(void *items, size_t n, size_t item_bytes);
 
 #endif

@@ -223,11 +223,12 @@ static kvern_status read_central(struct central *central, struct zip_entry *entr
 static kvern_status find_bytes(struct zip_entry *entry, const struct central *central,
                                const uint8_t *data, size_t limit, kvern_error *err)
 {
-    const uint8_t *local = data + central->offset;
+    const uint8_t *local;
     uint64_t n_head;
 
     if (limit < LOCAL_BYTES || central->offset > limit - LOCAL_BYTES)
         goto outside;
+    local = data + central->offset;
     if (read_le(local, 4) != LOCAL_SIGNATURE)
         return fail(err, KVERN_FORMAT, "zip: %.*s has no header at byte %llu",
                     (int)entry->name_bytes, entry->name, (unsigned long long)central->offset);

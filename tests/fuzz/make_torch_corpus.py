@@ -70,6 +70,21 @@ def state_dict():
     return tensors
 
 
+def widen(directory):
+    """Moves each entry's sizes and offset into a ZIP64 field."""
+    out = b""
+    while directory:
+        n_name, n_extra, n_comment = struct.unpack_from("<HHH", directory, 28)
+        packed, size, offset = *struct.unpack_from("<II", directory, 20), directory[42:46]
+        field = struct.pack("<HHQQ", 1, 24, size, packed) + offset + bytes(4)
+        head = bytearray(directory[:46])
+        head[20:28], head[42:46] = b"\xff" * 8, b"\xff" * 4
+        struct.pack_into("<HH", head, 30, len(field), 0)
+        out += bytes(head) + directory[46:46 + n_name] + field
+        directory = directory[46 + n_name + n_extra + n_comment:]
+    return out
+
+
 def archive(path, data, storages, zip64):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as file:
@@ -79,11 +94,12 @@ def archive(path, data, storages, zip64):
                 entry.write(content)
     raw = out.getvalue()
     if zip64:  # torch writes both forms of the end
-        end = raw[-22:]
-        n, size, offset = struct.unpack("<10xHII2x", end)
-        raw = raw[:-22]
-        record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, n, n, size, offset)
-        raw += record + struct.pack("<4sIQI", b"PK\6\7", 0, len(raw), 1) + end
+        n, size, offset = struct.unpack("<10xHII2x", raw[-22:])
+        raw = raw[:offset] + widen(raw[offset:-22])
+        size, at = len(raw) - offset, len(raw)
+        raw += struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, n, n, size, offset)
+        raw += struct.pack("<4sIQI", b"PK\6\7", 0, at, 1)
+        raw += struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, n, n, size, offset, 0)
     path.write_bytes(raw)
 
 
