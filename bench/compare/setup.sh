@@ -3,8 +3,8 @@
 # Makes one virtual environment for each peer under .deps/peers, with pinned versions, because their
 # needs clash (the model builder of onnxruntime-genai wants transformers 5, optimum-intel another).
 # `sh bench/compare/setup.sh [llama] [genai] [openvino] [hf] [onnx] [ctranslate2]`; with no argument: all. An
-# environment that was finished before is left alone. llama-cpp-python is compiled for this machine. `onnx` and
-# `ctranslate2` serve embed.py only; `onnx` is also the environment of tests/golden/make_exports.py.
+# environment that was finished before is left alone. llama-cpp-python is compiled for this machine. `onnx` serves
+# embed.py and tests/golden/make_exports.py and make_t5_exports.py; `ctranslate2` embed.py and summaries.py.
 set -eu
 cd "$(dirname "$0")/../.."
 peers=.deps/peers

@@ -8,8 +8,8 @@ bench/compare/setup.sh), and what make_t5.py made.
 
   codet5-split    encoder_model.onnx, decoder_model.onnx, decoder_with_past_model.onnx of t5/codet5 (ReLU, tied,
                   32 wide), whose goldens are its own
-  t5-v1.1-merged  encoder_model.onnx, decoder_model_merged.onnx (an If on use_cache_branch) of a smaller T5 v1.1 with one decoder layer (gated
-                  GELU, not tied, 32 wide), with goldens in make_t5.py's form beside it
+  t5-v1.1-merged  encoder_model.onnx, decoder_model_merged.onnx (an If on use_cache_branch) of a smaller T5 v1.1 (gated
+                  GELU, not tied, 32 wide, one decoder layer), with goldens in make_t5.py's form beside it
 
 inputs.txt lists inputs and outputs of each graph with types and shapes. ONNX Runtime gives the goldens' encoder rows and
 logits within MAX_GAP of range, in one call and token by token with the cache, or the script fails.
