@@ -236,7 +236,8 @@ static kvern_status add_sentinels(struct making *making, kvern_error *err)
         char text[32];
 
         snprintf(text, sizeof text, "<extra_id_%zu>", making->source.n_extra_ids - 1 - i);
-        status = put_added(making, text, (json_int_t)(n_pieces + i), NULL, false, true, err);
+        status =
+            put_added(making, text, (json_int_t)n_pieces + (json_int_t)i, NULL, false, true, err);
     }
     return status;
 }

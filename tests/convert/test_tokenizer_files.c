@@ -270,12 +270,46 @@ static void ends_of_vocab_txt(void **state)
     assert_non_null(strstr(err.message, "line 4"));
 }
 
+/* CodeT5's sentinels: their ids in one file, what surrounds them in another. */
+static void flags_of_special_tokens_hold_for_added_ones(void **state)
+{
+    static const char vocab[] =
+        "{\"<s>\":0,\"<pad>\":1,\"</s>\":2,\"<unk>\":3,\"a\":4,\"\xc4\xa0\":5}";
+    static const char added[] = "{\"<extra_id_0>\":6,\"<x>\":7}";
+    static const char special[] = "{\"additional_special_tokens\":[{\"content\":\"<extra_id_0>\","
+                                  "\"lstrip\":true,\"normalized\":true}]}";
+    static const int32_t expected[] = {0, 4, 6, 5, 7, 2}; /* the space before 6 is its own */
+    char *json = NULL;
+    kvern_tokens tokens = {0};
+
+    (void)state;
+    start_anew();
+    put_file("vocab.json", vocab, sizeof vocab - 1);
+    put_file("merges.txt", "", 0);
+    put_file("added_tokens.json", added, sizeof added - 1);
+    put_file("special_tokens_map.json", special, sizeof special - 1);
+    assert_int_equal(tokenizer_files_to_json(directory, &json, NULL), KVERN_OK);
+    struct tokenizer *tokenizer = golden_open(json, strlen(json));
+    assert_int_equal(tokenizer_encode(tokenizer, "a <extra_id_0> <x>", 18,
+                                      KVERN_TOKENIZE_SPECIAL | KVERN_TOKENIZE_CONTROL, &tokens,
+                                      NULL),
+                     KVERN_OK);
+    assert_int_equal(tokens.n, COUNT(expected));
+    assert_memory_equal(tokens.ids, expected, sizeof expected);
+    assert_true(tokenizer_is_special(tokenizer, 6));
+    assert_false(tokenizer_is_special(tokenizer, 7));
+    kvern_tokens_clear(&tokens);
+    tokenizer_close(tokenizer);
+    free(json);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_equal_those_of_transformers),
         cmocka_unit_test(bad_directories_are_named),
         cmocka_unit_test(ends_of_vocab_txt),
+        cmocka_unit_test(flags_of_special_tokens_hold_for_added_ones),
     };
 
     return cmocka_run_group_tests(tests, make_directory, remove_directory);

@@ -65,6 +65,10 @@ static void steps_give_their_text(void **state)
         {"{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"StripAccents\"},"
          "{\"type\":\"Lowercase\"}]}",
          "\xc3\x89t\xc3\xa9", "ete"},
+        {"{\"type\":\"Nmt\"}",
+         "a\x01\x0b"
+         "b\tc\xe2\x80\x8b\xe2\x96\x81\x7f",
+         "ab c  "},
         {"null", "\xff", "\xef\xbf\xbd"},
     };
 
@@ -118,7 +122,7 @@ static void bad_steps_are_named(void **state)
         kvern_status status;
         const char *named;
     } rows[] = {
-        {"{\"type\":\"Nmt\"}", KVERN_UNSUPPORTED, "Nmt"},
+        {"{\"type\":\"ByteLevel\"}", KVERN_UNSUPPORTED, "ByteLevel"},
         {"{}", KVERN_UNSUPPORTED, "\"\""},
         {"{\"type\":\"Sequence\"}", KVERN_FORMAT, "normalizers"},
         {"{\"type\":\"Prepend\"}", KVERN_FORMAT, "Prepend"},

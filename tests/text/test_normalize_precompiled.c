@@ -66,6 +66,7 @@ static void clusters_are_replaced_as_in_python(void **state)
         /* of a longer one, or one of unknown beginning, each character by itself */
         {"a\xe2\x83\x9d\xe2\x83\x9d", "X\xe2\x83\x9d\xe2\x83\x9d"},
         {FI ACUTE ACUTE, "fi"},
+        {FI "\xe2\x83\x9d", "fi\xe2\x83\x9d"}, /* 6 bytes */
         {"b" ACUTE "b", "bb"},
         {"e" DOT_BELOW ACUTE, "e" DOT_BELOW},
         /* a key of two characters */

@@ -377,7 +377,7 @@ static void bad_files_are_named(void **state)
         {"{\"model\"", KVERN_FORMAT, "JSON"},
         {"[]", KVERN_FORMAT, "model"},
         {"{\"model\":{}}", KVERN_FORMAT, "vocab"},
-        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":{}}}", KVERN_UNSUPPORTED, "Unigram"},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", KVERN_UNSUPPORTED, "WordLevel"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", KVERN_FORMAT, "merges"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":\"b\"},\"merges\":[]}}", KVERN_FORMAT,
          "\"a\""},
