@@ -93,6 +93,15 @@ static bool is_worth_counting(const struct cutter *cutter, size_t n_bytes)
     return n_bytes / MAX_TOKEN_BYTES <= cutter->options->max_tokens;
 }
 
+/* How many of the bytes from `begin` on so many tokens are likely to take. */
+static size_t likely_bytes(const struct cutter *cutter, size_t n_tokens, size_t begin)
+{
+    size_t n_left = cutter->outline->n_bytes - begin;
+    double likely = (double)n_tokens * cutter->bytes_a_token;
+
+    return likely < (double)n_left ? (size_t)likely : n_left;
+}
+
 /* The first line of (low, high] whose begin lies past the byte, less one; low + 1 at least. */
 static size_t last_line_within(const struct cutter *cutter, size_t low, size_t high, size_t byte)
 {
@@ -109,28 +118,30 @@ static size_t last_line_within(const struct cutter *cutter, size_t low, size_t h
     return found;
 }
 
-/* The most lines from `first` on that fit, up to `end`: *fits is the line after them (`first`: not
- * even one does), *n_tokens their tokens. Guesses by the bytes a token took so far, and halves what
- * is between a guess that fits and one that does not. */
+/* About the most lines from `first` on that fit, up to `end`: *fits is the line after them
+ * (`first`: not even one does), *n_tokens their tokens. Guesses by the bytes a token took so far,
+ * and halves what is between a guess that fits and one that does not; ends early where a sixteenth
+ * is left, since counting is what takes time. */
 static kvern_status fit_lines(struct cutter *cutter, size_t first, size_t end, size_t *fits,
                               size_t *n_tokens, kvern_error *err)
 {
     size_t begin = line_begin(cutter, first);
+    size_t max_tokens = cutter->options->max_tokens;
     size_t low = first;
     size_t high;
 
     *n_tokens = 0;
     if (end - first > cutter->max_lines)
         end = first + cutter->max_lines;
-    if (cutter->options->max_tokens == 0) {
+    if (max_tokens == 0) {
         *fits = end;
         return KVERN_OK;
     }
     high = end + 1; /* does not fit, or is not there */
-    for (int i = 0; low + 1 < high; i++) {
-        size_t guess = last_line_within(
-            cutter, low, high - 1,
-            begin + (size_t)((double)cutter->options->max_tokens * cutter->bytes_a_token));
+    for (int i = 0; low + 1 < high && *n_tokens < max_tokens - max_tokens / 16; i++) {
+        size_t guess =
+            last_line_within(cutter, low, high - 1,
+                             begin + likely_bytes(cutter, max_tokens - max_tokens / 32, begin));
         size_t counted;
 
         if (i > 2) /* the guesses creep */
@@ -142,7 +153,7 @@ static kvern_status fit_lines(struct cutter *cutter, size_t first, size_t end, s
         }
         if (count(cutter, begin, n_bytes, &counted, err))
             return KVERN_RUNTIME;
-        if (counted <= cutter->options->max_tokens) {
+        if (counted <= max_tokens) {
             low = guess;
             *n_tokens = counted;
         } else {
@@ -199,7 +210,7 @@ static kvern_status fit_bytes(struct cutter *cutter, size_t begin, size_t n_byte
     size_t max_tokens = cutter->options->max_tokens;
     size_t low = 0;
     size_t high = n_bytes + 1;
-    size_t guess = (size_t)((double)max_tokens * cutter->bytes_a_token);
+    size_t guess = likely_bytes(cutter, max_tokens, begin);
 
     *n_tokens = 0;
     while (low + 1 < high) {

@@ -19,7 +19,8 @@ struct word {
 struct header {
     size_t line; /* where it begins */
     bool is_begun;
-    size_t n_parens;
+    size_t n_parens; /* open ones, with the brackets and braces within */
+    size_t n_inner;  /* braces that are open within parentheses */
     size_t n_angles;
     struct word last; /* the word read last */
     struct word before_paren;
@@ -141,8 +142,16 @@ static void take_punctuation(struct finder *finder, int c, size_t position)
             header->before_paren = header->last;
         header->n_parens++;
         break;
+    case '{':
+        header->n_inner++;
+        header->n_parens++;
+        break;
     case '[':
         header->n_parens++;
+        break;
+    case '}':
+        header->n_inner--;
+        header->n_parens -= header->n_parens > 0;
         break;
     case ')':
     case ']':
@@ -283,22 +292,42 @@ static bool begins_statement(const struct finder *finder, int c)
            !(header->last_byte < 256 && strchr(",=+-*/&|<(.:?", header->last_byte));
 }
 
+/* Parentheses that were miscounted (one in a regular expression) must not hide what follows: does
+ * the line begin with what begins no argument? */
+static bool ends_parens(const struct finder *finder, const struct scanner *scanner, int c,
+                        size_t position)
+{
+    const char *text = finder->outline->text + position;
+    size_t n = 0;
+
+    if (finder->header.n_parens == 0 || position != finder->outline->lines[finder->line].begin)
+        return false;
+    while (position + n < scanner->n_bytes && is_word_byte((unsigned char)text[n]))
+        n++;
+    return c == '}' ||
+           language_lists(finder->language->functions, text, n, finder->language->ignores_case);
+}
+
 static kvern_status take_code(struct finder *finder, struct scanner *scanner, int c,
                               size_t position, kvern_error *err)
 {
     struct header *header = &finder->header;
     kvern_status status = KVERN_OK;
+    bool is_inner = c == '{' ? header->n_parens > 0 : header->n_inner > 0;
 
-    if (begins_statement(finder, c))
+    if (begins_statement(finder, c) || ends_parens(finder, scanner, c, position)) {
         *header = (struct header){0};
-    if (c == '{') {
+        if (c == '}' && is_inner)
+            return KVERN_OK;
+    }
+    if (c == '{' && !is_inner) {
         if (!header->is_begun)
             header->line = finder->line;
         status = open_block(finder, err);
         *header = (struct header){0};
         return status;
     }
-    if (c == '}') {
+    if (c == '}' && !is_inner) {
         close_brace(finder, position == finder->outline->lines[finder->line].begin);
         *header = (struct header){0};
         return KVERN_OK;

@@ -39,6 +39,11 @@ static bool begins(const struct outline *outline, size_t i, const char *prefix)
     return line && n >= strlen(prefix) && memcmp(line, prefix, strlen(prefix)) == 0;
 }
 
+static bool is_octal(char c, char highest)
+{
+    return c >= '0' && c <= highest;
+}
+
 /* Adds a path as git quotes odd ones: "a\tb\303\251". `text` begins after the first quote. */
 static void add_unquoted(struct buffer *path, const char *text, size_t n_bytes)
 {
@@ -51,9 +56,10 @@ static void add_unquoted(struct buffer *path, const char *text, size_t n_bytes)
             continue;
         }
         const char *letter = strchr(letters, text[++i]);
-        if (text[i] >= '0' && text[i] <= '3' && i + 2 < n_bytes) {
-            buffer_add_byte(path, (char)((text[i] - '0') << 6 | (text[i + 1] - '0') << 3 |
-                                         (text[i + 2] - '0')));
+        if (n_bytes - i >= 3 && is_octal(text[i], '3') && is_octal(text[i + 1], '7') &&
+            is_octal(text[i + 2], '7')) {
+            buffer_add_byte(
+                path, (char)((text[i] - '0') * 64 + (text[i + 1] - '0') * 8 + (text[i + 2] - '0')));
             i += 2;
         } else {
             buffer_add_byte(path, letter && *letter ? values[letter - letters] : text[i]);

@@ -30,8 +30,7 @@ static const char *const vendored[] = {"node_modules",
                                        "build",
                                        "_build",
                                        ".venv",
-                                       "venv",
-                                       "virtualenv",
+
                                        "site-packages",
                                        "dist-packages",
                                        "__pycache__",
@@ -67,7 +66,7 @@ static const char *const vendored[] = {"node_modules",
                                        ".deps",
                                        ".libs",
                                        "htmlcov",
-                                       "coverage",
+
                                        ".nyc_output",
                                        "*.xcodeproj",
                                        "*.xcworkspace",
@@ -207,7 +206,7 @@ static bool mentions(const char *text, size_t n_bytes, const char *words)
     size_t n = strlen(words);
 
     for (size_t i = 0; n_bytes >= n && i <= n_bytes - n; i++) {
-        if (strncasecmp(text + i, words, n) == 0)
+        if ((text[i] | 0x20) == (words[0] | 0x20) && strncasecmp(text + i, words, n) == 0)
             return true;
     }
     return false;

@@ -65,6 +65,11 @@ static const struct row rows[] = {
      "}\n"
      "test('x', () => {\n  function inner() {}\n})\nvar h = function () {\n}\n",
      "f 2-4, g 5-7, A+ 8-12, .constructor 9-10, .x 11-11, h 17-18"},
+    {"JavaScript",
+     "const f = ({ a, b }, { c } = {}) => {\n  return a\n}\nx.replace(/\\(/, '')\nfunction g() "
+     "{\n}\n"
+     "define(['a'], function (a) {\n  function no() {}\n})\nconst h = async function () {\n}\n",
+     "f 1-3, g 5-6, h 10-11"},
     {"TypeScript",
      "interface A {\n  x: number\n}\nexport const f: Handler = (a: string): void => {\n}\n"
      "class B<T> {\n  run(a: T): Promise<void> {\n  }\n}\n",

@@ -233,6 +233,7 @@ static void ignore_rules_of_all_folders_count(void **state)
 {
     (void)state;
     make(".git/info/exclude", "*.rs\n");
+    make(".git/rules", "b.c\n");
     make(".gitignore", "*.c\n!keep.c\nout/\n/top.py\n*.gitignore\n.kvernignore\n");
     make("a.c", "int a;\n");
     make("keep.c", "int a;\n");
@@ -249,7 +250,7 @@ static void ignore_rules_of_all_folders_count(void **state)
     make("s/own/a.c", "int a;\n");
     make("s/t/u/b.c", "int b;\n");
     make("s/t/u/c.c", "int b;\n");
-    assert_int_equal(symlink("/etc/passwd", "s/t/.gitignore"), 0); /* not followed */
+    assert_int_equal(symlink("../../.git/rules", "s/t/.gitignore"), 0); /* not followed */
     expect_here(NULL, ".git/: version_control\n.gitignore: ignored\na.c: ignored\nkeep.c\n"
                       "s/.gitignore: ignored\ns/.kvernignore: ignored\ns/b.c\ns/k.py: ignored\n"
                       "s/keep.c: ignored\ns/out/: ignored\ns/own/.git/: version_control\n"
@@ -366,6 +367,19 @@ static void long_and_deep_paths_do_no_harm(void **state)
     free(found);
 }
 
+static void a_file_may_be_larger_than_it_says(void **state)
+{
+    const char *path = "/proc/self/status"; /* says that it has no bytes */
+
+    (void)state;
+    if (access(path, R_OK) != 0)
+        skip();
+    expect(&path, 1, &(struct tree_options){.max_file_bytes = 9000}, "/proc/self/status\n");
+    char *found = list(&path, 1, &(struct tree_options){.max_file_bytes = 2});
+    assert_memory_equal(found, "/proc/self/status: oversized (", 30);
+    free(found);
+}
+
 static void what_is_not_there_is_an_error(void **state)
 {
     const char *const paths[] = {".", "nowhere/x"};
@@ -424,6 +438,7 @@ int main(void)
         TREE_TEST(what_nobody_may_read_is_said),
         TREE_TEST(names_may_be_anything),
         TREE_TEST(long_and_deep_paths_do_no_harm),
+        TREE_TEST(a_file_may_be_larger_than_it_says),
         TREE_TEST(what_is_not_there_is_an_error),
         TREE_TEST(memory_that_runs_out_is_an_error),
     };
