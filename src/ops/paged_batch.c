@@ -79,9 +79,11 @@ kvern_status paged_batch_read(struct paged_batch *batch, const struct op_kernel 
     if (status != KVERN_OK)
         return status;
     batch->n_tokens = n_tokens;
-    batch->n_sequences = inputs->context_len ? context_len.n_elements : query_start.n_elements - 1;
-    if (query_start.n_elements == 0 || query_start.n_elements != batch->n_sequences + 1 ||
-        block_table.n_dims != 2 || block_table.dims[0] != batch->n_sequences)
+    batch->n_sequences = inputs->context_len      ? context_len.n_elements
+                         : query_start.n_elements ? query_start.n_elements - 1
+                                                  : 0;
+    if (query_start.n_elements != batch->n_sequences + 1 || block_table.n_dims != 2 ||
+        block_table.dims[0] != batch->n_sequences)
         return fail(err, KVERN_INVALID, "%s: block_table or query_start does not fit %zu sequences",
                     name, batch->n_sequences);
     batch->block_table = block_table.data;

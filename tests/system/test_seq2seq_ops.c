@@ -340,6 +340,8 @@ static void test_cross_attention(void **state)
                       x + row * HIDDEN, other);
                 check_same(other, y + row * HIDDEN, n_rows, "cross attention alone", s);
             }
+            for (size_t i = row * HIDDEN; i < (row + n_rows) * HIDDEN; i++)
+                assert_true(isfinite(y[i]));              /* nothing past the source was seen */
             for (size_t i = 0; s == 0 && i < HIDDEN; i++) /* one key: its value, in layer 1 */
                 assert_true(fabsf(y[i] - sources[3 * HIDDEN + i]) <= 0.02F);
             kv_row += (size_t)source_len[s];

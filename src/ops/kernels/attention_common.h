@@ -142,12 +142,12 @@ static bool find_spans(const struct attend *a, size_t step, size_t m, size_t n, 
     return *begin < *end;
 }
 
-/* A head's row of the bias, from distance 0; NULL: there is none. */
+/* A head's row of the bias, from distance 0. */
 static inline const float *bias_of_head(const struct position_bias *bias, size_t head)
 {
     size_t middle = bias->reach + BIAS_MARGIN;
 
-    return bias->table ? bias->table + head * (2 * middle + 1) + middle : NULL;
+    return bias->table + head * (2 * middle + 1) + middle;
 }
 
 /* What `bias`, a head's row, adds to the scores of LANES keys, the first of which is at `key`. */
@@ -167,10 +167,12 @@ static inline void raise_largest(const struct attend *a, size_t step, size_t m,
                                  const struct span *span, const float *key_scales)
 {
     const struct attention_shape *shape = a->shape;
-    const float *bias = bias_of_head(&shape->bias, a->kv_head * a->n_group + m % a->n_group);
+    const float *bias = NULL;
     float *scores = a->scores + m * STEP_KEYS;
     vector largest = vector_set(a->largest[m]);
 
+    if (shape->bias.table)
+        bias = bias_of_head(&shape->bias, a->kv_head * a->n_group + m % a->n_group);
     for (size_t v = span->from; v < span->to; v++) {
         vector s = vector_load(scores + v * LANES);
 
