@@ -75,13 +75,14 @@ def model_of(config, dtype=torch.float32):
     return T5ForConditionalGeneration(T5Config(**config)).to(dtype).eval()
 
 
-def randomize(model, seed):
+def randomize(model, seed, sharpness=2.2):
     """By fan-in, with what layers add larger than the embedding, or a tied model answers with its last
     token for ever; norms near 1 but not 1, a bias of positions that matters. eos has a longer row than the others, so that
     it comes up often enough to end beams at different lengths."""
     generator = torch.Generator().manual_seed(seed)
     tied = model.config.tie_word_embeddings
-    sharp = 2.2 * model.config.d_kv ** -0.25  # scores of 5 times a normal distribution: few keys count
+    # scores have a spread of sharpness squared: at 2.2 few keys count, and in a deep model every rounding is blown up
+    sharp = sharpness * model.config.d_kv ** -0.25
     for name, tensor in sorted(model.named_parameters()):
         noise = torch.randn(tensor.shape, generator=generator)
         if name.endswith("norm.weight"):
