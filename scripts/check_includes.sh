@@ -13,14 +13,15 @@ deny() {
     fi
 }
 
-deny base 'text/|ops/|ort/|convert/|model/|engine/|cli/|server/|summarize/|onnxruntime'
-deny text 'ops/|ort/|convert/|model/|engine/|cli/|server/|summarize/|onnxruntime|pthread'
-deny ops 'text/|ort/|convert/|model/|engine/|cli/|server/|summarize/'
-deny ort 'text/|convert/|model/|engine/|cli/|server/|summarize/'
-deny convert 'engine/|cli/|server/|summarize/|onnxruntime|pthread'
-deny model 'engine/|cli/|server/|summarize/|onnxruntime'
-deny engine 'cli/|server/|summarize/|convert/|onnxruntime'
-deny cli 'text/|ops/|ort/|convert/|model/|engine/|server/|summarize/|onnxruntime|pthread'
+deny base 'text/|ops/|ort/|convert/|model/|engine/|cli/|server/|summary/|onnxruntime'
+deny text 'ops/|ort/|convert/|model/|engine/|cli/|server/|summary/|onnxruntime|pthread'
+deny ops 'text/|ort/|convert/|model/|engine/|cli/|server/|summary/'
+deny ort 'text/|convert/|model/|engine/|cli/|server/|summary/'
+deny convert 'engine/|cli/|server/|summary/|onnxruntime|pthread'
+deny model 'engine/|cli/|server/|summary/|onnxruntime'
+deny engine 'cli/|server/|summary/|convert/|onnxruntime'
+deny summary 'ops/|ort/|convert/|model/|engine/|cli/|server/|onnxruntime|pthread'
+deny cli 'text/|ops/|ort/|convert/|model/|engine/|server/|summary/|onnxruntime|pthread'
 
 # pure files of the engine see no runtime, thread or I/O header
 for file in scheduler plan kv_blocks prefix_cache kept_kv sampler sequence batch; do
