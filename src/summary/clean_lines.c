@@ -321,7 +321,7 @@ void clean_lines(const char *answer, size_t n_bytes, const struct clean_options 
             !memmem(line.text + 3, line.n_bytes - 3, "```", 3)) {
             is_in_fence = !is_in_fence;
             joiner.has_gap = true;
-        } else if (is_in_fence && !keeps_all) {
+        } else if (is_in_fence && (!keeps_all || !clean_is_sentence(line.text, line.n_bytes))) {
             prose->n_code++;
         } else {
             add_line(&joiner, &line, keeps_all, options, &scratch);

@@ -17,8 +17,8 @@ struct clean_prose {
     size_t n_echoes;      /* lines dropped as the prompt's */
 };
 
-/* `keeps_all`: what stands in fences and headings is prose too, if it is not code: for an answer
- * that has nothing else. */
+/* `keeps_all`: headings are prose too, and so are sentences in fences: for an answer that has
+ * nothing else. */
 void clean_lines(const char *answer, size_t n_bytes, const struct clean_options *options,
                  bool keeps_all, struct clean_prose *prose);
 

@@ -39,7 +39,7 @@ static const char *const openers[] = {
     "sure!",       "sure,",      "sure.",       "certainly!", "certainly,",    "certainly.",
     "of course!",  "of course,", "of course.",  "okay,",      "okay.",         "ok,",
     "absolutely!", "alright,",   "in summary,", "in short,",  "to summarize,", "to summarise,",
-    "overall,",    "yes,",       "great!",
+    "overall,",    "a: ",        "yes,",        "great!",
 };
 
 static const char *const refusals[] = {
@@ -198,16 +198,15 @@ bool clean_is_filler(const char *text, size_t n_bytes)
     return is_one_of(text, n_bytes, empty_words, COUNT(empty_words));
 }
 
-/* "Calls foo(a) and bar(b).": four words, a capital letter, a full stop; or nine words, of which
- * the answer's end has taken the rest. */
-static bool is_sentence(const char *text, size_t n_bytes)
+bool clean_is_sentence(const char *text, size_t n_bytes)
 {
     size_t n_spaces = 0;
 
+    if (n_bytes == 0 || (!isupper((unsigned char)text[0]) && !(text[0] & 0x80)))
+        return false;
     for (size_t i = 0; i < n_bytes; i++)
         n_spaces += text[i] == ' ';
-    return n_spaces >= 3 && (isupper((unsigned char)text[0]) || (text[0] & 0x80)) &&
-           (n_spaces >= 8 || strchr(".!?:", text[n_bytes - 1]));
+    return n_spaces >= 6 || (n_spaces >= 2 && strchr(".!?:", text[n_bytes - 1]));
 }
 
 static bool has_operator(const char *text, size_t n_bytes)
@@ -231,7 +230,7 @@ bool clean_is_code(const char *text, size_t n_bytes)
         return false;
     if (strchr("{};", text[n_bytes - 1]))
         return true;
-    if (is_sentence(text, n_bytes))
+    if (clean_is_sentence(text, n_bytes))
         return false;
     for (size_t i = 0; i < COUNT(code_openings); i++) {
         size_t n = strlen(code_openings[i]);
@@ -239,7 +238,8 @@ bool clean_is_code(const char *text, size_t n_bytes)
         if (n <= n_bytes && strncmp(text, code_openings[i], n) == 0 && text[n_bytes - 1] != '.')
             return true;
     }
-    if (has_operator(text, n_bytes))
+    if (has_operator(text, n_bytes) ||
+        (starts_with(text, n_bytes, "return ") && memchr(text, '(', n_bytes)))
         return true;
     for (size_t i = 0; i < n_bytes; i++) {
         n_shown += text[i] != ' ';

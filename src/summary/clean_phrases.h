@@ -16,6 +16,8 @@ size_t clean_lead_in(const char *text, size_t n_bytes);
 bool clean_is_refusal(const char *text, size_t n_bytes);
 /* A sentence that says nothing about the code: "I hope this helps!", "Sure." */
 bool clean_is_filler(const char *text, size_t n_bytes);
+/* "Calls foo(a) and bar(b).": a capital letter, and three words with an end or seven without. */
+bool clean_is_sentence(const char *text, size_t n_bytes);
 /* Does it read as a line of code, not of prose? */
 bool clean_is_code(const char *text, size_t n_bytes);
 /* Are all the letters and digits of `text`, four words or more, somewhere in `where` in a row? */

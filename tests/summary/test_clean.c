@@ -83,6 +83,8 @@ static void good_answers_stay(void **state)
          "The class provides a summary of the output: it prints totals.", NULL},
         {"This is a sentence splitter for the summary module.",
          "This is a sentence splitter for the summary module.", NULL},
+        {"This function returns the length of an object by len() or (hint).",
+         "This function returns the length of an object by len() or (hint).", NULL},
         {"Here the answer is computed twice.", "Here the answer is computed twice.", NULL},
     };
 
@@ -107,6 +109,7 @@ static void wrapping_goes(void **state)
         {"Certainly! Here are two sentences: Adds a. Adds b.", "Adds a. Adds b.", NULL},
         {"Of course, here is the explanation: adds numbers.", "Adds numbers.", NULL},
         {"Answer: printf_all prints all.", "printf_all prints all.", NULL},
+        {"A: The code adds two numbers.", "The code adds two numbers.", NULL},
         {"Assistant: Adds two numbers.<|im_end|>", "Adds two numbers.", NULL},
         {"<s>Adds two numbers.</s><pad><pad>", "Adds two numbers.", NULL},
         {"<think>\nThe user wants a summary.\n</think>\n\nAdds two numbers.", "Adds two numbers.",
@@ -186,6 +189,9 @@ static void half_sentences(void **state)
          NULL},
         {"The module has:\n- a rea", "The module has: a rea...",
          "the answer ended in the middle of a sentence"},
+        {"It uses a list and the `str.encode()` method to encode it, and then",
+         "It uses a list and the str.encode() method to encode it, and then...",
+         "the answer ended in the middle of a sentence"},
         {"Adds two num\xc3", "Adds two num...", "the answer ended in the middle of a sentence"},
     };
     static const struct answer finished[] = {
@@ -244,6 +250,8 @@ static void useless_answers_have_reasons(void **state)
         {"Summarize the following code:", NULL, "the answer only repeats the prompt"},
         {"def add(a, b):\n    return a + b", NULL, "the answer is only code"},
         {"```\nint main(void) {\n  return 0;\n}\n```", NULL, "the answer is only code"},
+        {"```python\ndef f(cls, *args):\n    return cls(*args)\n\n```", NULL,
+         "the answer is only code"},
         {"    total = a + b\n    return total\n", NULL, "the answer is only code"},
         {"#include <stdio.h>\n#include <stdlib.h>", NULL, "the answer is only code"},
         {"<think>\nLet me see what this code does. It", NULL,
