@@ -197,12 +197,12 @@ def write_examples(folder, tokenizer, cases, trained_names):
     order = sorted(range(len(cases)), key=lambda i: not is_new[i])
     chosen = sorted(order[:min(n_new, N_EXAMPLES * 2 // 3)])
     chosen += [i for i in range(len(cases)) if i not in chosen][:N_EXAMPLES - len(chosen)]
-    cases = [cases[i] for i in sorted(chosen)]
+    shown = [cases[i] for i in sorted(chosen)]
     lines = [json.dumps({
         "text": case[2], "answer": " " + case[3], "ids": case[0],
         "greedy": greedy, "greedy_text": text(greedy), "margin": round(margin, 4),
         "beam_4": beam, "beam_4_text": text(beam), "beam_4_score": round(score, 5)})
-        for case, (greedy, margin), (beam, score) in zip(cases, answers(model, cases, 1, 1), answers(model, cases, 4, 1))]
+        for case, (greedy, margin), (beam, score) in zip(shown, answers(model, shown, 1, 1), answers(model, shown, 4, 1))]
     head = json.dumps({"accuracy": shares[0], "accuracy_beam_4": shares[1], "n_tested": len(cases)})[:-1]
     (folder / "examples.json").write_text(head + ', "examples": [\n' + ",\n".join(lines) + "\n]}\n")
 
