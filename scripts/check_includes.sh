@@ -20,7 +20,7 @@ deny ort 'text/|convert/|model/|engine/|cli/|server/|summary/'
 deny convert 'engine/|cli/|server/|summary/|onnxruntime|pthread'
 deny model 'engine/|cli/|server/|summary/|onnxruntime'
 deny engine 'cli/|server/|summary/|convert/|onnxruntime'
-deny summary 'ops/|ort/|convert/|model/|engine/|cli/|server/|onnxruntime|pthread'
+deny summary 'text/|ops/|ort/|convert/|model/|engine/|cli/|server/|onnxruntime|pthread'
 deny cli 'text/|ops/|ort/|convert/|model/|engine/|server/|onnxruntime|pthread'
 
 # pure files of the engine see no runtime, thread or I/O header
