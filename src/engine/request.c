@@ -37,8 +37,8 @@ struct delivery {
 
 void kvern_request_options_init(kvern_request_options *options)
 {
-    *options =
-        (kvern_request_options){.sampling = {.repetition_penalty = 1, .top_p = 1, .typical_p = 1}};
+    *options = (kvern_request_options){
+        .sampling = {.repetition_penalty = 1, .top_p = 1, .typical_p = 1}, .length_penalty = 1};
 }
 
 const char *kvern_finish_name(kvern_finish finish)
