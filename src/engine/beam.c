@@ -164,7 +164,8 @@ static size_t find_best(const struct beam_answer *answers, const bool *is_taken,
 }
 
 /* Of the n_beams best candidates, those that have ended are answers, if they are better than the
- * worst there are. */
+ * worst there are. (The reference's further conditions are for batches, where other searches go on
+ * after one is done.) */
 static void choose_answers(struct beam_search *search, const struct beam *parents)
 {
     const struct beam_options *options = &search->options;
@@ -172,12 +173,9 @@ static void choose_answers(struct beam_search *search, const struct beam *parent
     bool is_taken[2 * MAX_BEAMS] = {false};
     const struct beam_candidate *of[2 * MAX_BEAMS] = {NULL};
     size_t n = options->n_beams;
-    bool is_closed =
-        !search->may_improve ||
-        (options->early_stopping == KVERN_EARLY_STOPPING_TRUE && all_are_finished(search));
 
     memcpy(merged, search->answers, n * sizeof *merged);
-    for (size_t i = 0; !is_closed && i < options->n_beams; i++) {
+    for (size_t i = 0; i < options->n_beams; i++) {
         const struct beam_candidate *candidate = &search->candidates[i];
 
         if (!candidate->has_ended)

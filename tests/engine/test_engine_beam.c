@@ -220,21 +220,30 @@ static void answers_are_the_same_everywhere(void **state)
     }
 }
 
-/* Three searches at once in the room of one beam: none waits for ever. */
+/* Three searches at once in the room of one beam, or of one search where beams cannot be
+ * pre-empted: none waits for ever. */
 static void searches_share_little_room(void **state)
 {
-    static const size_t n_blocks[] = {7, 9, 15};
+    static const struct {
+        size_t n_blocks, max_sequences;
+        bool keeps_values;
+    } cases[] = {{7, 5, false}, {9, 5, false}, {15, 5, false}, {24, 12, true}, {30, 12, true}};
     const struct setting setting = {4, 20, 0, 0, 1, 1, KVERN_EARLY_STOPPING_FALSE};
 
     (void)state;
-    for (size_t c = 0; c < COUNT(n_blocks); c++) {
+    for (size_t c = 0; c < COUNT(cases); c++) {
         kvern_request_options options = make_options(&setting, N_PROMPT);
         kvern_request *requests[3];
         struct answer answers[3][4];
         struct rig rig;
 
-        rig_open(&rig, fake_runner_new(n_blocks[c]),
-                 (struct engine_limits){.max_sequences = 5, .prefill_chunk = 20});
+        struct fake_runner *fake = fake_runner_new(cases[c].n_blocks);
+
+        fake->keeps_values = cases[c].keeps_values;
+        rig_open(&rig, fake,
+                 (struct engine_limits){.max_sequences = cases[c].max_sequences,
+                                        .prefill_chunk = 20,
+                                        .has_no_prefix_cache = true});
         for (size_t i = 0; i < 3; i++) {
             fill_prompt((int32_t)(40 + i));
             options.priority = (int32_t)(i % 2); /* the second one makes its way */
