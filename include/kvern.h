@@ -401,7 +401,8 @@ typedef struct kvern_event {
     const float *embedding; /* [n_embedding] with embed, in the last event; else NULL. As pooled:
                                neither cut nor normalised. Lives as long as the request. */
     size_t n_embedding;
-    float score;            /* with num_beams, in the last event: what answers are ranked by */
+    bool has_score;         /* with num_beams, in the last event, if there is an answer: */
+    float score;            /* what answers are ranked by */
     kvern_finish finish;    /* not NONE: the last event */
     kvern_error error;      /* for KVERN_FINISH_ERROR */
     size_t n_prompt_tokens; /* so far */

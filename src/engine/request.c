@@ -389,6 +389,7 @@ kvern_finish request_add_answer(kvern_request *request, const int32_t *tokens, s
 {
     kvern_finish finish = KVERN_FINISH_NONE;
 
+    request->has_score = true;
     request->score = score;
     request->sequence.n_tokens = request->sequence.n_prompt;
     for (size_t i = 0; i < n && finish == KVERN_FINISH_NONE; i++)

@@ -61,7 +61,8 @@ struct kvern_request {
     bool is_embedding;
     struct pooling pooling;   /* with is_embedding */
     struct beam_group *beams; /* it is one beam of their search; NULL: of none */
-    float score;              /* of its answer, with beams */
+    bool has_score;
+    float score; /* of its answer, with beams */
     struct text_decoder decoder;
     struct stop_filter stop_filter;
     double submitted_ms;

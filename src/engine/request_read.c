@@ -111,6 +111,7 @@ static void finish_event(kvern_request *request, kvern_event *event)
         event->embedding = request->pooling.values;
         event->n_embedding = request->pooling.n_values;
     }
+    event->has_score = request->has_score;
     event->score = request->score;
     request->last = *event;
     request->is_over = true;
