@@ -257,13 +257,28 @@ typedef struct kvern_sampling {
     float frequency_penalty;  /* -2 to 2; 0: off. Taken off for each time that it has it */
     const kvern_logit_bias *logit_bias; /* [n_logit_bias], copied; at most 1,024 different ids */
     size_t n_logit_bias;
-    float temperature; /* 0 to 100; 0: greedy, the default */
-    int32_t top_k;     /* 0: off */
-    float top_p;       /* over 0 to 1; 1: off */
-    float min_p;       /* 0 to 1; 0: off */
-    float typical_p;   /* over 0 to 1; 1: off */
-    uint64_t seed;     /* with equal seeds, equal answers, whatever runs beside */
+    int32_t no_repeat_ngram_size; /* n: no n tokens in a row come twice in prompt and answer (an
+                                     encoder-decoder: in what is decoded); 0: off */
+    float temperature;            /* 0 to 100; 0: greedy, the default */
+    int32_t top_k;                /* 0: off */
+    float top_p;                  /* over 0 to 1; 1: off */
+    float min_p;                  /* 0 to 1; 0: off */
+    float typical_p;              /* over 0 to 1; 1: off */
+    uint64_t seed;                /* with equal seeds, equal answers, whatever runs beside */
 } kvern_sampling;
+
+/* When a beam search ends that has as many finished answers as beams; max_tokens ends every one. */
+typedef enum kvern_early_stopping {
+    KVERN_EARLY_STOPPING_FALSE, /* when the best beam, had it ended now, would not be among them */
+    KVERN_EARLY_STOPPING_TRUE,  /* at once */
+    KVERN_EARLY_STOPPING_NEVER, /* when the best beam could not be among them whatever came: its
+                                   length is taken to be max_tokens if length_penalty is over 0 */
+} kvern_early_stopping;
+
+/* "false", "true", "never": static; false: no rule of that name. */
+KVERN_API const char *kvern_early_stopping_name(kvern_early_stopping early_stopping);
+KVERN_API bool kvern_early_stopping_from_name(const char *name,
+                                              kvern_early_stopping *early_stopping);
 
 /* Which log-probabilities a request gives of the tokens it generates. */
 typedef enum kvern_logprobs {
@@ -328,6 +343,11 @@ typedef struct kvern_request_options {
     const int32_t *stop_token_ids; /* [n_stop_token_ids], copied, at most 64; end the answer like
                                       end tokens, also with ignore_eos */
     size_t n_stop_token_ids;
+    int32_t num_beams;    /* beam search, as transformers' generate() does it, with so many beams, 2
+                             to 64; 0 or 1: off. Its answers come whole, at the end, with a score */
+    float length_penalty; /* a finished answer's log-probability is divided by its number of tokens
+                             to this power; -10 to 10, 1 the default */
+    kvern_early_stopping early_stopping;
     kvern_logprobs logprobs; /* of every token generated, in the events */
     int32_t top_logprobs;    /* with logprobs: also of so many of the likeliest, 0 to 20 */
     uint64_t conversation;   /* not 0: the KV of the last request with this number is taken over
@@ -359,7 +379,8 @@ KVERN_API kvern_status kvern_submit(kvern_engine *engine, const kvern_request_op
                                     kvern_request **out, kvern_error *err);
 
 /* n answers to one prompt, all queued or none: requests [n]. The prompt runs once; answer i has the
- * seed of `options` plus i. KVERN_INVALID: n is 0 or over 256. */
+ * seed of `options` plus i. With num_beams they are the n best, best first, and end together: a
+ * cancel of one is a cancel of all. KVERN_INVALID: n is 0, over 256, or over num_beams. */
 KVERN_API kvern_status kvern_submit_samples(kvern_engine *engine,
                                             const kvern_request_options *options, size_t n,
                                             kvern_request **requests, kvern_error *err);
@@ -391,6 +412,8 @@ typedef struct kvern_event {
     const float *embedding; /* [n_embedding] with embed, in the last event; else NULL. As pooled:
                                neither cut nor normalised. Lives as long as the request. */
     size_t n_embedding;
+    bool has_score;         /* with num_beams, in the last event, if there is an answer: */
+    float score;            /* what answers are ranked by */
     kvern_finish finish;    /* not NONE: the last event */
     kvern_error error;      /* for KVERN_FINISH_ERROR */
     size_t n_prompt_tokens; /* so far */

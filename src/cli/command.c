@@ -182,6 +182,8 @@ json_t *result_json(const kvern_model *model, json_t *id, const char *text, size
 
     if (result && event->finish == KVERN_FINISH_ERROR)
         json_object_set_new(result, "error", json_string(event->error.message));
+    if (result && event->has_score)
+        json_object_set_new(result, "score", json_real((double)event->score));
     note_tokenizer(result, model);
     return result;
 }

@@ -48,10 +48,12 @@ static const char *text_of(const struct answer *answer)
 static json_t *answer_json(const struct answer *answer)
 {
     bool has_failed = answer->event.finish == KVERN_FINISH_ERROR;
+    json_t *score = answer->event.has_score ? json_real((double)answer->event.score) : NULL;
 
-    return json_pack("{s:s% s:s s:s* s:O*}", "text", text_of(answer), answer->text.n_bytes,
-                     "finish_reason", kvern_finish_name(answer->event.finish), "error",
-                     has_failed ? answer->event.error.message : NULL, "logprobs", answer->logprobs);
+    return json_pack("{s:s% s:s s:o* s:s* s:O*}", "text", text_of(answer), answer->text.n_bytes,
+                     "finish_reason", kvern_finish_name(answer->event.finish), "score", score,
+                     "error", has_failed ? answer->event.error.message : NULL, "logprobs",
+                     answer->logprobs);
 }
 
 static json_t *answers_json(const struct job *job)

@@ -15,8 +15,8 @@
 enum { MAX_STOPS = 16, MAX_TOKENS = 1 << 24 };
 
 static const char *const unsupported[] = {
-    "best_of", "max_completion_tokens", "mirostat", "num_beams", "response_format",
-    "tools",   "top_logprobs",
+    "best_of",       "max_completion_tokens", "mirostat", "num_beam_groups", "num_return_sequences",
+    "penalty_alpha", "response_format",       "tools",    "top_logprobs",
 };
 
 static kvern_status read_numbers(kvern_request_options *request, const json_t *fields,
@@ -35,15 +35,20 @@ static kvern_status read_numbers(kvern_request_options *request, const json_t *f
         {"repetition_penalty", LEAST_PENALTY, 100, &sampling->repetition_penalty},
         {"presence_penalty", -2, 2, &sampling->presence_penalty},
         {"frequency_penalty", -2, 2, &sampling->frequency_penalty},
+        {"length_penalty", -10, 10, &request->length_penalty},
     };
     json_int_t seed = (json_int_t)sampling->seed;
+    json_int_t num_beams = request->num_beams;
     const struct {
         const char *name;
         int32_t *value;
     } integers[] = {
-        {"top_k", &sampling->top_k},          {"max_tokens", &request->max_tokens},
-        {"min_tokens", &request->min_tokens}, {"priority", &request->priority},
+        {"top_k", &sampling->top_k},
+        {"max_tokens", &request->max_tokens},
+        {"min_tokens", &request->min_tokens},
+        {"priority", &request->priority},
         {"timeout_ms", &request->timeout_ms},
+        {"no_repeat_ngram_size", &sampling->no_repeat_ngram_size},
     };
     kvern_status status = KVERN_OK;
 
@@ -60,11 +65,34 @@ static kvern_status read_numbers(kvern_request_options *request, const json_t *f
         status = read_integer(fields, "seed", 0, (json_int_t)MAX_SEED, &seed, err);
     sampling->seed = (uint64_t)seed;
     if (status == KVERN_OK)
+        status = read_integer(fields, "num_beams", 0, MAX_BEAMS, &num_beams, err);
+    request->num_beams = (int32_t)num_beams;
+    if (status == KVERN_OK)
         status = read_boolean(fields, "ignore_eos", &request->ignore_eos, err);
     if (status == KVERN_OK && request->max_tokens > 0 && request->min_tokens > request->max_tokens)
         status = fail(err, KVERN_INVALID, "\"min_tokens\" is %d, over \"max_tokens\", which is %d",
                       request->min_tokens, request->max_tokens);
     return status;
+}
+
+/* As in transformers: true, false or "never". */
+static kvern_status read_early_stopping(kvern_request_options *request, const json_t *fields,
+                                        kvern_error *err)
+{
+    const json_t *rule = json_object_get(fields, "early_stopping");
+    const char *name = json_string_value(rule);
+    char shown[SHOWN_BYTES];
+
+    if (json_is_boolean(rule))
+        request->early_stopping =
+            json_is_true(rule) ? KVERN_EARLY_STOPPING_TRUE : KVERN_EARLY_STOPPING_FALSE;
+    else if (name && strcmp(name, "never") == 0)
+        request->early_stopping = KVERN_EARLY_STOPPING_NEVER;
+    else if (rule)
+        return fail(err, KVERN_INVALID,
+                    "\"early_stopping\" must be true, false or \"never\", not %s",
+                    show_json(rule, shown));
+    return KVERN_OK;
 }
 
 /* A name that prompts share computed prefixes under. */
@@ -224,6 +252,8 @@ kvern_status sampling_fields_read(kvern_request_options *request, const kvern_mo
                         unsupported[i]);
     }
     status = read_numbers(request, fields, err);
+    if (status == KVERN_OK)
+        status = read_early_stopping(request, fields, err);
     if (status == KVERN_OK)
         status = read_logprobs(request, fields, err);
     if (status == KVERN_OK)

@@ -107,6 +107,12 @@ int set_sampling(struct sampling_flags *flags, const struct command_help *help,
     sampling->presence_penalty = (float)flags->presence_penalty;
     sampling->frequency_penalty = (float)flags->frequency_penalty;
     sampling->seed = (uint64_t)flags->seed;
+    sampling->no_repeat_ngram_size = (int32_t)flags->no_repeat_ngram;
+    request->num_beams = (int32_t)flags->num_beams;
+    request->length_penalty = (float)flags->length_penalty;
+    if (!kvern_early_stopping_from_name(flags->early_stopping, &request->early_stopping))
+        return usage_error(help, "--early-stopping takes false, true or never, not '%s'",
+                           flags->early_stopping);
     exit_status = set_stop_tokens(flags, help, request);
     if (exit_status == 0)
         exit_status = set_biases(flags, help, sampling);

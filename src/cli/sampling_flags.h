@@ -16,7 +16,13 @@
 #define LEAST_PENALTY 0.01
 
 /* The library's own limits, told before anything runs. */
-enum { MAX_LOGIT_BIASES = 1024, MAX_STOP_TOKEN_IDS = 64, MAX_TOP_LOGPROBS = 20, MAX_SAMPLES = 256 };
+enum {
+    MAX_LOGIT_BIASES = 1024,
+    MAX_STOP_TOKEN_IDS = 64,
+    MAX_TOP_LOGPROBS = 20,
+    MAX_SAMPLES = 256,
+    MAX_BEAMS = 64
+};
 
 struct sampling_flags {
     double temperature;
@@ -32,6 +38,10 @@ struct sampling_flags {
     int64_t min_tokens;
     int64_t logprobs; /* -1: none */
     const char *logprobs_of;
+    int64_t num_beams;
+    int64_t no_repeat_ngram;
+    double length_penalty;
+    const char *early_stopping;
     struct option_list stop;
     struct option_list stop_token_ids;
     struct option_list logit_bias;
@@ -44,7 +54,7 @@ struct sampling_flags {
 #define SAMPLING_DEFAULTS                                                                          \
     {                                                                                              \
         .top_p = 1, .typical_p = 1, .repetition_penalty = 1, .max_tokens = 256, .logprobs = -1,    \
-        .logprobs_of = "model"                                                                     \
+        .logprobs_of = "model", .length_penalty = 1, .early_stopping = "false"                     \
     }
 
 /* clang-format off */
@@ -70,6 +80,14 @@ struct sampling_flags {
      "off them for each time it has them (0)", -2, 2},                                             \
     {"logit-bias", 0, OPTION_LIST, &(flags).logit_bias, "ID=BIAS",                                 \
      "onto a token's logit, -100 to 100 (may be given again)"},                                    \
+    {"no-repeat-ngram", 0, OPTION_INT, &(flags).no_repeat_ngram, "N",                              \
+     "no N tokens in a row come twice, in prompt and answer (off)", 0, 1 << 24},                   \
+    {"num-beams", 0, OPTION_INT, &(flags).num_beams, "B",                                          \
+     "beam search with B beams, 2 to 64 (off)", 0, MAX_BEAMS},                                     \
+    {"length-penalty", 0, OPTION_FLOAT, &(flags).length_penalty, "R",                              \
+     "beams: scores are divided by the length to this power (1)", -10, 10},                        \
+    {"early-stopping", 0, OPTION_STRING, &(flags).early_stopping, "RULE",                          \
+     "beams: end with B answers: false (default), true or never"},                                 \
     {"seed", 0, OPTION_INT, &(flags).seed, "N", "of the random choices (0)", 0, MAX_SEED},         \
     {"stop", 0, OPTION_LIST, &(flags).stop, "TEXT", "end before this text (may be given again)"},  \
     {"stop-token-id", 0, OPTION_LIST, &(flags).stop_token_ids, "ID",                               \

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "engine/beam_group.h"
 #include "engine/request.h"
 
 #include <assert.h>
@@ -66,9 +67,8 @@ static void publish_stats(kvern_engine *e)
     pthread_mutex_unlock(&e->stats_mutex);
 }
 
-/* The reader may look at the stats, or free the request, as soon as it has the final delivery. */
-static void finish(kvern_engine *e, struct sequence *sequence, kvern_finish how,
-                   const kvern_error *error)
+/* Out of the scheduler; its blocks are free, or kept. */
+static void take_out(kvern_engine *e, struct sequence *sequence, kvern_finish how)
 {
     if (sequence->state == SEQUENCE_WAITING)
         atomic_fetch_sub(&e->n_waiting, 1);
@@ -76,23 +76,85 @@ static void finish(kvern_engine *e, struct sequence *sequence, kvern_finish how,
         scheduler_remove(&e->scheduler, sequence);
     else
         scheduler_retire(&e->scheduler, sequence);
+}
+
+/* Ends a search: with its answers, if `how` is KVERN_FINISH_STOP. */
+static void finish_beams(kvern_engine *e, struct beam_group *group, kvern_finish how,
+                         const kvern_error *error)
+{
+    kvern_request *requests[MAX_BEAMS];
+    kvern_finish finishes[MAX_BEAMS];
+    kvern_error copy = error ? *error : (kvern_error){0};
+    size_t n_answers = group->n_answers;
+
+    if (how == KVERN_FINISH_STOP && beam_group_answer(group, finishes, &copy) != KVERN_OK)
+        how = KVERN_FINISH_ERROR;
+    for (size_t i = 0; i < group->n_members; i++) {
+        kvern_request *request = group->members[i];
+
+        take_out(e, &request->sequence, how);
+        request->beams = NULL;
+        requests[i] = request;
+        if (how == KVERN_FINISH_STOP)
+            continue;
+        finishes[i] = how;
+        request->sequence.n_tokens = request->sequence.n_prompt; /* nothing of it was delivered */
+    }
+    beam_group_free(group);
     publish_stats(e);
-    request_finish(request_of(sequence), how, error);
+    for (size_t i = 0; i < n_answers; i++)
+        request_finish(requests[i], finishes[i], how == KVERN_FINISH_ERROR ? &copy : NULL);
+}
+
+/* The reader may look at the stats, or free the request, as soon as it has the final delivery. All
+ * of a search end with the first of it. */
+static void finish(kvern_engine *e, struct sequence *sequence, kvern_finish how,
+                   const kvern_error *error)
+{
+    kvern_request *request = request_of(sequence);
+
+    if (request->beams) {
+        finish_beams(e, request->beams, how, error);
+        return;
+    }
+    take_out(e, sequence, how);
+    publish_stats(e);
+    request_finish(request, how, error);
+}
+
+/* In a step, others of its search may come after it: they end before the next one. */
+static void finish_failed(kvern_engine *e, struct sequence *sequence, const kvern_error *error)
+{
+    kvern_request *request = request_of(sequence);
+
+    if (request->beams)
+        beam_group_fail(request->beams, error);
+    else
+        finish(e, sequence, KVERN_FINISH_ERROR, error);
+}
+
+/* Ends the sequence if it is time. */
+static bool drop(kvern_engine *e, struct sequence *sequence, bool all)
+{
+    kvern_request *request = request_of(sequence);
+
+    if (all || atomic_load(&request->is_cancelled))
+        finish(e, sequence, KVERN_FINISH_CANCELLED, NULL);
+    else if (request->beams && request->beams->has_failed)
+        finish(e, sequence, KVERN_FINISH_ERROR, &request->beams->error);
+    else if (request->deadline_ms > 0 && clock_ms() >= request->deadline_ms)
+        finish(e, sequence, KVERN_FINISH_TIMEOUT, NULL);
+    else
+        return false;
+    return true;
 }
 
 static void drop_cancelled(kvern_engine *e, struct sequence_list *list, bool all)
 {
-    struct sequence *next;
+    struct sequence *sequence = list->first;
 
-    for (struct sequence *sequence = list->first; sequence; sequence = next) {
-        kvern_request *request = request_of(sequence);
-
-        next = sequence->next;
-        if (all || atomic_load(&request->is_cancelled))
-            finish(e, sequence, KVERN_FINISH_CANCELLED, NULL);
-        else if (request->deadline_ms > 0 && clock_ms() >= request->deadline_ms)
-            finish(e, sequence, KVERN_FINISH_TIMEOUT, NULL);
-    }
+    while (sequence) /* others may have gone with one that was dropped */
+        sequence = drop(e, sequence, all) ? list->first : sequence->next;
 }
 
 static bool is_idle(const kvern_engine *e)
@@ -198,11 +260,17 @@ static void commit_item(kvern_engine *e, const struct plan_item *item, const flo
     status = request_see_logits(request, rows, item->n_rows, row_size, &error);
     if (status == KVERN_OK && sequence->n_computed < sequence->n_tokens)
         return;
+    if (status == KVERN_OK && request->beams) {
+        if (beam_group_see(request->beams, &e->scheduler, &e->sampler, request,
+                           rows + (item->n_rows - 1) * row_size))
+            finish(e, sequence, KVERN_FINISH_STOP, NULL);
+        return;
+    }
     if (status == KVERN_OK)
         status = request_pick(request, &e->sampler, rows + (item->n_rows - 1) * row_size, &token,
                               &error);
     if (status != KVERN_OK) {
-        finish(e, sequence, KVERN_FINISH_ERROR, &error);
+        finish_failed(e, sequence, &error);
         return;
     }
     how = request_add_token(request, token);
@@ -257,7 +325,7 @@ static void run_one_by_one(kvern_engine *e, const struct plan *plan)
         if (status == KVERN_OK)
             commit_plan(e, &e->single, &output);
         else if (status != KVERN_CANCELLED)
-            finish(e, plan->items[i].sequence, KVERN_FINISH_ERROR, &error);
+            finish_failed(e, plan->items[i].sequence, &error);
     }
 }
 
@@ -343,10 +411,14 @@ static void *engine_loop(void *argument)
     return NULL;
 }
 
-static bool is_in_step(const kvern_engine *e, const struct sequence *sequence)
+/* It, or another one of its search. */
+static bool is_in_step(const kvern_engine *e, const kvern_request *request)
 {
     for (size_t i = 0; i < e->plan.n_items; i++) {
-        if (e->plan.items[i].sequence == sequence)
+        struct sequence *sequence = e->plan.items[i].sequence;
+
+        if (sequence == &request->sequence ||
+            (request->beams && request_of(sequence)->beams == request->beams))
             return true;
     }
     return false;
@@ -361,7 +433,7 @@ void engine_cancel(kvern_engine *engine, kvern_request *request)
     engine_lock(engine);
     if (sequence->state == SEQUENCE_NEW)
         ; /* it has ended */
-    else if (!is_in_step(engine, sequence))
+    else if (!is_in_step(engine, request))
         finish(engine, sequence, KVERN_FINISH_CANCELLED, NULL);
     else if (engine->is_in_long_step && engine->runner->interrupt)
         engine->runner->interrupt(engine->runner);

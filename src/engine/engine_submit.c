@@ -6,6 +6,7 @@
 #include "engine/engine_state.h"
 
 #include "base/error.h"
+#include "engine/beam_group.h"
 #include "engine/request.h"
 
 #include <string.h>
@@ -178,11 +179,26 @@ static kvern_status make_requests(kvern_engine *engine, const kvern_request_opti
     return KVERN_OK;
 }
 
-kvern_status kvern_submit_samples(kvern_engine *engine, const kvern_request_options *options,
-                                  size_t n, kvern_request **requests, kvern_error *err)
+/* Beams run together: there must be room for all in an empty engine. */
+static kvern_status check_room_for_beams(const kvern_engine *engine, size_t n_beams,
+                                         size_t n_prompt, size_t max_tokens, kvern_error *err)
 {
-    size_t max_tokens = tokens_to_generate(engine, options);
-    struct sequence_window window;
+    const struct scheduler *scheduler = &engine->scheduler;
+    size_t n_blocks = kv_blocks_for_tokens(sequence_max_positions(n_prompt, max_tokens));
+
+    if (n_beams > scheduler->limits.max_running)
+        return fail(err, KVERN_LIMIT, "num_beams is %zu, over the limit of %zu sequences at once",
+                    n_beams, scheduler->limits.max_running);
+    if (!scheduler_can_preempt(scheduler) && n_blocks * n_beams > scheduler->blocks.n_blocks)
+        return fail(err, KVERN_LIMIT,
+                    "%zu beams of %zu KV blocks each are over the limit of %zu blocks", n_beams,
+                    n_blocks, scheduler->blocks.n_blocks);
+    return KVERN_OK;
+}
+
+static kvern_status check_samples(const kvern_engine *engine, const kvern_request_options *options,
+                                  size_t n, kvern_error *err)
+{
     kvern_status status = check_options(engine, options, err);
 
     if (n < 1 || n > MOST_SAMPLES)
@@ -192,23 +208,47 @@ kvern_status kvern_submit_samples(kvern_engine *engine, const kvern_request_opti
         status = fail(err, KVERN_INVALID,
                       "%zu answers to one prompt cannot go on in one conversation", n);
     if (status == KVERN_OK)
+        status = sampling_check_beams(options, n, err);
+    return status;
+}
+
+kvern_status kvern_submit_samples(kvern_engine *engine, const kvern_request_options *options,
+                                  size_t n, kvern_request **requests, kvern_error *err)
+{
+    size_t max_tokens = tokens_to_generate(engine, options);
+    size_t n_beams = options->num_beams > 1 ? (size_t)options->num_beams : 0;
+    size_t n_made = n_beams > 0 ? n_beams : n;
+    kvern_request *made[MOST_SAMPLES];
+    struct sequence_window window;
+    kvern_status status = check_samples(engine, options, n, err);
+
+    if (status == KVERN_OK)
         status = set_window(engine, options, &window, err);
     if (status == KVERN_OK)
         status = scheduler_accepts(&engine->scheduler, count_prompt(engine, options), max_tokens,
                                    &window, err);
+    if (status == KVERN_OK)
+        status =
+            check_room_for_beams(engine, n_beams, count_prompt(engine, options), max_tokens, err);
     if (status != KVERN_OK)
         return status;
-    if (!take_places(engine, n))
+    if (!take_places(engine, n_made))
         return fail(err, KVERN_BUSY, "%zu requests are waiting, which is the most allowed",
                     engine->limits.max_waiting);
-    status = make_requests(engine, options, &window, max_tokens, n, requests, err);
+    status = make_requests(engine, options, &window, max_tokens, n_made, made, err);
+    if (status == KVERN_OK && n_beams > 0) {
+        status = beam_group_new(made, n_beams, n, max_tokens, options, err);
+        for (size_t i = 0; status != KVERN_OK && i < n_beams; i++)
+            request_free(made[i]);
+    }
     if (status != KVERN_OK) {
-        atomic_fetch_sub(&engine->n_waiting, n);
+        atomic_fetch_sub(&engine->n_waiting, n_made);
         return status;
     }
+    memcpy(requests, made, n * sizeof *requests);
     engine_lock(engine);
-    for (size_t i = 0; i < n; i++)
-        scheduler_add(&engine->scheduler, &requests[i]->sequence);
+    for (size_t i = 0; i < n_made; i++)
+        scheduler_add(&engine->scheduler, &made[i]->sequence);
     engine_unlock(engine);
     return KVERN_OK;
 }

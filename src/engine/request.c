@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Requests: checking and copying options, text and token deliveries, and the caller's side that
- * gathers deliveries into events. Freeing waits for the final delivery, so that neither callback
- * nor engine can meet a freed request.
+ * The engine's side of a request: checking and copying options, choosing tokens, and deliveries of
+ * tokens and text. The caller's is in request_read.c.
  */
 #include "engine/request.h"
 
@@ -16,29 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STOP_ASK_MS = 20 };
-
-/* What the engine hands to the reader: at most one token. */
-struct delivery {
-    struct queue_item item;
-    struct buffer text;
-    size_t n_tokens; /* 0 or 1 */
-    int32_t token;
-    kvern_finish finish;
-    size_t n_prompt_tokens;
-    size_t n_completion_tokens;
-    size_t n_cached_tokens;
-    double wait_ms;
-    double prefill_ms;
-    double decode_ms;
-    float logprob;                /* with a token and logprobs */
-    kvern_logprob top_logprobs[]; /* [request->n_top_logprobs] likewise */
-};
-
 void kvern_request_options_init(kvern_request_options *options)
 {
-    *options =
-        (kvern_request_options){.sampling = {.repetition_penalty = 1, .top_p = 1, .typical_p = 1}};
+    *options = (kvern_request_options){
+        .sampling = {.repetition_penalty = 1, .top_p = 1, .typical_p = 1}, .length_penalty = 1};
 }
 
 const char *kvern_finish_name(kvern_finish finish)
@@ -155,6 +135,7 @@ kvern_status request_new(kvern_request **out, const kvern_request_options *optio
     request->on_logits = options->on_logits;
     request->on_logits_data = options->on_logits_data;
     request->n_prompt = options->n_prompt;
+    request->vocab_size = model->vocab_size;
     if (model->is_seq2seq)
         status = init_source(&request->sequence, options, max_tokens, model->decoder_start, err);
     else
@@ -185,12 +166,6 @@ kvern_status request_new(kvern_request **out, const kvern_request_options *optio
         request->deadline_ms = request->submitted_ms + options->timeout_ms;
     *out = request;
     return KVERN_OK;
-}
-
-static void delivery_free(struct delivery *delivery)
-{
-    buffer_clear(&delivery->text);
-    free(delivery);
 }
 
 void request_free(kvern_request *request)
@@ -337,13 +312,14 @@ static bool add_text(kvern_request *request, int32_t token, struct buffer *out)
     return filter_text(request, &decoded, out);
 }
 
-kvern_status request_pick(kvern_request *request, struct sampler *sampler, const float *logits,
-                          int32_t *token, kvern_error *err)
+/* `logits` are those that follow the sequence's last token. */
+static struct sampler_place make_place(const kvern_request *request, const float *logits)
 {
     const struct sequence *sequence = &request->sequence;
     bool is_early = sequence_n_generated(sequence) < request->min_tokens;
     size_t n_source_slots = sequence_n_source_slots(sequence); /* no part of what is continued */
-    const struct sampler_place place = {
+
+    return (struct sampler_place){
         .logits = logits,
         .history = sequence->tokens + n_source_slots,
         .n_history = sequence->n_tokens - n_source_slots,
@@ -351,12 +327,26 @@ kvern_status request_pick(kvern_request *request, struct sampler *sampler, const
         .barred = request->end_ids,
         .n_barred = is_early ? request->n_end_ids : 0,
     };
+}
+
+kvern_status request_pick(kvern_request *request, struct sampler *sampler, const float *logits,
+                          int32_t *token, kvern_error *err)
+{
+    const struct sampler_place place = make_place(request, logits);
     kvern_status status = sampler_pick(sampler, &request->sampling, &place, token, err);
 
     if (status == KVERN_OK && request->logprobs_kind != KVERN_LOGPROBS_NONE)
         sampler_logprobs(sampler, request->logprobs_kind, &place, *token, &request->picked.logprob,
                          request->picked.top, request->n_top_logprobs);
     return status;
+}
+
+kvern_status request_log_softmax(const kvern_request *request, struct sampler *sampler,
+                                 const float *logits, const float **log_probs, kvern_error *err)
+{
+    const struct sampler_place place = make_place(request, logits);
+
+    return sampler_log_softmax(sampler, &request->sampling, &place, log_probs, err);
 }
 
 static bool is_end(const kvern_request *request, int32_t token)
@@ -394,6 +384,19 @@ kvern_finish request_add_token(kvern_request *request, int32_t token)
     return finish;
 }
 
+kvern_finish request_add_answer(kvern_request *request, const int32_t *tokens, size_t n,
+                                float score)
+{
+    kvern_finish finish = KVERN_FINISH_NONE;
+
+    request->has_score = true;
+    request->score = score;
+    request->sequence.n_tokens = request->sequence.n_prompt;
+    for (size_t i = 0; i < n && finish == KVERN_FINISH_NONE; i++)
+        finish = request_add_token(request, tokens[i]);
+    return finish == KVERN_FINISH_NONE ? KVERN_FINISH_LENGTH : finish;
+}
+
 void request_finish(kvern_request *request, kvern_finish finish, const kvern_error *error)
 {
     if (error)
@@ -406,194 +409,4 @@ void request_finish(kvern_request *request, kvern_finish finish, const kvern_err
     } else {
         deliver(request, NULL, NULL, finish);
     }
-}
-
-static bool append_token(int32_t **tokens, size_t *n, size_t *capacity, int32_t token)
-{
-    if (*n == *capacity) {
-        size_t wanted = *capacity ? *capacity * 2 : 16;
-        int32_t *grown = try_resize(*tokens, wanted, sizeof *grown);
-
-        if (!grown)
-            return false;
-        *tokens = grown;
-        *capacity = wanted;
-    }
-    (*tokens)[(*n)++] = token;
-    return true;
-}
-
-/* Beside the token that append_tokens() puts at the end. */
-static bool append_logprobs(kvern_request *request, const struct delivery *delivery)
-{
-    size_t n_top = request->n_top_logprobs;
-
-    if (request->n_tokens == request->logprob_capacity) {
-        size_t wanted = request->logprob_capacity ? request->logprob_capacity * 2 : 16;
-        float *logprobs = try_resize(request->logprobs, wanted, sizeof *logprobs);
-        kvern_logprob *top;
-
-        request->logprobs = logprobs ? logprobs : request->logprobs;
-        top =
-            logprobs ? try_resize(request->top_logprobs, wanted, (n_top + 1) * sizeof *top) : NULL;
-        if (!top)
-            return false;
-        request->top_logprobs = top;
-        request->logprob_capacity = wanted;
-    }
-    request->logprobs[request->n_tokens] = delivery->logprob;
-    memcpy(request->top_logprobs + request->n_tokens * n_top, delivery->top_logprobs,
-           n_top * sizeof *delivery->top_logprobs);
-    return true;
-}
-
-static bool append_tokens(kvern_request *request, const struct delivery *delivery)
-{
-    if (delivery->n_tokens == 0)
-        return true;
-    if (request->logprobs_kind != KVERN_LOGPROBS_NONE && !append_logprobs(request, delivery))
-        return false;
-    return append_token(&request->tokens, &request->n_tokens, &request->token_capacity,
-                        delivery->token) &&
-           append_token(&request->generated, &request->n_generated, &request->generated_capacity,
-                        delivery->token);
-}
-
-/* Adds a delivery to the event being gathered; false: no memory, and its content is lost. */
-static bool gather(kvern_request *request, const struct delivery *delivery, kvern_event *event)
-{
-    bool has_room = append_tokens(request, delivery);
-
-    buffer_add(&request->text, delivery->text.data ? delivery->text.data : "",
-               delivery->text.n_bytes);
-    event->finish = delivery->finish;
-    event->n_prompt_tokens = delivery->n_prompt_tokens;
-    event->n_completion_tokens = delivery->n_completion_tokens;
-    event->n_cached_tokens = delivery->n_cached_tokens;
-    event->wait_ms = delivery->wait_ms;
-    event->prefill_ms = delivery->prefill_ms;
-    event->decode_ms = delivery->decode_ms;
-    return has_room && !request->text.has_failed;
-}
-
-static void finish_event(kvern_request *request, kvern_event *event)
-{
-    event->text = request->text.data;
-    event->n_text = request->text.n_bytes;
-    event->tokens = request->tokens;
-    event->n_tokens = request->n_tokens;
-    if (request->n_tokens > 0) {
-        event->logprobs = request->logprobs;
-        event->top_logprobs = request->top_logprobs;
-        event->n_top_logprobs = request->n_top_logprobs;
-    }
-    if (event->finish == KVERN_FINISH_NONE)
-        return;
-    if (event->finish == KVERN_FINISH_ERROR)
-        event->error = request->error;
-    if (request->score_prompt && event->finish != KVERN_FINISH_ERROR &&
-        event->n_prompt_tokens == request->n_prompt) {
-        event->prompt_logprobs = request->prompt_logprobs;
-        event->n_prompt_logprobs = request->n_prompt - 1;
-    }
-    if (request->is_embedding && event->finish == KVERN_FINISH_STOP) {
-        event->embedding = request->pooling.values;
-        event->n_embedding = request->pooling.n_values;
-    }
-    request->last = *event;
-    request->is_over = true;
-}
-
-kvern_status kvern_request_next(kvern_request *request, int timeout_ms, kvern_event *event,
-                                kvern_error *err)
-{
-    struct queue_item *item;
-    bool has_room = true;
-
-    if (request->is_over) {
-        *event = request->last;
-        return KVERN_OK;
-    }
-    item = queue_pop(&request->deliveries, timeout_ms);
-    if (!item)
-        return fail(err, KVERN_TIMEOUT, "nothing new from the request in %d ms", timeout_ms);
-    *event = (kvern_event){0};
-    buffer_truncate(&request->text, 0);
-    request->n_tokens = 0;
-    while (item) {
-        struct delivery *delivery = (struct delivery *)item;
-
-        has_room &= gather(request, delivery, event);
-        delivery_free(delivery);
-        item = event->finish == KVERN_FINISH_NONE ? queue_pop(&request->deliveries, 0) : NULL;
-    }
-    if (!has_room) {
-        kvern_request_cancel(request);
-        buffer_clear(&request->text);
-        request->is_over = event->finish != KVERN_FINISH_NONE;
-        request->last = (kvern_event){.text = "", .finish = KVERN_FINISH_ERROR};
-        fail(&request->last.error, KVERN_MEMORY,
-             "no memory for the request's events; it was cancelled");
-        return fail(err, KVERN_MEMORY, "%s", request->last.error.message);
-    }
-    finish_event(request, event);
-    return KVERN_OK;
-}
-
-bool stop_is_asked(struct stop *stop)
-{
-    stop->was_asked = stop->was_asked || (stop->fn && stop->fn(stop->data));
-    return stop->was_asked;
-}
-
-bool request_saw_engine_end(const kvern_request *request)
-{
-    return request->last.finish == KVERN_FINISH_CANCELLED && !atomic_load(&request->is_cancelled);
-}
-
-kvern_status request_wait(kvern_request *request, struct stop *stop, kvern_event *event,
-                          kvern_error *err)
-{
-    *event = (kvern_event){0};
-    while (event->finish == KVERN_FINISH_NONE) {
-        kvern_error why = {0};
-        kvern_status status;
-
-        if (stop_is_asked(stop))
-            kvern_request_cancel(request);
-        status = kvern_request_next(request, stop->fn && !stop->was_asked ? STOP_ASK_MS : -1, event,
-                                    &why);
-        if (status != KVERN_OK && status != KVERN_TIMEOUT)
-            return fail(err, status, "%s", why.message);
-    }
-    if (event->finish == KVERN_FINISH_ERROR)
-        return fail(err, event->error.status, "%s", event->error.message);
-    if (event->finish == KVERN_FINISH_TIMEOUT)
-        return fail(err, KVERN_TIMEOUT, "its time was up");
-    if (event->finish == KVERN_FINISH_CANCELLED)
-        return fail(err, KVERN_CANCELLED, "%s",
-                    request_saw_engine_end(request) ? "the engine was closed" : "it was cancelled");
-    return KVERN_OK;
-}
-
-void kvern_request_cancel(kvern_request *request)
-{
-    atomic_store(&request->is_cancelled, true);
-    if (request->engine)
-        engine_cancel(request->engine, request);
-}
-
-void kvern_request_free(kvern_request *request)
-{
-    if (!request)
-        return;
-    if (!request->is_over)
-        kvern_request_cancel(request);
-    while (!request->is_over) {
-        struct queue_item *item = queue_pop(&request->deliveries, -1);
-
-        request->is_over = ((struct delivery *)item)->finish != KVERN_FINISH_NONE;
-        delivery_free((struct delivery *)item);
-    }
-    request_free(request);
 }

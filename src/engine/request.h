@@ -18,6 +18,27 @@
 
 #include <stdatomic.h>
 
+/* What the engine hands to the reader: at most one token. */
+struct delivery {
+    struct queue_item item;
+    struct buffer text;
+    size_t n_tokens; /* 0 or 1 */
+    int32_t token;
+    kvern_finish finish;
+    size_t n_prompt_tokens;
+    size_t n_completion_tokens;
+    size_t n_cached_tokens;
+    double wait_ms;
+    double prefill_ms;
+    double decode_ms;
+    float logprob;                /* with a token and logprobs */
+    kvern_logprob top_logprobs[]; /* [request->n_top_logprobs] likewise */
+};
+
+void delivery_free(struct delivery *delivery);
+
+struct beam_group;
+
 struct kvern_request {
     struct sequence sequence;
     kvern_sampling sampling; /* owned, by sampling_init() */
@@ -34,10 +55,14 @@ struct kvern_request {
     bool all_logits;
     kvern_logits_fn on_logits;
     void *on_logits_data;
+    size_t vocab_size;
     size_t n_prompt;        /* the sequence's, for readers after its end */
     float *prompt_logprobs; /* [n_prompt - 1] with score_prompt */
     bool is_embedding;
-    struct pooling pooling; /* with is_embedding */
+    struct pooling pooling;   /* with is_embedding */
+    struct beam_group *beams; /* it is one beam of their search; NULL: of none */
+    bool has_score;
+    float score; /* of its answer, with beams */
     struct text_decoder decoder;
     struct stop_filter stop_filter;
     double submitted_ms;
@@ -121,6 +146,13 @@ kvern_status request_pick(kvern_request *request, struct sampler *sampler, const
  * tokens and stop tokens give no text. For anything but KVERN_FINISH_NONE the engine releases its
  * blocks and calls request_finish() with it. */
 kvern_finish request_add_token(kvern_request *request, int32_t token);
+/* What a beam search chooses from: see sampler_log_softmax(). */
+kvern_status request_log_softmax(const kvern_request *request, struct sampler *sampler,
+                                 const float *logits, const float **log_probs, kvern_error *err);
+/* Puts an answer in the place of what the sequence has generated, and delivers it whole. Never
+ * KVERN_FINISH_NONE. */
+kvern_finish request_add_answer(kvern_request *request, const int32_t *tokens, size_t n,
+                                float score);
 /* The final delivery. `error` replaces the request's own, if not NULL. Its blocks must have been
  * released. */
 void request_finish(kvern_request *request, kvern_finish finish, const kvern_error *error);

@@ -88,32 +88,83 @@ static void penalise_answer(struct sampler *sampler, const kvern_sampling *sampl
     }
 }
 
-/* The logits with everything done to them that does not depend on their order; the model's own
- * where nothing is. */
-static const float *edit_logits(struct sampler *sampler, const kvern_sampling *sampling,
-                                const struct sampler_place *place, bool bars)
+/* NaN and +infinity stay, to be found. */
+static void bar(struct sampler *sampler, int32_t id)
 {
-    bool has_answer_penalty = place->n_history > place->n_prompt &&
-                              (sampling->presence_penalty != 0 || sampling->frequency_penalty != 0);
+    if (sampler->logits[id] <= FLT_MAX)
+        sampler->logits[id] = -INFINITY;
+}
 
-    if (sampling->repetition_penalty == 1 && !has_answer_penalty && sampling->n_logit_bias == 0 &&
-        !bars)
-        return place->logits;
-    memcpy(sampler->logits, place->logits, sampler->vocab_size * sizeof *sampler->logits);
+/* Tokens that would make the last n of the history's a row that it has already (fairseq's rule). */
+static void bar_repeats(struct sampler *sampler, size_t n, const struct sampler_place *place)
+{
+    const int32_t *last = place->history + place->n_history + 1 - n;
+
+    for (size_t i = 0; i + n <= place->n_history; i++) {
+        if (memcmp(place->history + i, last, (n - 1) * sizeof *last) == 0)
+            bar(sampler, place->history[i + n - 1]);
+    }
+}
+
+static bool has_answer_penalty(const kvern_sampling *sampling, const struct sampler_place *place)
+{
+    return place->n_history > place->n_prompt &&
+           (sampling->presence_penalty != 0 || sampling->frequency_penalty != 0);
+}
+
+/* Some token may not be chosen here. */
+static bool has_bars(const kvern_sampling *sampling, const struct sampler_place *place)
+{
+    return place->n_barred > 0 || (sampling->no_repeat_ngram_size > 0 &&
+                                   place->n_history >= (size_t)sampling->no_repeat_ngram_size);
+}
+
+/* Does everything to the sampler's logits that does not depend on their order. */
+static void edit(struct sampler *sampler, const kvern_sampling *sampling,
+                 const struct sampler_place *place, bool bars)
+{
     if (sampling->repetition_penalty != 1)
         penalise_repetition(sampler, sampling->repetition_penalty, place);
-    if (has_answer_penalty)
+    if (has_answer_penalty(sampling, place))
         penalise_answer(sampler, sampling, place);
     for (size_t i = 0; i < sampling->n_logit_bias; i++)
         sampler->logits[sampling->logit_bias[i].id] += sampling->logit_bias[i].bias;
-    for (size_t i = 0; bars && i < place->n_barred; i++) {
-        float *logit = &sampler->logits[place->barred[i]];
+    if (!bars)
+        return;
+    if (sampling->no_repeat_ngram_size > 0 &&
+        place->n_history >= (size_t)sampling->no_repeat_ngram_size)
+        bar_repeats(sampler, (size_t)sampling->no_repeat_ngram_size, place);
+    for (size_t i = 0; i < place->n_barred; i++)
+        bar(sampler, place->barred[i]);
+}
 
-        /* NaN and +infinity stay, to be found */
-        if (*logit <= FLT_MAX)
-            *logit = -INFINITY;
-    }
+/* The logits edited; the model's own where nothing is to be done. */
+static const float *edit_logits(struct sampler *sampler, const kvern_sampling *sampling,
+                                const struct sampler_place *place, bool bars)
+{
+    if (sampling->repetition_penalty == 1 && !has_answer_penalty(sampling, place) &&
+        sampling->n_logit_bias == 0 && !bars)
+        return place->logits;
+    memcpy(sampler->logits, place->logits, sampler->vocab_size * sizeof *sampler->logits);
+    edit(sampler, sampling, place, bars);
     return sampler->logits;
+}
+
+kvern_status sampler_log_softmax(struct sampler *sampler, const kvern_sampling *sampling,
+                                 const struct sampler_place *place, const float **log_probs,
+                                 kvern_error *err)
+{
+    size_t n = sampler->vocab_size;
+    float max;
+
+    if (!logits_find_max(place->logits, n, &max))
+        return fail(err, KVERN_RUNTIME, "logits of token %zu are not finite", place->n_history);
+    double log_sum = logits_log_sum(place->logits, n, max);
+    for (size_t i = 0; i < n; i++)
+        sampler->logits[i] = (float)((double)(place->logits[i] - max) - log_sum);
+    edit(sampler, sampling, place, true);
+    *log_probs = sampler->logits;
+    return KVERN_OK;
 }
 
 /* A number in [0, 1) from seed and index: two rounds of splitmix64's mixer (Steele, Lea and Flood,
@@ -151,7 +202,7 @@ static struct candidates filter(const kvern_sampling *sampling,
 kvern_status sampler_pick(struct sampler *sampler, const kvern_sampling *sampling,
                           const struct sampler_place *place, int32_t *token, kvern_error *err)
 {
-    bool bars = place->n_barred > 0;
+    bool bars = has_bars(sampling, place);
     struct candidate_source source = {.vocab_size = sampler->vocab_size,
                                       .temperature = sampling->temperature};
     bool has_max;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * From logits to a token, in one order (docs/sampling.md): repetition penalty, presence and
- * frequency penalties, bias, tokens that may not be chosen yet; then, unless greedy, temperature,
+ * frequency penalties, bias, tokens that may not be chosen here; then, unless greedy, temperature,
  * top-k, top-p, min-p, typical, each of what the one before left, and a draw. A draw depends on the
  * request's seed and the token's index only, so that neighbours in a batch never change an answer.
  * Pure but for scratch memory.
@@ -45,6 +45,12 @@ void sampler_clear(struct sampler *sampler);
  * hold NaN or +infinity, or nothing but -infinity. */
 kvern_status sampler_pick(struct sampler *sampler, const kvern_sampling *sampling,
                           const struct sampler_place *place, int32_t *token, kvern_error *err);
+/* What a beam search chooses from: the log-probabilities [vocab_size] of the model's logits, with
+ * penalties, biases and bars done to them as transformers does; what may not be chosen has
+ * -infinity. The sampler's, until its next call. KVERN_RUNTIME: as above. */
+kvern_status sampler_log_softmax(struct sampler *sampler, const kvern_sampling *sampling,
+                                 const struct sampler_place *place, const float **log_probs,
+                                 kvern_error *err);
 /* Log-probabilities of the token just picked and of the n_top likeliest (ties: lowest id first; at
  * most MAX_TOP_LOGPROBS); {-1, -infinity} where fewer are left. */
 void sampler_logprobs(const struct sampler *sampler, kvern_logprobs kind,

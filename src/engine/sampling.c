@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "engine/beam.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,10 @@
 static const char *const logprobs_names[] = {[KVERN_LOGPROBS_NONE] = "none",
                                              [KVERN_LOGPROBS_MODEL] = "model",
                                              [KVERN_LOGPROBS_SAMPLED] = "sampled"};
+
+static const char *const early_stopping_names[] = {[KVERN_EARLY_STOPPING_FALSE] = "false",
+                                                   [KVERN_EARLY_STOPPING_TRUE] = "true",
+                                                   [KVERN_EARLY_STOPPING_NEVER] = "never"};
 
 static kvern_status check_numbers(const kvern_sampling *s, kvern_error *err)
 {
@@ -41,6 +46,9 @@ static kvern_status check_numbers(const kvern_sampling *s, kvern_error *err)
                                            : "%s is %g; it must be from %g to %g",
                         numbers[i].name, (double)value, (double)low, (double)high);
     }
+    if (s->no_repeat_ngram_size < 0)
+        return fail(err, KVERN_INVALID, "no_repeat_ngram_size is %d; it must be 0 (off) or more",
+                    s->no_repeat_ngram_size);
     if (s->top_k < 0)
         return fail(err, KVERN_INVALID, "top_k is %d; it must be 0 (off) or more", s->top_k);
     return KVERN_OK;
@@ -147,6 +155,52 @@ kvern_status sampling_check_request(const kvern_request_options *options, size_t
     return check_stop_tokens(options, vocab_size, err);
 }
 
+/* What beams cannot do, or would do in silence otherwise than it says. */
+static kvern_status check_beside_beams(const kvern_request_options *options, kvern_error *err)
+{
+    const struct {
+        bool is_asked;
+        const char *message;
+    } refused[] = {
+        {options->sampling.temperature > 0, "num_beams takes the likeliest answers, so temperature "
+                                            "must be 0"},
+        {options->embed, "num_beams is for answers; embed gives none"},
+        {options->logprobs != KVERN_LOGPROBS_NONE, "num_beams gives one score for an answer and no "
+                                                   "logprobs of its tokens"},
+        {options->on_logits, "num_beams cannot show on_logits the logits of beams"},
+        {options->score_prompt, "num_beams gives no scores of the prompt"},
+        {options->conversation != 0, "num_beams cannot go on in a conversation"},
+        {options->window > 0, "num_beams has no window that slides"},
+        {options->n_stop > 0, "num_beams ends answers at tokens, so there can be no stop strings; "
+                              "stop_token_ids are fine"},
+    };
+
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        if (refused[i].is_asked)
+            return fail(err, KVERN_UNSUPPORTED, "%s", refused[i].message);
+    }
+    return KVERN_OK;
+}
+
+kvern_status sampling_check_beams(const kvern_request_options *options, size_t n, kvern_error *err)
+{
+    if (options->num_beams < 0 || options->num_beams > MAX_BEAMS)
+        return fail(err, KVERN_INVALID, "num_beams is %d; it must be from 0 to %d",
+                    options->num_beams, MAX_BEAMS);
+    if (!(options->length_penalty >= -10 && options->length_penalty <= 10))
+        return fail(err, KVERN_INVALID, "length_penalty is %g; it must be from -10 to 10",
+                    (double)options->length_penalty);
+    if ((int)options->early_stopping < 0 || options->early_stopping > KVERN_EARLY_STOPPING_NEVER)
+        return fail(err, KVERN_INVALID, "early_stopping is %d; it must be from 0 to %d",
+                    (int)options->early_stopping, (int)KVERN_EARLY_STOPPING_NEVER);
+    if (options->num_beams < 2)
+        return KVERN_OK;
+    if (n > (size_t)options->num_beams)
+        return fail(err, KVERN_INVALID, "%zu answers of %d beams; there can be at most one a beam",
+                    n, options->num_beams);
+    return check_beside_beams(options, err);
+}
+
 const char *kvern_logprobs_name(kvern_logprobs logprobs)
 {
     size_t n_names = sizeof logprobs_names / sizeof logprobs_names[0];
@@ -159,6 +213,24 @@ bool kvern_logprobs_from_name(const char *name, kvern_logprobs *logprobs)
     for (size_t i = 0; i < sizeof logprobs_names / sizeof logprobs_names[0]; i++) {
         if (strcmp(name, logprobs_names[i]) == 0) {
             *logprobs = (kvern_logprobs)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *kvern_early_stopping_name(kvern_early_stopping early_stopping)
+{
+    size_t n_names = sizeof early_stopping_names / sizeof early_stopping_names[0];
+
+    return (size_t)early_stopping < n_names ? early_stopping_names[early_stopping] : "";
+}
+
+bool kvern_early_stopping_from_name(const char *name, kvern_early_stopping *early_stopping)
+{
+    for (size_t i = 0; i < sizeof early_stopping_names / sizeof early_stopping_names[0]; i++) {
+        if (strcmp(name, early_stopping_names[i]) == 0) {
+            *early_stopping = (kvern_early_stopping)i;
             return true;
         }
     }

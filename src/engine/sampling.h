@@ -21,4 +21,8 @@ void sampling_clear(kvern_sampling *sampling);
 kvern_status sampling_check_request(const kvern_request_options *options, size_t max_tokens,
                                     size_t vocab_size, kvern_error *err);
 
+/* The same of beam search; n answers are asked for. KVERN_UNSUPPORTED: it does not go with another
+ * option. */
+kvern_status sampling_check_beams(const kvern_request_options *options, size_t n, kvern_error *err);
+
 #endif

@@ -104,7 +104,7 @@ void scheduler_add(struct scheduler *scheduler, struct sequence *sequence)
     sequence->arrival = scheduler->n_arrived++;
     sequence->state = SEQUENCE_WAITING;
     sequence->key = sequence->root;
-    if (sequence->leader && scheduler_can_preempt(scheduler))
+    if (sequence->leader && (scheduler_can_preempt(scheduler) || sequence->is_beam))
         sequence->leader->n_followers++;
     else
         sequence->leader = NULL;
@@ -259,7 +259,8 @@ static struct sequence *find_lowest(const struct scheduler *scheduler)
 static bool promise_growth(struct scheduler *scheduler)
 {
     for (struct sequence *s = scheduler->running.first; s; s = s->next) {
-        size_t n_missing = count_missing(scheduler, s, needs_worst_case(scheduler, s));
+        size_t n_missing =
+            s->is_held ? 0 : count_missing(scheduler, s, needs_worst_case(scheduler, s));
 
         if (n_missing > 0 && !scheduler_promise(scheduler, &s->table, n_missing))
             return false;
@@ -276,6 +277,12 @@ static void see_to_growth(struct scheduler *scheduler)
 
 /* ---- admission ---- */
 
+/* Beams that are admitted with this one. */
+static size_t count_beside(const struct sequence *sequence)
+{
+    return sequence->is_beam ? sequence->n_followers : 0;
+}
+
 /* Finds what is computed of it already and promises it the blocks it needs beside. Those that run
  * are left a block each to grow into. */
 static bool promise_first(struct scheduler *scheduler, struct sequence *sequence)
@@ -287,7 +294,8 @@ static bool promise_first(struct scheduler *scheduler, struct sequence *sequence
         return true;
     bool has_hit = sharing_take(scheduler, sequence);
     size_t n_missing = count_missing(scheduler, sequence, needs_worst_case(scheduler, sequence));
-    if (n_missing + n_left > count_obtainable(scheduler) ||
+    size_t n_wanted = can_preempt ? n_missing : n_missing * (1 + count_beside(sequence));
+    if (n_wanted + n_left > count_obtainable(scheduler) ||
         !scheduler_promise(scheduler, &sequence->table, n_missing)) {
         if (can_preempt || has_hit)
             forget_computed(scheduler, sequence);
@@ -337,17 +345,50 @@ static void start(struct scheduler *scheduler, struct sequence *sequence)
     sequence->has_started = true;
 }
 
+/* The beams that are admitted with it, after it: they have nothing to run yet, and take its blocks
+ * when it has run the prompt. Where chunks are fixed, they are promised theirs with it. */
+static void start_beside(struct scheduler *scheduler, struct sequence *sequence)
+{
+    struct sequence *next;
+
+    for (struct sequence *s = scheduler->waiting.first; s && count_beside(sequence) > 0; s = next) {
+        next = s->next;
+        if (s->leader != sequence)
+            continue;
+        if (!scheduler_can_preempt(scheduler))
+            scheduler_promise(scheduler, &s->table, count_missing(scheduler, s, true));
+        sharing_leave_leader(s);
+        start(scheduler, s);
+    }
+}
+
 static void admit(struct scheduler *scheduler)
 {
     struct sequence *sequence;
 
     while ((sequence = first_ready(scheduler))) {
-        if (scheduler->running.n < scheduler->limits.max_running &&
-            promise_first(scheduler, sequence))
+        if (scheduler->running.n + count_beside(sequence) < scheduler->limits.max_running &&
+            promise_first(scheduler, sequence)) {
             start(scheduler, sequence);
-        else if (!make_way(scheduler, sequence))
+            start_beside(scheduler, sequence);
+        } else if (!make_way(scheduler, sequence))
             break;
     }
+}
+
+/* The last of the running ones that wait for others: what they have was used for what they wait
+ * for. false: there is none. */
+static bool preempt_held(struct scheduler *scheduler)
+{
+    struct sequence *lowest = NULL;
+
+    for (struct sequence *s = scheduler->running.first; s; s = s->next) {
+        if (s->is_held && (!lowest || goes_before(lowest, s)))
+            lowest = s;
+    }
+    if (lowest && scheduler_can_preempt(scheduler))
+        preempt(scheduler, lowest);
+    return lowest && scheduler_can_preempt(scheduler);
 }
 
 /* ---- the plan ---- */
@@ -448,7 +489,7 @@ static void plan_prefills(struct scheduler *scheduler, struct plan *plan, size_t
         size_t n_pending = sequence->n_tokens - sequence->n_computed;
         size_t n = min_size(n_pending, limits->prefill_chunk);
 
-        if (sequence_is_decoding(sequence))
+        if (sequence_is_decoding(sequence) || sequence->is_held)
             continue;
         if (sequence_is_encoding(sequence)) {
             n = sequence_n_source_slots(sequence);
@@ -484,13 +525,13 @@ static bool has_prefill(const struct scheduler *scheduler)
 {
     for (const struct sequence *sequence = scheduler->running.first; sequence;
          sequence = sequence->next) {
-        if (!sequence_is_decoding(sequence))
+        if (!sequence_is_decoding(sequence) && !sequence->is_held)
             return true;
     }
     return false;
 }
 
-void scheduler_plan(struct scheduler *scheduler, struct plan *plan)
+static void make_plan(struct scheduler *scheduler, struct plan *plan)
 {
     size_t n_tokens = scheduler->limits.step_tokens;
     size_t n_for_decode = n_tokens;
@@ -507,6 +548,13 @@ void scheduler_plan(struct scheduler *scheduler, struct plan *plan)
     if (plan->n_items > 0)
         n_tokens = min_size(n_tokens, scheduler->prefill_beside_decode);
     plan_prefills(scheduler, plan, n_tokens);
+}
+
+void scheduler_plan(struct scheduler *scheduler, struct plan *plan)
+{
+    make_plan(scheduler, plan);
+    while (plan->n_items == 0 && preempt_held(scheduler))
+        make_plan(scheduler, plan);
 }
 
 kvern_status scheduler_check(const struct scheduler *scheduler, kvern_error *err)

@@ -52,7 +52,10 @@ struct sequence {
     uint32_t n_overtaken;    /* by later arrivals: of a higher priority, or while it waited for a
                                 beginning that another one was running */
     uint32_t n_preempted;
-    bool has_started;    /* was admitted before */
+    bool is_beam;     /* its leader is admitted with all who follow it, who have nothing to run
+                         then; each one's tokens may become another's */
+    bool is_held;     /* of a beam: it waits for the others, and is neither admitted nor planned */
+    bool has_started; /* was admitted before */
     bool wants_all_rows; /* what it reads, it reads of every prompt position */
     bool wants_hidden;   /* it reads hidden states, not logits, and generates nothing */
     enum sequence_state state;

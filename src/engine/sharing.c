@@ -8,6 +8,7 @@
 #include "engine/sharing.h"
 
 #include "base/memory.h"
+#include "engine/beam.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,8 @@ static bool will_share(const struct scheduler *scheduler, const struct sequence 
 
 bool sharing_is_worth_a_wait(const struct scheduler *scheduler, const struct sequence *sequence)
 {
+    if (sequence->is_held)
+        return true;
     if (sequence->leader)
         return sequence->leader->n_computed < sequence->n_prompt;
     if (!uses_prefix_cache(scheduler, sequence) || sequence->wants_all_rows ||
@@ -243,5 +246,67 @@ void sharing_remember(struct scheduler *scheduler, struct sequence *sequence)
         kv_blocks_remember(&scheduler->blocks, &sequence->table, sequence->n_remembered,
                            sequence->key, tokens);
         sequence->n_remembered++;
+    }
+}
+
+/* The parent's KV into the spare table; one that has no blocks, or waits for some, gets none. */
+static void share_table(struct scheduler *scheduler, const struct sequence *sequence,
+                        const struct sequence *parent, struct kv_table *spare)
+{
+    for (size_t i = 0; sequence->state == SEQUENCE_RUNNING && i < parent->table.n_blocks; i++)
+        kv_blocks_share(&scheduler->blocks, spare, parent->table.blocks[i]);
+}
+
+/* What was computed of a sequence, without the KV itself. */
+struct computed {
+    size_t n_computed, n_shown, n_remembered;
+    struct prefix_key key;
+};
+
+static struct computed get_computed(const struct sequence *sequence, const struct sequence *parent,
+                                    bool has_kv)
+{
+    struct computed computed = {.n_shown = parent->n_shown, .key = sequence->root};
+
+    if (has_kv) {
+        computed.n_computed = parent->n_computed;
+        computed.n_remembered = parent->n_remembered;
+        computed.key = parent->key;
+    }
+    return computed;
+}
+
+void sharing_reorder(struct scheduler *scheduler, struct sequence *const *beams,
+                     const size_t *parents, struct kv_table *spare, size_t n)
+{
+    bool has_blocks = scheduler_can_preempt(scheduler);
+    struct computed computed[MAX_BEAMS];
+
+    for (size_t i = 0; i < n; i++) {
+        const struct sequence *parent = beams[parents[i]];
+
+        if (has_blocks)
+            share_table(scheduler, beams[i], parent, &spare[i]);
+        else
+            spare[i].values = kv_values_share(parent->table.values);
+        computed[i] = get_computed(beams[i], parent, !has_blocks || spare[i].n_blocks > 0);
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct sequence *sequence = beams[i];
+        struct kv_table table = sequence->table;
+
+        if (has_blocks) {
+            kv_blocks_release(&scheduler->blocks, &table);
+            sequence->table = spare[i];
+            spare[i] = table;
+        } else {
+            kv_values_release(table.values);
+            sequence->table.values = spare[i].values;
+            spare[i].values = NULL;
+        }
+        sequence->n_computed = computed[i].n_computed;
+        sequence->n_shown = computed[i].n_shown;
+        sequence->n_remembered = computed[i].n_remembered;
+        sequence->key = computed[i].key;
     }
 }

@@ -22,4 +22,11 @@ bool sharing_take(struct scheduler *scheduler, struct sequence *sequence);
 /* After a step: full blocks are remembered, or a prompt that ended is kept. */
 void sharing_remember(struct scheduler *scheduler, struct sequence *sequence);
 
+/* Beams [n] of one search that have computed all their tokens: each goes on in the KV of the one
+ * with the index parents[i], which their tokens are then set to. Who waits for blocks gets no KV,
+ * and what is a beam's that was pre-empted is computed again. `spare` [n] are empty tables of the
+ * beams' size, and are so again afterwards. */
+void sharing_reorder(struct scheduler *scheduler, struct sequence *const *beams,
+                     const size_t *parents, struct kv_table *spare, size_t n);
+
 #endif

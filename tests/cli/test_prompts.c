@@ -146,6 +146,16 @@ static void wrong_lines(void **state)
          "\"best_of\" is not supported; leave it out"},
         {"{\"prompt\": \"a\", \"top_logprobs\": 2}", KVERN_UNSUPPORTED,
          "\"top_logprobs\" is not supported; leave it out"},
+        {"{\"prompt\": \"a\", \"num_beams\": 65}", KVERN_INVALID,
+         "\"num_beams\" must be a whole number from 0 to 64, not 65"},
+        {"{\"prompt\": \"a\", \"length_penalty\": 11}", KVERN_INVALID,
+         "\"length_penalty\" must be a number from -10 to 10, not 11"},
+        {"{\"prompt\": \"a\", \"early_stopping\": \"true\"}", KVERN_INVALID,
+         "\"early_stopping\" must be true, false or \"never\", not \"true\""},
+        {"{\"prompt\": \"a\", \"no_repeat_ngram_size\": -1}", KVERN_INVALID,
+         "\"no_repeat_ngram_size\" must be a whole number from 0 to 16777216, not -1"},
+        {"{\"prompt\": \"a\", \"num_return_sequences\": 2}", KVERN_UNSUPPORTED,
+         "\"num_return_sequences\" is not supported; leave it out"},
         {"{\"prompt\": \"a\", \"typical_p\": 0}", KVERN_INVALID,
          "\"typical_p\" must be a number from 1e-06 to 1, not 0"},
         {"{\"prompt\": \"a\", \"presence_penalty\": 2.5}", KVERN_INVALID,
@@ -240,7 +250,8 @@ static void lines_that_are_right(void **state)
         "{\"id\": [1], \"prompt\": \"abc\", \"temperature\": 0, \"top_k\": 5, \"top_p\": 0.5,"
         " \"min_p\": 0.25, \"repetition_penalty\": 2, \"max_tokens\": 0, \"seed\": 12,"
         " \"ignore_eos\": true, \"stop\": [\"x\", \"yz\"],"
-        " \"typical_p\": 0.75,"
+        " \"typical_p\": 0.75, \"no_repeat_ngram_size\": 3, \"num_beams\": 64,"
+        " \"length_penalty\": -0.5, \"early_stopping\": \"never\","
         " \"presence_penalty\": -2, \"frequency_penalty\": 0.5, \"min_tokens\": 9,"
         " \"stop_token_ids\": [3, 0], \"priority\": 7, \"timeout_ms\": 900, \"cache_key\": \"k\","
         " \"logit_bias\": {\"4\": -100, \"0\": 1.5},"
@@ -259,6 +270,10 @@ static void lines_that_are_right(void **state)
     assert_string_equal(full.request.stop[0], "x");
     assert_string_equal(full.request.stop[1], "yz");
     assert_true(full.request.sampling.typical_p == 0.75f);
+    assert_int_equal(full.request.sampling.no_repeat_ngram_size, 3);
+    assert_int_equal(full.request.num_beams, 64);
+    assert_true(full.request.length_penalty == -0.5f);
+    assert_int_equal(full.request.early_stopping, KVERN_EARLY_STOPPING_NEVER);
     assert_true(full.request.sampling.presence_penalty == -2);
     assert_true(full.request.sampling.frequency_penalty == 0.5f);
     assert_int_equal(full.request.min_tokens, 9);

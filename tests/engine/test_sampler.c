@@ -488,13 +488,63 @@ static void test_large_vocabulary(void **state)
     free(sorted);
 }
 
+/* What no_repeat_ngram_size leaves of five equal logits, greedy (the lowest id) and drawn. */
+static void test_no_repeats(void **state)
+{
+    static const struct {
+        int32_t size;
+        size_t n_history;
+        int32_t history[8];
+        unsigned kept; /* a bit for each id */
+    } cases[] = {
+        {0, 3, {0, 0, 0}, 0x1f},
+        {1, 3, {0, 2, 0}, 0x1a},
+        {2, 1, {0}, 0x1f},                /* there is no row of two yet */
+        {2, 4, {0, 1, 3, 0}, 0x1d},       /* 0 1 is there */
+        {2, 5, {0, 1, 0, 0, 0}, 0x1c},    /* 0 1 and 0 0 are */
+        {3, 6, {0, 1, 2, 1, 0, 1}, 0x1b}, /* 0 1 2 */
+        {3, 2, {0, 0}, 0x1f},
+        {4, 8, {1, 2, 3, 0, 4, 1, 2, 3}, 0x1e}, /* 1 2 3 0 */
+        {INT32_MAX, 2, {0, 1}, 0x1f},
+        {1, 5, {0, 1, 2, 3, 4}, 0x1f}, /* nothing else is left */
+    };
+    static const float logits[5] = {2, 2, 2, 2, 2};
+    struct sampler sampler;
+
+    (void)state;
+    assert_int_equal(sampler_init(&sampler, 5, NULL), KVERN_OK);
+    for (size_t c = 0; c < COUNT(cases); c++) {
+        kvern_sampling sampling = defaults();
+        struct sampler_place place = {.logits = logits,
+                                      .history = cases[c].history,
+                                      .n_history = cases[c].n_history,
+                                      .n_prompt = 1};
+        unsigned drawn = 0;
+        int32_t token;
+        int32_t lowest = 0;
+
+        sampling.no_repeat_ngram_size = cases[c].size;
+        for (sampling.seed = 0; sampling.seed < 200; sampling.seed++) {
+            assert_int_equal(sampler_pick(&sampler, &sampling, &place, &token, NULL), KVERN_OK);
+            drawn |= 1U << token;
+        }
+        assert_int_equal(drawn, cases[c].kept);
+        sampling.temperature = 0;
+        assert_int_equal(sampler_pick(&sampler, &sampling, &place, &token, NULL), KVERN_OK);
+        while (!(cases[c].kept >> lowest & 1))
+            lowest++;
+        assert_int_equal(token, lowest);
+    }
+    sampler_clear(&sampler);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_distributions),     cmocka_unit_test(test_logits_are_edited),
         cmocka_unit_test(test_like_transformers), cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_logprobs),          cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_large_vocabulary),
+        cmocka_unit_test(test_large_vocabulary),  cmocka_unit_test(test_no_repeats),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

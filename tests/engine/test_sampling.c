@@ -5,6 +5,7 @@
  */
 #include "engine/sampling.h"
 
+#include "engine/beam.h"
 #include "test.h"
 
 #include <math.h>
@@ -12,6 +13,14 @@
 #include <string.h>
 
 enum { VOCAB = 300 };
+
+static void ignore_logits(const float *logits, size_t vocab_size, size_t position, void *user_data)
+{
+    (void)logits;
+    (void)vocab_size;
+    (void)position;
+    (void)user_data;
+}
 
 static kvern_request_options options_of(void)
 {
@@ -187,6 +196,76 @@ static void fields_of_the_request(void **state)
     }
 }
 
+static void fields_of_beams(void **state)
+{
+    static const char *const no_stop = "x";
+    static const kvern_request_options none = {.length_penalty = 1};
+    static const struct {
+        int32_t num_beams;
+        float length_penalty;
+        int early_stopping;
+        size_t n;
+        const char *message;
+    } cases[] = {
+        {0, 1, 0, 5, ""},
+        {MAX_BEAMS, -10, 2, MAX_BEAMS, ""},
+        {-1, 1, 0, 1, "num_beams is -1; it must be from 0 to 64"},
+        {65, 1, 0, 1, "num_beams is 65; it must be from 0 to 64"},
+        {0, 11, 0, 1, "length_penalty is 11; it must be from -10 to 10"},
+        {2, NAN, 0, 1, "length_penalty is nan; it must be from -10 to 10"},
+        {2, 1, 3, 1, "early_stopping is 3; it must be from 0 to 2"},
+        {2, 1, -1, 1, "early_stopping is -1; it must be from 0 to 2"},
+        {2, 1, 0, 3, "3 answers of 2 beams; there can be at most one a beam"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        kvern_request_options options = none;
+        kvern_error err = {0};
+
+        options.num_beams = cases[i].num_beams;
+        options.length_penalty = cases[i].length_penalty;
+        options.early_stopping = (kvern_early_stopping)cases[i].early_stopping;
+        assert_int_equal(sampling_check_beams(&options, cases[i].n, &err),
+                         *cases[i].message ? KVERN_INVALID : KVERN_OK);
+        assert_string_equal(err.message, cases[i].message);
+    }
+    kvern_request_options beside[] = {none, none, none, none, none, none, none, none};
+    beside[0].sampling.temperature = 1;
+    beside[1].embed = true;
+    beside[2].logprobs = KVERN_LOGPROBS_MODEL;
+    beside[3].on_logits = ignore_logits;
+    beside[4].score_prompt = true;
+    beside[5].conversation = 1;
+    beside[6].window = 32;
+    beside[7].stop = &no_stop;
+    beside[7].n_stop = 1;
+    for (size_t i = 0; i < COUNT(beside); i++) {
+        kvern_error err = {0};
+
+        beside[i].num_beams = 2;
+        assert_int_equal(sampling_check_beams(&beside[i], 1, &err), KVERN_UNSUPPORTED);
+        assert_memory_equal(err.message, "num_beams ", 10);
+        beside[i].num_beams = 1;
+        assert_int_equal(sampling_check_beams(&beside[i], 1, NULL), KVERN_OK);
+    }
+}
+
+static void names_of_early_stopping(void **state)
+{
+    static const char *const names[] = {"false", "true", "never"};
+    kvern_early_stopping rule;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(names); i++) {
+        assert_string_equal(kvern_early_stopping_name((kvern_early_stopping)i), names[i]);
+        assert_true(kvern_early_stopping_from_name(names[i], &rule));
+        assert_int_equal(rule, i);
+    }
+    assert_string_equal(kvern_early_stopping_name((kvern_early_stopping)3), "");
+    assert_false(kvern_early_stopping_from_name("sometimes", &rule));
+}
+
 static void names_of_logprobs(void **state)
 {
     static const char *const names[] = {"none", "model", "sampled"};
@@ -210,6 +289,8 @@ int main(void)
         cmocka_unit_test(biases),
         cmocka_unit_test(fields_of_the_request),
         cmocka_unit_test(names_of_logprobs),
+        cmocka_unit_test(fields_of_beams),
+        cmocka_unit_test(names_of_early_stopping),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The promise, under 2,000 random schedules on real models: requests that share prefixes, samples
- * of one prompt, conversations, embeddings and scored prompts arrive and are cancelled at random,
- * under engines that chunk, pre-empt and evict. What each gives is what it gives alone, bit for
- * bit.
+ * of one prompt, beams, conversations, embeddings and scored prompts arrive and are cancelled at
+ * random, under engines that chunk, pre-empt and evict. What each gives is what it gives alone, bit
+ * for bit.
  */
 #include "test.h"
 
@@ -16,6 +16,7 @@
 enum {
     N_SPECS = 40,
     N_SAMPLES = 3,
+    N_BEAMS = 3,
     MAX_PROMPT = 130,
     MAX_ANSWER = 24,
     MAX_REQUESTS = 12, /* of a schedule; a request may be of several samples */
@@ -31,6 +32,9 @@ struct spec {
     /* what it gives alone */
     int32_t answers[N_SAMPLES][MAX_ANSWER];
     size_t n_answer;
+    int32_t beam_answers[N_BEAMS][MAX_ANSWER];
+    size_t n_beam_answers[N_BEAMS];
+    float beam_scores[N_BEAMS];
     float *vector; /* mean pooling */
     size_t n_vector;
     float *scores; /* [n_prompt - 1] */
@@ -83,6 +87,42 @@ static void fill(kvern_request_options *options, const struct spec *spec)
     options->ignore_eos = true;
 }
 
+/* Tokens that end answers, so that they are of many lengths. */
+static void fill_beams(kvern_request_options *options, const struct spec *spec)
+{
+    static const int32_t ends[] = {3, 17, 31, 45, 59, 73, 87, 101, 115, 129, 143, 157};
+
+    fill(options, spec);
+    options->sampling.temperature = 0;
+    options->sampling.no_repeat_ngram_size = (int32_t)spec->n_prompt % 3;
+    options->num_beams = N_BEAMS;
+    options->length_penalty = (float)(spec->n_prompt % 4) / 2;
+    options->early_stopping = (kvern_early_stopping)(spec->n_prompt % 3);
+    options->stop_token_ids = ends;
+    options->n_stop_token_ids = COUNT(ends);
+}
+
+static void run_beams_alone(kvern_engine *engine, struct spec *spec)
+{
+    kvern_request *requests[N_BEAMS];
+    kvern_request_options options;
+
+    fill_beams(&options, spec);
+    assert_int_equal(kvern_submit_samples(engine, &options, N_BEAMS, requests, NULL), KVERN_OK);
+    for (size_t i = 0; i < N_BEAMS; i++) {
+        kvern_event event = {0};
+
+        spec->n_beam_answers[i] = 0;
+        while (event.finish == KVERN_FINISH_NONE) {
+            assert_int_equal(kvern_request_next(requests[i], -1, &event, NULL), KVERN_OK);
+            for (size_t j = 0; j < event.n_tokens; j++)
+                spec->beam_answers[i][spec->n_beam_answers[i]++] = event.tokens[j];
+        }
+        spec->beam_scores[i] = event.score;
+        kvern_request_free(requests[i]);
+    }
+}
+
 static float *copy_floats(const float *values, size_t n)
 {
     float *copy = malloc((n > 0 ? n : 1) * sizeof *copy);
@@ -107,6 +147,7 @@ static void run_alone(kvern_engine *engine, struct spec *spec)
         spec->n_answer = finish_request(request, spec->answers[sample], MAX_ANSWER);
         assert_int_equal(spec->n_answer, spec->max_tokens);
     }
+    run_beams_alone(engine, spec);
     fill(&options, spec);
     options.embed = true;
     options.pooling = KVERN_POOLING_MEAN;
@@ -132,7 +173,7 @@ struct ticket {
     const struct spec *spec;
     kvern_request *requests[N_SAMPLES];
     size_t n_samples;
-    bool is_embedding, is_scored, is_cancelled;
+    bool is_embedding, is_scored, is_search, is_cancelled;
     int32_t tokens[N_SAMPLES][MAX_ANSWER];
     size_t n_tokens[N_SAMPLES];
 };
@@ -147,7 +188,10 @@ static void submit(kvern_engine *engine, struct ticket *ticket)
     size_t kind = draw(20);
 
     *ticket = (struct ticket){.spec = &specs[draw(N_SPECS)], .n_samples = 1};
-    fill(&options, ticket->spec);
+    if (kind < 11 && kind >= 9)
+        fill_beams(&options, ticket->spec);
+    else
+        fill(&options, ticket->spec);
     options.priority = (int32_t)draw(4) / 3 * (int32_t)draw(3);
     options.cache_key = keys[draw(COUNT(keys))];
     if (kind < 3)
@@ -158,10 +202,28 @@ static void submit(kvern_engine *engine, struct ticket *ticket)
         ticket->is_embedding = options.embed = true;
     else if (kind < 9)
         ticket->is_scored = options.score_prompt = true;
+    else if (kind < 11) {
+        ticket->is_search = true;
+        ticket->n_samples = 1 + draw(N_BEAMS);
+    }
     options.pooling = KVERN_POOLING_MEAN;
     if (kvern_submit_samples(engine, &options, ticket->n_samples, ticket->requests, &err) !=
         KVERN_OK)
         fail_msg("%s", err.message);
+}
+
+static void compare_beam(const struct ticket *ticket, size_t i, const kvern_event *event)
+{
+    const struct spec *spec = ticket->spec;
+
+    if (event->finish == KVERN_FINISH_CANCELLED) {
+        assert_true(ticket->is_cancelled);
+        return;
+    }
+    assert_int_equal(ticket->n_tokens[i], spec->n_beam_answers[i]);
+    assert_memory_equal(ticket->tokens[i], spec->beam_answers[i],
+                        ticket->n_tokens[i] * sizeof(int32_t));
+    assert_memory_equal(&event->score, &spec->beam_scores[i], sizeof event->score);
 }
 
 static void compare(struct ticket *ticket, size_t sample, const kvern_event *event)
@@ -172,6 +234,10 @@ static void compare(struct ticket *ticket, size_t sample, const kvern_event *eve
     n_compared++;
     if (event->finish == KVERN_FINISH_ERROR)
         fail_msg("%s", event->error.message);
+    if (ticket->is_search) {
+        compare_beam(ticket, sample, event);
+        return;
+    }
     if (event->finish == KVERN_FINISH_CANCELLED) {
         assert_true(ticket->is_cancelled);
     } else if (ticket->is_embedding) {
