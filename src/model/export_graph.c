@@ -6,10 +6,12 @@
 #include "model/export_graph.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "model/contract_tensor.h"
 #include "model/value_info.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_LAYERS = 512 };
@@ -345,6 +347,23 @@ kvern_status export_graph_read(struct export_graph *graph, struct export_files *
     if (status == KVERN_OK)
         status = visit_values(&scan, body, 12, scan_output);
     return status == KVERN_OK ? check_whole(&scan) : status;
+}
+
+kvern_status export_graph_read_file(struct export_graph *graph, struct export_files *files,
+                                    const char *path, kvern_error *err)
+{
+    struct file_map map = {0};
+    char *directory = path_directory(path);
+    kvern_status status = file_map_open(&map, path, err);
+
+    if (status == KVERN_OK) {
+        status = export_graph_read(graph, files, map.data, map.n_bytes, directory, err);
+        if (status != KVERN_OK)
+            fail_in(err, status, "%s", path);
+    }
+    file_map_close(&map);
+    free(directory);
+    return status;
 }
 
 kvern_status export_graph_agree(const struct export_graph *graph, struct model_config *config,

@@ -58,6 +58,10 @@ kvern_status export_graph_read(struct export_graph *graph, struct export_files *
                                const uint8_t *bytes, size_t n_bytes, const char *directory,
                                kvern_error *err);
 
+/* The same with the file at `path`, whose own folder is the directory; an error names the file. */
+kvern_status export_graph_read_file(struct export_graph *graph, struct export_files *files,
+                                    const char *path, kvern_error *err);
+
 /* Where graph and config both state a size, they must agree; the error names both values. A size
  * only the graph states is put into the config. */
 kvern_status export_graph_agree(const struct export_graph *graph, struct model_config *config,

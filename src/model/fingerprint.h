@@ -12,8 +12,8 @@
 
 enum { FINGERPRINT_BYTES = 16 };
 
-/* Of a converted model: its files' hashes. Of an export, which has none: its graph, and 256 places
- * of each file that the graph's tensors lie in, whatever it is called. Neither the model's name nor
+/* Of a converted model: its files' hashes. Of an export, which has none: its graphs, and 256 places
+ * of each file that their tensors lie in, whatever it is called. Neither the model's name nor
  * its folder counts. */
 kvern_status fingerprint_make(const kvern_model *model, uint8_t bytes[FINGERPRINT_BYTES],
                               kvern_error *err);
