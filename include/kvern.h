@@ -107,7 +107,7 @@ typedef struct kvern_model_info {
     bool is_encoder;       /* runs whole texts to embed them; generates nothing */
     const char *pooling;   /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
     bool is_normalized;    /* the makers make vectors of length 1 */
-    int32_t embedding_size; /* values of a vector */
+    int32_t embedding_size; /* values of a vector; 0: it makes none */
     int32_t max_tokens;     /* of a text to embed */
 } kvern_model_info;
 

@@ -355,7 +355,7 @@ void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
         .is_encoder = model_is_encoder(model),
         .pooling = embedding->pooling,
         .is_normalized = embedding->is_normalized,
-        .embedding_size = (int32_t)embedding_size(model),
+        .embedding_size = model_is_seq2seq(model) ? 0 : (int32_t)embedding_size(model),
         .max_tokens =
             (int32_t)(embedding->max_tokens > 0 ? embedding->max_tokens : config->max_positions),
     };
