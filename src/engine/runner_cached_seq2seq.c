@@ -3,9 +3,9 @@
  * One source or sequence a run, nothing padded, so that no byte depends on what runs beside it. A
  * table's values are a chain of what its runs gave: the hidden states of the source, then the
  * source's keys and values, made by the decoder's first run, then those of the decoder's tokens,
- * which each run replaces by longer ones. After the first run a token is a run: exports of a
- * decoder with a past take one. A batch is a transaction: tables get what is new when every run of
- * it has succeeded.
+ * which each run replaces by longer ones. After the first run a token is a run: a decoder with a
+ * past is exported, and states its logits, for one. A batch is a transaction: tables get what is
+ * new when every run of it has succeeded.
  */
 #include "engine/runner_cached_seq2seq.h"
 

@@ -228,6 +228,51 @@ static void what_two_tables_hold_is_changed_by_neither(void **state)
     }
 }
 
+static void rows_do_not_depend_on_the_batch(void **state)
+{
+    enum { N_A = 7, N_B = N_IDS };
+
+    (void)state;
+    for (size_t f = 0; f < COUNT(folders); f++) {
+        struct runner *runner = open_runner(f);
+        size_t n_vocab = runner->vocab_size;
+        struct kv_table a = {0}, b = {0}, c = {0}, d = {0};
+        float alone[5 * VOCAB], next[3 * VOCAB];
+        struct runner_output output;
+        struct rig rig;
+        kvern_error err = {0};
+
+        encode(runner, &a, N_A);
+        encode(runner, &b, N_B);
+        decode(runner, &a, N_A, 0, 2, 8, alone);
+        decode(runner, &b, N_B, 0, 3, 9, alone + 2 * n_vocab);
+        decode(runner, &a, N_A, 2, 1, 4, next);
+        decode(runner, &b, N_B, 3, 2, 5, next + n_vocab);
+
+        rig_init(&rig);
+        rig_add_source(&rig, &c, N_A, 9);
+        rig_add_source(&rig, &d, N_B, 9);
+        assert_int_equal(rig_run(&rig, runner, &output, &err), KVERN_OK);
+        rig_init(&rig);
+        rig_add_tokens(&rig, &c, N_A, 0, 2, 8);
+        rig_add_tokens(&rig, &d, N_B, 0, 3, 9);
+        assert_int_equal(rig_run(&rig, runner, &output, &err), KVERN_OK);
+        assert_memory_equal(output.logits, alone, 5 * n_vocab * sizeof(float));
+        release(&a);
+        rig_init(&rig); /* beside a source that is encoded */
+        rig_add_source(&rig, &a, N_B, 9);
+        rig_add_tokens(&rig, &c, N_A, 2, 1, 4);
+        rig_add_tokens(&rig, &d, N_B, 3, 2, 5);
+        assert_int_equal(rig_run(&rig, runner, &output, &err), KVERN_OK);
+        assert_memory_equal(output.logits, next, 3 * n_vocab * sizeof(float));
+        release(&a);
+        release(&b);
+        release(&c);
+        release(&d);
+        runner->free(runner);
+    }
+}
+
 /* Only one run is cut short, whichever graphs it takes. */
 static void an_interrupt_ends_one_run(void **state)
 {
@@ -268,6 +313,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failed_run_changes_no_table),
         cmocka_unit_test(what_two_tables_hold_is_changed_by_neither),
+        cmocka_unit_test(rows_do_not_depend_on_the_batch),
         cmocka_unit_test(an_interrupt_ends_one_run),
     };
 
