@@ -52,15 +52,16 @@ static char *find_file(const char *directory, const char *stem, const char *endi
 static bool find_in(struct export_seq2seq *export, const char *directory, const char *ending,
                     bool wants_split)
 {
-    *export = (struct export_seq2seq){.encoder.path = find_file(directory, ENCODER, ending)};
-    if (export->encoder.path && !wants_split)
+    *export = (struct export_seq2seq){0};
+    export->encoder.path = find_file(directory, ENCODER, ending);
+    if (!export->encoder.path)
+        return false;
+    if (!wants_split)
         export->decoder.path = find_file(directory, MERGED, ending);
     if (export->decoder.path)
         return true;
-    if (export->encoder.path) {
-        export->decoder.path = find_file(directory, FIRST, ending);
-        export->next.path = find_file(directory, NEXT, ending);
-    }
+    export->decoder.path = find_file(directory, FIRST, ending);
+    export->next.path = find_file(directory, NEXT, ending);
     if (export->decoder.path && export->next.path)
         return true;
     export_seq2seq_clear(export);
