@@ -110,7 +110,7 @@ typedef struct kvern_model_info {
     bool is_seq2seq;       /* an encoder-decoder: a prompt is a source that it reads whole */
     const char *pooling;   /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
     bool is_normalized;    /* the makers make vectors of length 1 */
-    int32_t embedding_size; /* values of a vector */
+    int32_t embedding_size; /* values of a vector; 0: it makes none */
     int32_t max_tokens;     /* of a text to embed */
 } kvern_model_info;
 

@@ -18,10 +18,11 @@ static bool take_source_arrays(struct batch *batch, size_t max_tokens, size_t ma
     batch->source_ids = try_new(max_tokens, sizeof *batch->source_ids);
     batch->source_start = try_new(max_sequences + 1, sizeof *batch->source_start);
     batch->source_table = try_new(n_table, sizeof *batch->source_table);
+    batch->source_tables = try_new(max_sequences, sizeof(void *));
     batch->cross_table = try_new(n_table, sizeof *batch->cross_table);
     batch->source_len = try_new(max_sequences, sizeof *batch->source_len);
-    return batch->source_ids && batch->source_start && batch->source_table && batch->cross_table &&
-           batch->source_len;
+    return batch->source_ids && batch->source_start && batch->source_table &&
+           batch->source_tables && batch->cross_table && batch->source_len;
 }
 
 kvern_status batch_init(struct batch *batch, size_t max_tokens, size_t max_sequences,
@@ -64,6 +65,7 @@ void batch_clear(struct batch *batch)
     free(batch->source_ids);
     free(batch->source_start);
     free(batch->source_table);
+    free(batch->source_tables);
     free(batch->cross_table);
     free(batch->source_len);
     *batch = (struct batch){0};
@@ -106,13 +108,14 @@ static void fill_row(int32_t *row, size_t n_columns, const int32_t *blocks, size
         row[i] = i < n_blocks ? blocks[i] : 0;
 }
 
-static void add_source(struct batch *batch, const struct sequence *sequence)
+static void add_source(struct batch *batch, struct sequence *sequence)
 {
     for (size_t i = 0; i < sequence->n_source; i++)
         batch->source_ids[batch->n_source_tokens++] = sequence->tokens[i];
     fill_row(batch->source_table + batch->n_sources * batch->source_blocks_per_row,
              batch->source_blocks_per_row, sequence->table.blocks,
              kv_blocks_for_tokens(sequence->n_source));
+    batch->source_tables[batch->n_sources] = &sequence->table;
     batch->source_start[++batch->n_sources] = (int32_t)batch->n_source_tokens;
 }
 

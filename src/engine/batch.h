@@ -31,16 +31,17 @@ struct batch {
     struct kv_table **tables; /* [S]: not owned, for a runner that keeps KV beside the blocks */
     /* of a seq2seq model: sources, and for each sequence where its own lies */
     bool has_sources;
-    size_t n_source_tokens;       /* Q */
-    size_t n_sources;             /* N */
-    size_t source_blocks_per_row; /* columns of source_table */
-    size_t cross_blocks_per_row;  /* columns of cross_table */
-    int64_t *source_ids;          /* [Q] */
-    int32_t *source_start;        /* [N + 1]: source n owns tokens source_start[n] .. */
-    int32_t *source_table;        /* [N, source_blocks_per_row] */
-    int32_t *cross_table;         /* [S, cross_blocks_per_row] */
-    int32_t *source_len;          /* [S]: tokens of its source */
-    int64_t *output_rows;         /* [R]: tokens that leave the last layer, ascending */
+    size_t n_source_tokens;          /* Q */
+    size_t n_sources;                /* N */
+    size_t source_blocks_per_row;    /* columns of source_table */
+    size_t cross_blocks_per_row;     /* columns of cross_table */
+    int64_t *source_ids;             /* [Q] */
+    int32_t *source_start;           /* [N + 1]: source n owns tokens source_start[n] .. */
+    int32_t *source_table;           /* [N, source_blocks_per_row] */
+    struct kv_table **source_tables; /* [N]: not owned, as `tables` */
+    int32_t *cross_table;            /* [S, cross_blocks_per_row] */
+    int32_t *source_len;             /* [S]: tokens of its source */
+    int64_t *output_rows;            /* [R]: tokens that leave the last layer, ascending */
     int64_t *logit_rows; /* [L]: those of them whose logits are wanted: indices into output_rows,
                             ascending */
 };

@@ -9,6 +9,7 @@
 #include "engine/kv_blocks.h"
 #include "engine/resources.h"
 #include "engine/runner_cached.h"
+#include "engine/runner_cached_seq2seq.h"
 #include "engine/runner_encoder.h"
 #include "engine/runner_paged.h"
 #include "model/model.h"
@@ -202,8 +203,7 @@ static size_t context_limit(const kvern_model *model, const kvern_engine_options
  * threads at work. */
 static size_t step_tokens(const kvern_model *model, const kvern_engine_options *options)
 {
-    if (options->step_tokens == 0 &&
-        (model_is_encoder(model) || config_is_seq2seq(&model->manifest.config)))
+    if (options->step_tokens == 0 && (model_is_encoder(model) || model_is_seq2seq(model)))
         return SOURCE_STEP_TOKENS;
     return (size_t)options->step_tokens;
 }
@@ -220,6 +220,9 @@ static kvern_status open_runner(struct runner **out, const kvern_model *model,
         return runner_paged_open(out, model->graph, config, layout, n_blocks, n_threads, err);
     if (model_is_encoder(model))
         return runner_encoder_open_export(out, model->graph, &model->export, config, n_threads,
+                                          options->provider, err);
+    if (model_is_seq2seq(model))
+        return runner_cached_seq2seq_open(out, &model->seq2seq, config, layout, n_blocks, n_threads,
                                           options->provider, err);
     return runner_cached_open(out, model->graph, &model->export, config, layout, n_blocks,
                               n_threads, options->provider, err);
@@ -272,7 +275,7 @@ kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
     };
     size_t max_source = context_limit(model, options);
     size_t max_context = max_source;
-    if (config_is_seq2seq(config)) /* a source in whole blocks, and an answer */
+    if (model_is_seq2seq(model)) /* a source in whole blocks, and an answer */
         max_context = kv_blocks_for_tokens(max_source) * KV_BLOCK_TOKENS + max_source + 1;
     if (!model_is_encoder(model)) {
         status = choose_blocks(model, options, &layout, max_context, &n_blocks, err);

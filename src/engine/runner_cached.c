@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "engine/export_rows.h"
+#include "engine/export_tensors.h"
 #include "engine/kv_blocks.h"
 #include "engine/output_rows.h"
 #include "ort/value.h"
@@ -78,18 +79,10 @@ static struct cached_kv *kv_new(const struct runner_cached *self, size_t n_token
     return kv;
 }
 
-static enum session_type session_type_of(enum export_type type)
-{
-    return type == EXPORT_F16 ? SESSION_F16 : SESSION_F32;
-}
-
 static kvern_status new_kv_tensor(const struct runner_cached *self, size_t n_tokens,
                                   struct OrtValue **value, kvern_error *err)
 {
-    const int64_t dims[] = {1, (int64_t)self->layout.n_kv_heads, (int64_t)n_tokens,
-                            (int64_t)self->layout.head_size};
-
-    return value_new(&self->session, session_type_of(self->graph.kv_type), dims, 4, value, err);
+    return export_kv_new(&self->session, self->graph.kv_type, &self->layout, n_tokens, value, err);
 }
 
 /* The KV without tokens. */
@@ -189,68 +182,31 @@ struct cursor {
     size_t logit_row;  /* the next of batch->logit_rows */
 };
 
-static kvern_status make_i64(const struct runner_cached *self, size_t n, int64_t **data,
-                             struct OrtValue **value, kvern_error *err)
-{
-    const int64_t dims[] = {1, (int64_t)n};
-    void *bytes = NULL;
-    kvern_status status = value_new(&self->session, SESSION_I64, dims, 2, value, err);
-
-    if (status == KVERN_OK)
-        status = value_data(&self->session, *value, &bytes, err);
-    *data = bytes;
-    return status;
-}
-
 /* input_ids, attention_mask, position_ids, token_type_ids and use_cache_branch, those of them that
  * the graph takes, into inputs [N_FIXED_INPUTS]; *n_inputs counts them, also after a failure. */
 static kvern_status make_inputs(const struct runner_cached *self, const struct batch *batch,
                                 size_t s, struct value_input *inputs, size_t *n_inputs,
                                 kvern_error *err)
 {
+    const struct session *session = &self->session;
+    const struct export_graph *graph = &self->graph;
     size_t begin = (size_t)batch->query_start[s];
     size_t n_query = (size_t)batch->query_start[s + 1] - begin;
     size_t n_context = (size_t)batch->context_len[s];
-    struct OrtValue *value = NULL;
-    int64_t *data = NULL;
-    kvern_status status = make_i64(self, n_query, &data, &value, err);
+    kvern_status status = export_add_ids(session, "input_ids", batch->input_ids + begin, 0, n_query,
+                                         inputs, n_inputs, err);
 
-    inputs[(*n_inputs)++] = (struct value_input){"input_ids", value};
-    if (status == KVERN_OK)
-        memcpy(data, batch->input_ids + begin, n_query * sizeof *data);
-    if (status == KVERN_OK && self->graph.has_mask) {
-        value = NULL;
-        status = make_i64(self, n_context, &data, &value, err);
-        inputs[(*n_inputs)++] = (struct value_input){"attention_mask", value};
-        for (size_t i = 0; status == KVERN_OK && i < n_context; i++)
-            data[i] = 1;
-    }
-    if (status == KVERN_OK && self->graph.has_positions) {
-        value = NULL;
-        status = make_i64(self, n_query, &data, &value, err);
-        inputs[(*n_inputs)++] = (struct value_input){"position_ids", value};
-        if (status == KVERN_OK)
-            memcpy(data, batch->positions + begin, n_query * sizeof *data);
-    }
-    if (status == KVERN_OK && self->graph.has_token_types) {
-        value = NULL;
-        status = make_i64(self, n_query, &data, &value, err);
-        inputs[(*n_inputs)++] = (struct value_input){"token_type_ids", value};
-        for (size_t i = 0; status == KVERN_OK && i < n_query; i++)
-            data[i] = 0;
-    }
-    if (status == KVERN_OK && self->graph.has_cache_branch) {
-        const int64_t dims[] = {1};
-        void *flag = NULL;
-
-        value = NULL;
-        status = value_new(&self->session, SESSION_BOOL, dims, 1, &value, err);
-        inputs[(*n_inputs)++] = (struct value_input){"use_cache_branch", value};
-        if (status == KVERN_OK)
-            status = value_data(&self->session, value, &flag, err);
-        if (status == KVERN_OK)
-            *(bool *)flag = n_context > n_query;
-    }
+    if (status == KVERN_OK && graph->has_mask)
+        status =
+            export_add_ids(session, "attention_mask", NULL, 1, n_context, inputs, n_inputs, err);
+    if (status == KVERN_OK && graph->has_positions)
+        status = export_add_ids(session, "position_ids", batch->positions + begin, 0, n_query,
+                                inputs, n_inputs, err);
+    if (status == KVERN_OK && graph->has_token_types)
+        status = export_add_ids(session, "token_type_ids", NULL, 0, n_query, inputs, n_inputs, err);
+    if (status == KVERN_OK && graph->has_cache_branch)
+        status = export_add_flag(session, "use_cache_branch", n_context > n_query, inputs, n_inputs,
+                                 err);
     return status;
 }
 
@@ -293,28 +249,14 @@ static kvern_status copy_rows_out(struct runner_cached *self, const struct batch
     return status;
 }
 
-/* A run made KV of as many tokens as there are and of the sizes that the config says: what is cut
- * or copied out of it later goes by these. */
 static kvern_status check_present(const struct runner_cached *self, const struct cached_kv *kv,
                                   kvern_error *err)
 {
     kvern_status status = KVERN_OK;
 
-    for (size_t i = 0; status == KVERN_OK && i < n_kv_tensors(self); i++) {
-        int64_t dims[SESSION_MAX_DIMS] = {0};
-        size_t n_dims = 0;
-
-        status = value_dims(&self->session, kv->values[i], dims, &n_dims, err);
-        if (status == KVERN_OK &&
-            (n_dims != 4 || dims[0] != 1 || dims[1] != (int64_t)self->layout.n_kv_heads ||
-             dims[2] != (int64_t)kv->base.n_tokens || dims[3] != (int64_t)self->layout.head_size))
-            status = fail(err, KVERN_FORMAT,
-                          "the graph gives %s of %zu tokens as [%lld, %lld, %lld, %lld]; by the "
-                          "model's config it should be [1, %zu, %zu, %zu]",
-                          self->present_names[i], kv->base.n_tokens, (long long)dims[0],
-                          (long long)dims[1], (long long)dims[2], (long long)dims[3],
-                          self->layout.n_kv_heads, kv->base.n_tokens, self->layout.head_size);
-    }
+    for (size_t i = 0; status == KVERN_OK && i < n_kv_tensors(self); i++)
+        status = export_kv_check(&self->session, kv->values[i], self->present_names[i],
+                                 &self->layout, kv->base.n_tokens, err);
     return status;
 }
 
@@ -358,8 +300,7 @@ static kvern_status run_sequence(struct runner_cached *self, const struct batch 
             value_release(&self->session, self->outputs[0].value);
         }
     }
-    for (size_t i = 0; i < n_made; i++)
-        value_release(&self->session, (struct OrtValue *)self->inputs[i].value);
+    export_inputs_release(&self->session, self->inputs, n_made);
     kv_values_release(past ? &past->base : NULL);
     if (status == KVERN_OK)
         self->pending[s] = present;

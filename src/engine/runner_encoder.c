@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "engine/export_rows.h"
+#include "engine/export_tensors.h"
 #include "engine/output_rows.h"
 #include "ort/value.h"
 
@@ -77,24 +78,6 @@ static kvern_status run_packed(struct runner *runner, const struct batch *batch,
 
 /* ---- an export ---- */
 
-/* [1, n] of int64: a copy of `from`, or (NULL) n times `fill`. */
-static kvern_status make_input(const struct runner_encoder *self, const char *name,
-                               const int64_t *from, int64_t fill, size_t n,
-                               struct value_input *inputs, size_t *n_inputs, kvern_error *err)
-{
-    const int64_t dims[] = {1, (int64_t)n};
-    struct OrtValue *value = NULL;
-    void *data = NULL;
-    kvern_status status = value_new(&self->session, SESSION_I64, dims, 2, &value, err);
-
-    inputs[(*n_inputs)++] = (struct value_input){.name = name, .value = value};
-    if (status == KVERN_OK)
-        status = value_data(&self->session, value, &data, err);
-    for (size_t i = 0; status == KVERN_OK && i < n; i++)
-        ((int64_t *)data)[i] = from ? from[i] : fill;
-    return status;
-}
-
 /* Copies the rows the batch wants of the text [begin, end), from *row of its output rows on. */
 static kvern_status copy_wanted(struct runner_encoder *self, const struct batch *batch,
                                 size_t begin, size_t end, const struct OrtValue *value, size_t *row,
@@ -136,23 +119,23 @@ static kvern_status run_text(struct runner_encoder *self, const struct batch *ba
     struct value_input inputs[MAX_EXPORT_INPUTS];
     struct value_output output = {.name = graph->hidden};
     size_t n_inputs = 0;
-    kvern_status status =
-        make_input(self, "input_ids", batch->input_ids + begin, 0, n, inputs, &n_inputs, err);
+    const struct session *session = &self->session;
+    kvern_status status = export_add_ids(session, "input_ids", batch->input_ids + begin, 0, n,
+                                         inputs, &n_inputs, err);
 
     if (status == KVERN_OK && graph->has_mask)
-        status = make_input(self, "attention_mask", NULL, 1, n, inputs, &n_inputs, err);
+        status = export_add_ids(session, "attention_mask", NULL, 1, n, inputs, &n_inputs, err);
     if (status == KVERN_OK && graph->has_token_types)
-        status = make_input(self, "token_type_ids", NULL, 0, n, inputs, &n_inputs, err);
+        status = export_add_ids(session, "token_type_ids", NULL, 0, n, inputs, &n_inputs, err);
     if (status == KVERN_OK && graph->has_positions)
-        status = make_input(self, "position_ids", batch->positions + begin, 0, n, inputs, &n_inputs,
-                            err);
+        status = export_add_ids(session, "position_ids", batch->positions + begin, 0, n, inputs,
+                                &n_inputs, err);
     if (status == KVERN_OK)
         status = value_run(&self->session, inputs, n_inputs, &output, 1, err);
     if (status == KVERN_OK)
         status = copy_wanted(self, batch, begin, end, output.value, row, err);
-    value_release(&self->session, output.value);
-    for (size_t i = 0; i < n_inputs; i++)
-        value_release(&self->session, (struct OrtValue *)inputs[i].value);
+    value_release(session, output.value);
+    export_inputs_release(session, inputs, n_inputs);
     return status;
 }
 

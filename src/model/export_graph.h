@@ -9,16 +9,28 @@
 
 #include "kvern.h"
 #include "model/config.h"
+#include "model/export_walk.h"
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 enum export_type { EXPORT_F32 = 1, EXPORT_F16 = 10 }; /* TensorProto.DataType */
 
+/* A graph of an encoder-decoder's decoder. Keys and values of the decoder's own tokens are
+ * present.N.decoder, those of the source present.N.encoder; with `past_key_values` before. */
+enum export_part {
+    EXPORT_WHOLE,  /* none: a model in itself */
+    EXPORT_FIRST,  /* the source's hidden states in, all keys and values out */
+    EXPORT_NEXT,   /* all keys and values in, the decoder's own out */
+    EXPORT_MERGED, /* both, by use_cache_branch */
+};
+
 /* Sizes are 0 where the graph leaves them open. */
 struct export_graph {
-    bool is_decoder; /* takes past_key_values; else it is an encoder */
+    bool is_decoder; /* has a KV cache; else it is an encoder */
+    enum export_part part;
+    bool has_states;      /* part: takes encoder_hidden_states */
+    bool has_states_mask; /* part: takes encoder_attention_mask */
     bool has_mask;
     bool has_positions;
     bool has_token_types;
@@ -31,6 +43,7 @@ struct export_graph {
     enum export_type kv_type;
     enum export_type logits_type;
     enum export_type hidden_type;
+    enum export_type states_type; /* part: of encoder_hidden_states */
     size_t n_layers;
     size_t n_kv_heads;
     size_t head_size;
@@ -38,30 +51,16 @@ struct export_graph {
     size_t hidden_size;
 };
 
-enum { EXPORT_MAX_FILE_NAME = 256 }; /* bytes, with the NUL */
-
-struct export_file {
-    char name[EXPORT_MAX_FILE_NAME]; /* plain: of a file beside the graph */
-    uint64_t n_bytes;
-};
-
-/* The files that the graph's tensors lie in, subgraphs' and functions' too: each once, in the order
- * of their first mention. Zeroed is empty. */
-struct export_files {
-    struct export_file *items; /* [n], owned */
-    size_t n;
-    uint64_t n_bytes; /* of these and of the graph */
-};
-
-void export_files_clear(struct export_files *files);
-
-/* `bytes` is the graph; external data may lie in plain files of `directory` only: no path, no link.
- * Refuses inputs that no runner feeds, a KV cache that is not whole, and operators that reach out
- * of the file or are kvern's own; of other domains ONNX Runtime knows those it has. `files` is to
- * be cleared after a failure, too. */
+/* `bytes` is the graph, which export_walk_model() looks at: external data may lie in plain files of
+ * `directory` only. Refuses inputs that no runner feeds, and a KV cache that is not whole. `files`
+ * (zeroed at first) is added to, and is to be cleared after a failure, too. */
 kvern_status export_graph_read(struct export_graph *graph, struct export_files *files,
                                const uint8_t *bytes, size_t n_bytes, const char *directory,
                                kvern_error *err);
+
+/* The same with the file at `path`, whose own folder is the directory; an error names the file. */
+kvern_status export_graph_read_file(struct export_graph *graph, struct export_files *files,
+                                    const char *path, kvern_error *err);
 
 /* Where graph and config both state a size, they must agree; the error names both values. A size
  * only the graph states is put into the config. */

@@ -71,7 +71,9 @@ static char *find_in(const char *directory)
 bool export_place_find(struct export_place *place, const char *path)
 {
     *place = (struct export_place){0};
-    if (directory_exists(path))
+    if (export_seq2seq_find(&place->seq2seq, path))
+        place->graph = copy_string_or_abort(place->seq2seq.decoder.path);
+    else if (directory_exists(path))
         place->graph = find_in(path);
     else if (ends_in_onnx(path) && file_exists(path))
         place->graph = copy_string_or_abort(path);
@@ -85,6 +87,7 @@ void export_place_clear(struct export_place *place)
 {
     free(place->graph);
     free(place->directory);
+    export_seq2seq_clear(&place->seq2seq);
     *place = (struct export_place){0};
 }
 
@@ -103,41 +106,74 @@ static void describe(struct manifest *manifest, const struct export_graph *graph
 {
     set_name(manifest, place->directory);
     snprintf(manifest->contract, sizeof manifest->contract, "%s",
-             graph->is_decoder ? "cached" : "encoder");
+             graph->part != EXPORT_WHOLE ? "seq2seq"
+             : graph->is_decoder         ? "cached"
+                                         : "encoder");
     snprintf(manifest->weights, sizeof manifest->weights, "onnx");
     snprintf(manifest->source, sizeof manifest->source, "%s", path_base(place->graph));
     snprintf(manifest->source_format, sizeof manifest->source_format, "onnx");
     manifest->kv_types = graph->kv_type == EXPORT_F16 ? MANIFEST_KV_F16 : MANIFEST_KV_F32;
 }
 
-kvern_status export_model_read(const struct export_place *place, const char *preset,
+/* A model in one graph. */
+static kvern_status read_whole(const struct export_place *place, const char *preset,
+                               struct export_graph *graph, struct export_files *files,
+                               struct model_config *config, kvern_error *err)
+{
+    bool is_stated = true;
+    kvern_status status = export_graph_read_file(graph, files, place->graph, err);
+
+    if (status == KVERN_OK && graph->part != EXPORT_WHOLE)
+        status = fail(err, KVERN_NOT_FOUND,
+                      "%s is an encoder-decoder's, and its others are not beside it: "
+                      "encoder_model.onnx with decoder_model_merged.onnx, or with "
+                      "decoder_model.onnx and decoder_with_past_model.onnx",
+                      place->graph);
+    if (status != KVERN_OK)
+        return status;
+    status = export_config_read(config, place->directory, preset, &is_stated, err);
+    if (status == KVERN_OK)
+        status = export_graph_agree(graph, config, err);
+    if (status != KVERN_OK)
+        fail_in(err, status, "%s", place->graph);
+    else if (!is_stated)
+        log_warning("%s has no config.json: its sizes are the graph's, its context is taken as "
+                    "%d tokens, and no token ends an answer; --preset NAME says more",
+                    place->directory, EXPORT_DEFAULT_CONTEXT);
+    return status;
+}
+
+static kvern_status read_seq2seq(struct export_place *place, const char *preset,
+                                 struct export_graph *graph, struct export_files *files,
+                                 struct model_config *config, kvern_error *err)
+{
+    kvern_status status = KVERN_OK;
+
+    if (preset)
+        return fail(err, KVERN_INVALID,
+                    "%s holds an encoder-decoder; the presets are of decoders, none of it",
+                    place->directory);
+    status = export_seq2seq_read(&place->seq2seq, files, err);
+    if (status != KVERN_OK)
+        return status;
+    *graph = place->seq2seq.decoder.graph;
+    status = export_seq2seq_config(config, place->directory, err);
+    if (status == KVERN_OK)
+        status = export_graph_agree(graph, config, err);
+    return status == KVERN_OK ? KVERN_OK : fail_in(err, status, "%s", place->graph);
+}
+
+kvern_status export_model_read(struct export_place *place, const char *preset,
                                struct export_graph *graph, struct export_files *files,
                                struct manifest *manifest, kvern_error *err)
 {
-    struct file_map map = {0};
-    char *directory = path_directory(place->graph);
-    bool is_stated = true;
-    kvern_status status = file_map_open(&map, place->graph, err);
+    bool is_seq2seq = place->seq2seq.decoder.path != NULL;
+    kvern_status status;
 
     *manifest = (struct manifest){0};
-    if (status == KVERN_OK) {
-        status = export_graph_read(graph, files, map.data, map.n_bytes, directory, err);
-        if (status == KVERN_OK)
-            status =
-                export_config_read(&manifest->config, place->directory, preset, &is_stated, err);
-        if (status == KVERN_OK)
-            status = export_graph_agree(graph, &manifest->config, err);
-        if (status != KVERN_OK)
-            fail_in(err, status, "%s", place->graph);
-    }
-    if (status == KVERN_OK) {
+    status = is_seq2seq ? read_seq2seq(place, preset, graph, files, &manifest->config, err)
+                        : read_whole(place, preset, graph, files, &manifest->config, err);
+    if (status == KVERN_OK)
         describe(manifest, graph, place);
-        if (!is_stated)
-            log_warning("%s has no config.json: its sizes are the graph's, its context is taken as "
-                        "%d tokens, and no token ends an answer; --preset NAME says more",
-                        place->directory, EXPORT_DEFAULT_CONTEXT);
-    }
-    file_map_close(&map);
-    free(directory);
     return status;
 }

@@ -40,12 +40,18 @@ static kvern_status add_file(XXH3_state_t *state, const char *path, kvern_error 
     return KVERN_OK;
 }
 
-/* The graph, then the files of its weights as it names them first. */
+/* The graphs, then the files of their weights as they name them first. */
 static kvern_status add_export(XXH3_state_t *state, const kvern_model *model, kvern_error *err)
 {
     char *directory = path_directory(model->graph);
-    kvern_status status = add_file(state, model->graph, err);
+    kvern_status status = KVERN_OK;
 
+    if (model->seq2seq.encoder.path)
+        status = add_file(state, model->seq2seq.encoder.path, err);
+    if (status == KVERN_OK)
+        status = add_file(state, model->graph, err);
+    if (status == KVERN_OK && model->seq2seq.next.path)
+        status = add_file(state, model->seq2seq.next.path, err);
     for (size_t i = 0; status == KVERN_OK && i < model->files.n; i++) {
         char *path = path_join(directory, model->files.items[i].name);
 

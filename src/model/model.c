@@ -234,6 +234,8 @@ static kvern_status open_export(kvern_model *model, const char *preset, kvern_er
         if (status != KVERN_OK)
             fail_in(err, status, "the chat template of %s", model->directory);
     }
+    model->seq2seq = place.seq2seq; /* moved */
+    place.seq2seq = (struct export_seq2seq){0};
     free(tokenizer);
     free(template);
     export_place_clear(&place);
@@ -287,6 +289,7 @@ void kvern_model_close(kvern_model *model)
     free(model->eos);
     free(model->pad);
     export_files_clear(&model->files);
+    export_seq2seq_clear(&model->seq2seq);
     free(model->graph);
     free(model->directory);
     free(model);
@@ -295,6 +298,11 @@ void kvern_model_close(kvern_model *model)
 bool model_is_encoder(const kvern_model *model)
 {
     return strcmp(model->manifest.contract, "encoder") == 0;
+}
+
+bool model_is_seq2seq(const kvern_model *model)
+{
+    return strcmp(model->manifest.contract, "seq2seq") == 0;
 }
 
 bool model_pools_logits(const kvern_model *model)
@@ -348,7 +356,7 @@ void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
         .is_seq2seq = config_is_seq2seq(config),
         .pooling = embedding->pooling,
         .is_normalized = embedding->is_normalized,
-        .embedding_size = (int32_t)embedding_size(model),
+        .embedding_size = model_is_seq2seq(model) ? 0 : (int32_t)embedding_size(model),
         .max_tokens =
             (int32_t)(embedding->max_tokens > 0 ? embedding->max_tokens : config->max_positions),
     };

@@ -8,6 +8,7 @@
 
 #include "kvern.h"
 #include "model/export_graph.h"
+#include "model/export_seq2seq.h"
 #include "model/manifest.h"
 #include "text/jinja.h"
 #include "text/tokenizer.h"
@@ -16,10 +17,11 @@ struct kvern_model {
     char *directory; /* owned */
     char *graph;     /* path of the .onnx file; owned */
     struct manifest manifest;
-    struct export_graph export;  /* contracts "cached" and, where is_export, "encoder" */
-    struct export_files files;   /* of an export, beside its graph */
-    bool is_export;              /* somebody else's graph: no kvern.json, no operator of ours */
-    struct tokenizer *tokenizer; /* owned; NULL: the directory has none */
+    struct export_graph export;    /* contracts "cached" and, where is_export, "encoder" */
+    struct export_seq2seq seq2seq; /* of an encoder-decoder's export, whose decoder is `export` */
+    struct export_files files;     /* of an export, beside its graph */
+    bool is_export;                /* somebody else's graph: no kvern.json, no operator of ours */
+    struct tokenizer *tokenizer;   /* owned; NULL: the directory has none */
     struct jinja_template *chat_template; /* owned; NULL: the directory has none */
     char *bos;                            /* owned: the bos token's text; "" if there is none */
     char *eos;                            /* owned: the first end token's */
@@ -28,6 +30,8 @@ struct kvern_model {
 
 /* It embeds whole texts and generates nothing. */
 bool model_is_encoder(const kvern_model *model);
+/* Whether it encodes a source and then continues an answer. */
+bool model_is_seq2seq(const kvern_model *model);
 /* Its own pooling is logits512: that is stated, or nothing is and logits are all that it gives. */
 bool model_pools_logits(const kvern_model *model);
 

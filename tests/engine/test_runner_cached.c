@@ -34,7 +34,7 @@ static struct runner *open_runner(const char *where)
     char *path = path_join(where, "model.onnx");
     struct runner *runner = NULL;
     struct export_graph graph;
-    struct export_files files;
+    struct export_files files = {0};
     struct file_map map = {0};
     kvern_error err = {0};
 

@@ -13,9 +13,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char directory[] = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-gqa-f32";
-    struct model_config config = {.vocab_size = 288, .hidden_size = 32};
+    struct model_config config = {.hidden_size = 32};
     struct export_graph graph;
-    struct export_files files;
+    struct export_files files = {0};
     kvern_error err = {0};
     kvern_status status = export_graph_read(&graph, &files, data, size, directory, &err);
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes corpus/export_graph and corpus/export_config out of tests/golden/exports.
+"""Makes corpus/export_graph and corpus/export_config out of tests/golden/exports and t5-exports.
 
 Weights are left out of the graphs, and most nodes, so that a mutation meets structure. Run in this
 folder; needs Python 3.11 only.
@@ -12,6 +12,9 @@ GRAPHS = {
     "gqa.onnx": "qwen2-gqa-f32/model.onnx",  # external data
     "merged.onnx": "llama-merged/decoder_model_merged.onnx",  # subgraphs
     "bert.onnx": "bert-sentence/model.onnx",
+    "t5-first.onnx": "../t5-exports/codet5-split/decoder_model.onnx",
+    "t5-next.onnx": "../t5-exports/codet5-split/decoder_with_past_model.onnx",
+    "t5-merged.onnx": "../t5-exports/t5-v1.1-merged/decoder_model_merged.onnx",
 }
 CONFIGS = {"llama.json": "llama-merged/config.json", "genai.json": "qwen2-gqa-f32/genai_config.json"}
 N_NODES = 40  # kept of each graph

@@ -44,7 +44,7 @@ static kvern_status read_files(const struct buffer *bytes, const char *export, c
 static kvern_status read_graph(const struct buffer *bytes, const char *export, const char *folder,
                                struct export_graph *graph, kvern_error *err)
 {
-    struct export_files files;
+    struct export_files files = {0};
     kvern_status status = read_files(bytes, export, folder, graph, &files, err);
 
     export_files_clear(&files);
@@ -382,7 +382,7 @@ static void files_of_weights_are_listed_once_also_of_branches(void **state)
     struct buffer plain = golden_read("qwen2-gqa-f32", "model.onnx");
     struct buffer graph_bytes = add_branch(&plain, "branch.bin");
     struct export_graph graph;
-    struct export_files files;
+    struct export_files files = {0};
     kvern_error err = {0};
 
     (void)state;
