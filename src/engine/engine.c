@@ -385,7 +385,8 @@ static kvern_status run_step(kvern_engine *e, struct runner_output *output, kver
     struct plan_tokens tokens = plan_count(&e->plan);
     double begin = clock_ms();
 
-    e->is_in_long_step = e->batch.n_tokens >= LONG_STEP_TOKENS && !e->was_interrupted;
+    e->is_in_long_step =
+        e->batch.n_tokens + e->batch.n_source_tokens >= LONG_STEP_TOKENS && !e->was_interrupted;
     kvern_status status = run_batch(e, output, err);
     e->is_in_long_step = false;
     if (status == KVERN_OK)

@@ -245,7 +245,7 @@ kvern_status kvern_submit_samples(kvern_engine *engine, const kvern_request_opti
         atomic_fetch_sub(&engine->n_waiting, n_made);
         return status;
     }
-    memcpy(requests, made, n * sizeof *requests);
+    memcpy(requests, made, n * sizeof(void *));
     engine_lock(engine);
     for (size_t i = 0; i < n_made; i++)
         scheduler_add(&engine->scheduler, &made[i]->sequence);
