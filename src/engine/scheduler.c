@@ -386,9 +386,10 @@ static bool preempt_held(struct scheduler *scheduler)
         if (s->is_held && (!lowest || goes_before(lowest, s)))
             lowest = s;
     }
-    if (lowest && scheduler_can_preempt(scheduler))
-        preempt(scheduler, lowest);
-    return lowest && scheduler_can_preempt(scheduler);
+    if (!lowest || !scheduler_can_preempt(scheduler))
+        return false;
+    preempt(scheduler, lowest);
+    return true;
 }
 
 /* ---- the plan ---- */

@@ -11,6 +11,10 @@
  * another block and there is none, the lowest of the running ones (by priority, then the newest)
  * gives up its blocks and waits to be computed again: so the highest always ends. Where a prompt's
  * chunks are fixed, recomputing would change bytes: there, admission waits for the worst case.
+ *
+ * Beams of one search are admitted together. One that is held for the others runs nothing, and
+ * gives up its blocks when nobody else can run: so those it waits for run, and it waits for no
+ * place.
  */
 #ifndef KVERN_ENGINE_SCHEDULER_H
 #define KVERN_ENGINE_SCHEDULER_H

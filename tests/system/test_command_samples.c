@@ -131,6 +131,42 @@ static void texts_have_headings(void **state)
     free(one);
 }
 
+/* Best first, each with its score, by flags and by fields; without beams there is no score. */
+static void beams_have_scores(void **state)
+{
+    json_t *flags = run_json("'a question' -n 12 --json --n 3 --num-beams 4 --length-penalty 0.5 "
+                             "--early-stopping never --no-repeat-ngram 2",
+                             NULL);
+    json_t *fields = run_json("--prompts - -n 12 --json --n 3",
+                              "{\"prompt\": \"a question\", \"num_beams\": 4, "
+                              "\"length_penalty\": 0.5, \"early_stopping\": \"never\", "
+                              "\"no_repeat_ngram_size\": 2}\n");
+    json_t *best = run_json("'a question' -n 12 --json --num-beams 4 --length-penalty 0.5 "
+                            "--early-stopping never --no-repeat-ngram 2",
+                            NULL);
+    double last = 0;
+
+    (void)state;
+    assert_true(json_equal(answers_of(flags), answers_of(fields)));
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *answer = json_array_get(answers_of(flags), i);
+        double score = json_number_value(json_object_get(answer, "score"));
+
+        assert_keys(answer, "text finish_reason score");
+        assert_true(score < last);
+        last = score;
+    }
+    assert_keys(best, "id text finish_reason score usage timings");
+    assert_string_equal(result_text(best), answer_text(flags, 0));
+    json_decref(best);
+    json_decref(fields);
+    json_decref(flags);
+    command_refused(with_model("generate", "hi --num-beams 2 --n 3"), NULL, 1,
+                    "3 answers of 2 beams; there can be at most one a beam");
+    command_refused(with_model("generate", "hi --num-beams 2 --temperature 1"), NULL, 1,
+                    "num_beams takes the likeliest answers, so temperature must be 0");
+}
+
 static void many_prompts_with_many_answers(void **state)
 {
     enum { N_PROMPTS = 12, N_MAX = 100 };
@@ -224,6 +260,7 @@ static void a_file_goes_on(void **state)
         {"--n 3", "0 prompts done, 2 resumed", 3},
         {"--n 4", "2 prompts done:", 4},
         {"--n 4 --sequences 2", "0 prompts done, 2 resumed", 4},
+        {"--n 4 --num-beams 4", "2 prompts done:", 4},
     };
     char *directory = make_directory();
     char path[600];
@@ -283,6 +320,7 @@ int main(void)
         cmocka_unit_test(json_has_the_promised_shape),
         cmocka_unit_test(samples_are_the_answers_of_their_seeds),
         cmocka_unit_test(texts_have_headings),
+        cmocka_unit_test(beams_have_scores),
         cmocka_unit_test(many_prompts_with_many_answers),
         cmocka_unit_test(failures_are_told_once),
         cmocka_unit_test(wrong_numbers_are_told),
