@@ -6,10 +6,8 @@
 #include "summary/tree_rules.h"
 
 #include "base/error.h"
-#include "base/log.h"
 #include "base/memory.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -27,23 +25,14 @@ static bool read_small(int folder, const char *name, size_t max_bytes, struct bu
     char block[16384];
     ssize_t n = -1;
 
-    if (fd < 0) {
-        if (errno != ENOENT && errno != ENOTDIR)
-            log_warning("the rules in %s are not read: %m", name);
+    if (fd < 0)
         return false;
-    }
     if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
         while (text->n_bytes <= max_bytes && (n = read(fd, block, sizeof block)) > 0)
             buffer_add(text, block, (size_t)n);
     }
     close(fd);
-    if (n != 0 || text->n_bytes > max_bytes || text->has_failed) {
-        if (n != 0)
-            log_warning("the rules in %s are not read: not a regular file of at most %zu bytes",
-                        name, max_bytes);
-        return false;
-    }
-    return true;
+    return n == 0 && text->n_bytes <= max_bytes && !text->has_failed;
 }
 
 static kvern_status add_file(struct ignore_rules *rules, int folder, const char *name,

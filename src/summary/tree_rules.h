@@ -2,7 +2,7 @@
  *
  * Reads the files that hold ignore rules: .gitignore and .kvernignore of a folder and, for a git
  * repository's root, info/exclude. Only regular files of at most 1 MiB are read, links are not
- * followed, and what cannot be read counts as empty (a warning says so). Decides nothing.
+ * followed, and what cannot be read counts as empty. Decides nothing.
  */
 #ifndef KVERN_SUMMARY_TREE_RULES_H
 #define KVERN_SUMMARY_TREE_RULES_H

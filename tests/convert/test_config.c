@@ -154,7 +154,7 @@ static void bad_values_are_refused(void **state)
     } cases[] = {
         {"\"model_type\":\"mamba\"", KVERN_UNSUPPORTED,
          "config.json: model_type \"mamba\" is not supported (llama, qwen2, qwen3, bert, roberta, "
-         "xlm-roberta, camembert and distilbert are)"},
+         "xlm-roberta, camembert, distilbert, t5 and mt5 are)"},
         {"\"hidden_size\":null", KVERN_FORMAT, "config.json: hidden_size is missing"},
         {"\"hidden_size\":-4", KVERN_FORMAT,
          "config.json: hidden_size is not a whole number of at least 0"},

@@ -325,9 +325,9 @@ static void test_damaged_encoders(void **state)
         const char *message;
     } cases[] = {
         {"contract", "\"paged\"", KVERN_FORMAT,
-         "contract is \"paged\", but a model of family bert is an encoder"},
+         "contract is \"paged\", but a model of family bert has the contract encoder"},
         {"family", "\"llama\"", KVERN_FORMAT,
-         "contract is \"encoder\", but a model of family llama is no encoder"},
+         "contract is \"encoder\", but a model of family llama has the contract paged"},
         {"dims.kv_heads", "3", KVERN_FORMAT, "an encoder has num_key_value_heads = 3, but 6 heads"},
         {"dims.hidden", "64", KVERN_FORMAT, "hidden_size = 64 is not num_attention_heads = 6 x 16"},
         {"norm_epsilon", "2", KVERN_FORMAT, "layer_norm_eps = 2"},
