@@ -45,6 +45,7 @@ struct golden {
     int32_t decoder_ids[N_FORCED]; /* the first is the start token */
     struct input inputs[MAX_INPUTS];
     size_t n_inputs;
+    json_t *document;      /* owned */
     struct buffer encoder; /* f32 */
     struct buffer logits;
 };
@@ -87,7 +88,7 @@ static struct golden read_golden(const char *variant)
         assert_int_equal(read_ids(json_object_get(from, "greedy"), input->greedy, N_STEPS),
                          N_STEPS);
     }
-    json_decref(object);
+    golden.document = object;
     snprintf(path + n, sizeof path - (size_t)n, "encoder.f32");
     golden.encoder = read_whole(path);
     snprintf(path + n, sizeof path - (size_t)n, "logits.f32");
@@ -99,6 +100,7 @@ static struct golden read_golden(const char *variant)
 
 static void golden_clear(struct golden *golden)
 {
+    json_decref(golden->document);
     buffer_clear(&golden->encoder);
     buffer_clear(&golden->logits);
 }
@@ -422,6 +424,105 @@ static void no_engine_changes_a_byte(void **state)
     assert_true(n_preempted > 0);
 }
 
+/* ---- beams ---- */
+
+enum { N_BEAMS = 4, MAX_SETTINGS = 64 };
+
+/* The four best answers of one setting. */
+struct search {
+    const json_t *expected;
+    kvern_request *requests[N_BEAMS];
+};
+
+static void start_search(struct search *search, kvern_engine *engine, const struct input *input,
+                         const json_t *expected)
+{
+    const json_t *early = json_object_get(expected, "early_stopping");
+    kvern_request_options options;
+    kvern_error err = {0};
+
+    search->expected = expected;
+    kvern_request_options_init(&options);
+    options.prompt = input->ids;
+    options.n_prompt = input->n_ids;
+    options.max_tokens = N_STEPS;
+    options.num_beams = N_BEAMS;
+    options.length_penalty = (float)json_number_value(json_object_get(expected, "length_penalty"));
+    options.early_stopping = json_is_string(early) ? KVERN_EARLY_STOPPING_NEVER
+                             : json_is_true(early) ? KVERN_EARLY_STOPPING_TRUE
+                                                   : KVERN_EARLY_STOPPING_FALSE;
+    options.sampling.no_repeat_ngram_size =
+        (int32_t)json_integer_value(json_object_get(expected, "no_repeat_ngram_size"));
+    if (kvern_submit_samples(engine, &options, N_BEAMS, search->requests, &err) != KVERN_OK)
+        fail_msg("%s", err.message);
+}
+
+/* Answers come with their end token, as transformers' do. The largest difference of a score. */
+static double end_search(struct search *search, const char *variant)
+{
+    double worst = 0;
+
+    for (size_t b = 0; b < N_BEAMS; b++) {
+        const json_t *ids = json_array_get(json_object_get(search->expected, "sequences"), b);
+        const json_t *score = json_array_get(json_object_get(search->expected, "scores"), b);
+        int32_t tokens[N_STEPS + 1];
+        size_t n = 0;
+        kvern_event event = {0};
+        kvern_error err = {0};
+
+        while (event.finish == KVERN_FINISH_NONE) {
+            if (kvern_request_next(search->requests[b], -1, &event, &err) != KVERN_OK)
+                fail_msg("%s", err.message);
+            for (size_t i = 0; i < event.n_tokens; i++)
+                tokens[n++] = event.tokens[i];
+        }
+        assert_true(event.has_score);
+        worst = fmax(worst, fabs((double)event.score - json_number_value(score)));
+        if (n != json_array_size(ids))
+            fail_msg("%s: answer %zu has %zu tokens, not %zu", variant, b, n, json_array_size(ids));
+        for (size_t i = 0; i < n; i++) {
+            if (tokens[i] != json_integer_value(json_array_get(ids, i)))
+                fail_msg("%s: token %zu of answer %zu is another", variant, i, b);
+        }
+        kvern_request_free(search->requests[b]);
+    }
+    return worst;
+}
+
+/* All settings of a variant at once. */
+static void beams_are_the_goldens(void **state)
+{
+    static struct search searches[MAX_SETTINGS];
+
+    (void)state;
+    for (size_t v = 0; v < COUNT(variants); v++) {
+        kvern_model *model = open_variant(variants[v], "f32");
+        kvern_engine *engine = open_test_engine(model, 2, 0, "f32");
+        struct golden golden = read_golden(variants[v]);
+        size_t n = 0;
+        double worst = 0;
+
+        for (size_t i = 0; i < golden.n_inputs; i++) {
+            const json_t *settings = json_object_get(
+                json_array_get(json_object_get(golden.document, "inputs"), i), "beams");
+
+            for (size_t k = 0; k < json_array_size(settings); k++) {
+                assert_true(n < MAX_SETTINGS);
+                start_search(&searches[n++], engine, &golden.inputs[i],
+                             json_array_get(settings, k));
+            }
+        }
+        for (size_t k = 0; k < n; k++)
+            worst = fmax(worst, end_search(&searches[k], variants[v]));
+        printf("  %s: %zu searches, scores within %.2g\n", variants[v], n, worst);
+        assert_true(n >= 20);
+        assert_true(worst < 1e-3);
+        golden_clear(&golden);
+        kvern_engine_close(engine);
+        kvern_model_close(model);
+    }
+}
+
 /* What an encoder-decoder cannot do is refused by name. */
 static void what_it_cannot_do_is_told(void **state)
 {
@@ -471,6 +572,7 @@ int main(void)
         cmocka_unit_test(logits_and_greedy_answers_are_the_goldens),
         cmocka_unit_test(eight_bits_choose_as_f32_does),
         cmocka_unit_test(no_engine_changes_a_byte),
+        cmocka_unit_test(beams_are_the_goldens),
         cmocka_unit_test(what_it_cannot_do_is_told),
     };
 
