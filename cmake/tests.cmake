@@ -36,6 +36,10 @@ foreach(module base text ops ort convert model engine summary cli system)
     endforeach()
 endforeach()
 
+# the longest come first, so that none is left alone at the end
+set_tests_properties(test_exactness test_embed_minilm test_schedules test_command_summarize
+                     test_parity PROPERTIES COST 1000)
+
 file(GLOB fuzzers CONFIGURE_DEPENDS tests/fuzz/fuzz_*.c)
 foreach(fuzzer ${fuzzers})
     get_filename_component(name ${fuzzer} NAME_WE)
