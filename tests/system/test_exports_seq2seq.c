@@ -68,6 +68,7 @@ static kvern_model *open_subject(const struct subject *subject)
     }
     if (kvern_model_open(&model, folder, &err) != KVERN_OK)
         fail_msg("%s: %s", subject->name, err.message);
+    free(folder);
     return model;
 }
 
