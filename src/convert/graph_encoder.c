@@ -103,21 +103,6 @@ static void add_attention(struct encoder_writer *writer, const char *name, const
     onnx_node_string(node, "precision", is_f32 ? "f32" : "fast");
 }
 
-static const char *activation_name(enum model_activation activation)
-{
-    switch (activation) {
-    case MODEL_ACTIVATION_SILU:
-        return "silu";
-    case MODEL_ACTIVATION_GELU_TANH:
-        return "gelu_tanh";
-    case MODEL_ACTIVATION_RELU:
-        return "relu";
-    case MODEL_ACTIVATION_GELU:
-        break;
-    }
-    return "gelu";
-}
-
 /* One layer; *x is its input and becomes its output, which the last layer gives to the graph. */
 static kvern_status write_layer(struct encoder_writer *writer, size_t index, struct graph_name *x)
 {
@@ -157,7 +142,7 @@ static kvern_status write_layer(struct encoder_writer *writer, size_t index, str
         status = write_smoothed(writer, up.text, &layer->up, middle_scale, middle.text, &up_node);
     if (status != KVERN_OK)
         return status;
-    onnx_node_string(up_node, "activation", activation_name(writer->config->activation));
+    onnx_node_string(up_node, "activation", graph_activation_name(writer->config->activation));
     status = graph_writer_put_linear(base, down.text, &layer->down,
                                      graph_name_join(up.text, "out").text, NULL);
     if (status == KVERN_OK)

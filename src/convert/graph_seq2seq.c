@@ -113,21 +113,6 @@ static void add_cross_attention(struct seq2seq_writer *writer, const char *name,
     onnx_node_int(node, "layer", (int64_t)layer);
 }
 
-static const char *activation_name(enum model_activation activation)
-{
-    switch (activation) {
-    case MODEL_ACTIVATION_SILU:
-        return "silu";
-    case MODEL_ACTIVATION_GELU_TANH:
-        return "gelu_tanh";
-    case MODEL_ACTIVATION_GELU:
-        return "gelu";
-    case MODEL_ACTIVATION_RELU:
-        break;
-    }
-    return "relu";
-}
-
 static kvern_status write_feed_forward(struct seq2seq_writer *writer, bool is_decoder, size_t index,
                                        const struct seq2seq_layer *layer, struct stream *stream)
 {
@@ -154,7 +139,7 @@ static kvern_status write_feed_forward(struct seq2seq_writer *writer, bool is_de
         onnx_node_string(node, "activation",
                          writer->config->activation == MODEL_ACTIVATION_SILU ? "silu" : "gelu");
     } else {
-        onnx_node_string(node, "activation", activation_name(writer->config->activation));
+        onnx_node_string(node, "activation", graph_activation_name(writer->config->activation));
     }
     stream->x = graph_name_join(down.text, "out");
     return graph_writer_put_linear(base, down.text, &layer->down, inner.text, NULL);

@@ -33,6 +33,21 @@ struct graph_name graph_name_in_layer(size_t layer, const char *part)
     return name;
 }
 
+const char *graph_activation_name(enum model_activation activation)
+{
+    switch (activation) {
+    case MODEL_ACTIVATION_SILU:
+        return "silu";
+    case MODEL_ACTIVATION_GELU_TANH:
+        return "gelu_tanh";
+    case MODEL_ACTIVATION_RELU:
+        return "relu";
+    case MODEL_ACTIVATION_GELU:
+        break;
+    }
+    return "gelu";
+}
+
 static kvern_status report(struct graph_writer *writer, size_t n_bytes)
 {
     struct graph_progress *progress = writer->progress;

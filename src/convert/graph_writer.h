@@ -11,6 +11,7 @@
 #include "convert/pack.h"
 #include "convert/planner.h"
 #include "kvern.h"
+#include "model/config.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -41,6 +42,9 @@ struct graph_name {
 struct graph_name graph_name_join(const char *prefix, const char *suffix);
 /* "model.layers.3.part" */
 struct graph_name graph_name_in_layer(size_t layer, const char *part);
+
+/* As Linear and Activation call it: static. */
+const char *graph_activation_name(enum model_activation activation);
 
 /* Vectors, one after the other, as one f32 initializer. */
 kvern_status graph_writer_put_vectors(struct graph_writer *writer, const char *name,

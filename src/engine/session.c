@@ -120,7 +120,7 @@ kvern_status kvern_session_new(kvern_session **out, kvern_engine *engine, const 
     kvern_session_options defaults;
     kvern_status status;
 
-    if (config_is_seq2seq(&model->manifest.config))
+    if (model_is_seq2seq(model))
         return fail(err, KVERN_UNSUPPORTED,
                     "%s is an encoder-decoder, which reads a source whole: it has no sessions",
                     model->manifest.name);

@@ -353,7 +353,7 @@ void kvern_model_get_info(const kvern_model *model, kvern_model_info *info)
         .has_tokenizer = model->tokenizer && !tokenizer_is_byte_fallback(model->tokenizer),
         .has_byte_fallback = model->tokenizer && tokenizer_is_byte_fallback(model->tokenizer),
         .is_encoder = model_is_encoder(model),
-        .is_seq2seq = config_is_seq2seq(config),
+        .is_seq2seq = model_is_seq2seq(model),
         .pooling = embedding->pooling,
         .is_normalized = embedding->is_normalized,
         .embedding_size = model_is_seq2seq(model) ? 0 : (int32_t)embedding_size(model),

@@ -28,22 +28,6 @@ enum {
 
 /* ---- results ---- */
 
-static kvern_status file_has_one_less(struct summarizer *s, struct report_file *file,
-                                      kvern_error *err)
-{
-    struct pending_file **link = &s->files;
-
-    while ((*link)->file != file)
-        link = &(*link)->next;
-    if (--(*link)->n_left > 0)
-        return KVERN_OK;
-
-    struct pending_file *done = *link;
-    *link = done->next;
-    free(done);
-    return summarize_file(s, file, err);
-}
-
 /* Hands a task's result to the report; the task is gone afterwards. */
 static kvern_status settle(struct summarizer *s, struct task *task, struct report_result *result,
                            kvern_error *err)
@@ -70,8 +54,8 @@ static kvern_status settle(struct summarizer *s, struct task *task, struct repor
         status = report_add_chunk(task->file, &chunk, err);
         if (status == KVERN_OK && s->options.on_chunk)
             s->options.on_chunk(task->file, &chunk, s->options.on_result_data);
-        if (status == KVERN_OK)
-            status = file_has_one_less(s, task->file, err);
+        if (status == KVERN_OK && task->file->n_chunks == task->file->n_planned)
+            status = summarize_file(s, task->file, err);
     }
     task_free(task);
     return status;
@@ -372,12 +356,6 @@ void summarizer_free(struct summarizer *s)
         task_free(s->running[i]);
     while ((task = task_list_take(&s->waiting)))
         task_free(task);
-    while (s->files) {
-        struct pending_file *next = s->files->next;
-
-        free(s->files);
-        s->files = next;
-    }
     free(s->running);
     free(s);
 }
@@ -429,9 +407,6 @@ static kvern_status add_chunks(struct summarizer *s, const char *path, const cha
     if (status != KVERN_OK)
         return status;
 
-    struct pending_file *pending = new_or_abort(sizeof *pending);
-    *pending = (struct pending_file){.file = file, .n_left = n_chunks, .next = s->files};
-    s->files = pending;
     s->counts.n_chunks += n_chunks;
     for (size_t i = 0; i < chunks->n_chunks; i++) {
         if (!chunks->chunks[i].is_blank)

@@ -9,13 +9,6 @@
 #include "summary/summarizer.h"
 #include "summary/task.h"
 
-/* What a file still waits for. */
-struct pending_file {
-    struct report_file *file;
-    size_t n_left; /* chunks */
-    struct pending_file *next;
-};
-
 struct summarizer {
     kvern_engine *engine;
     const kvern_model *model;
@@ -27,7 +20,6 @@ struct summarizer {
     char key_options[64]; /* what else answers depend on */
     struct task_list waiting;
     struct task **running; /* [n_jobs], owned; NULL: free */
-    struct pending_file *files;
 };
 
 /* Works until nothing waits or runs. */
