@@ -23,6 +23,7 @@
 #include "engine/kv_blocks.h"
 #include "engine/plan.h"
 #include "engine/sequence.h"
+#include "engine/source_wave.h"
 
 enum {
     MOST_OVERTAKEN = 256, /* later arrivals that may go before a waiting sequence */
@@ -58,6 +59,7 @@ struct scheduler {
     struct kept_kv prompts;       /* of prompts, where KV is not in the blocks; see sharing.h */
     struct sequence_list waiting; /* in order of priority, then arrival */
     struct sequence_list running; /* prefilling ones likewise; decoding ones in turn */
+    struct source_wave wave;
     struct scheduler_counts counts;
     uint64_t n_arrived;
     uint64_t n_prompts_kept;      /* so far; numbers them */

@@ -403,6 +403,45 @@ static void test_windows(void **state)
     scheduler_clear(&scheduler);
 }
 
+/* A source that comes while two answers are in progress waits until one has ended; the plan runs
+ * the sources of one wave in steps one after the other, beside decoding. */
+static void test_source_waves(void **state)
+{
+    enum { SOURCE = 16, N = 3 };
+    static const int32_t prompt[SOURCE + 1];
+    static const char *const expected = "1100010000"; /* sources of each step */
+    struct scheduler scheduler = make_scheduler(
+        (struct scheduler_limits){.step_tokens = 20, .max_running = 4, .max_context = 100}, 30);
+    struct sequence sequences[N];
+    struct plan plan;
+
+    (void)state;
+    plan_init(&plan, 4, NULL);
+    for (size_t i = 0; i < N; i++) {
+        assert_int_equal(sequence_init(&sequences[i], prompt, SOURCE + 1, 4, NULL), KVERN_OK);
+        sequences[i].n_source = SOURCE;
+    }
+    scheduler_add(&scheduler, &sequences[0]);
+    scheduler_add(&scheduler, &sequences[1]);
+    for (size_t step = 0; expected[step]; step++) {
+        size_t n_sources = 0;
+
+        if (step == 3)
+            scheduler_add(&scheduler, &sequences[2]);
+        scheduler_plan(&scheduler, &plan);
+        for (size_t i = 0; i < plan.n_items; i++)
+            n_sources += sequence_is_encoding(plan.items[i].sequence);
+        if (n_sources != (size_t)(expected[step] - '0'))
+            fail_msg("step %zu runs %zu sources", step, n_sources);
+        for (size_t i = 0; i < plan.n_items; i++)
+            commit(&scheduler, &plan.items[i]);
+    }
+    for (size_t i = 0; i < N; i++)
+        sequence_clear(&sequences[i]);
+    plan_clear(&plan);
+    scheduler_clear(&scheduler);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +453,7 @@ int main(void)
         cmocka_unit_test(test_fixed_chunks),
         cmocka_unit_test(test_no_kv),
         cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_source_waves),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
