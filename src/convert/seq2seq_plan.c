@@ -64,8 +64,9 @@ static kvern_status require(struct seq2seq_planner *planner, const char *name, s
     return planner_require(&planner->base, whole, n_rows, k, tensor);
 }
 
-static kvern_status plan_linear(struct seq2seq_planner *planner, const struct part *parts,
-                                size_t n_parts, size_t k, struct linear_plan *out)
+static kvern_status plan_linear_in(struct seq2seq_planner *planner, const struct part *parts,
+                                   size_t n_parts, size_t k, enum weights_choice weights,
+                                   struct linear_plan *out)
 {
     const struct tensor *tensors[PACK_MAX_PARTS];
     kvern_status status = KVERN_OK;
@@ -73,9 +74,14 @@ static kvern_status plan_linear(struct seq2seq_planner *planner, const struct pa
     for (size_t i = 0; i < n_parts && status == KVERN_OK; i++)
         status = require(planner, parts[i].name, parts[i].n, k, &tensors[i]);
     if (status == KVERN_OK)
-        status =
-            planner_add_matrix(&planner->base, tensors, n_parts, planner->weights, &out->weight);
+        status = planner_add_matrix(&planner->base, tensors, n_parts, weights, &out->weight);
     return status;
+}
+
+static kvern_status plan_linear(struct seq2seq_planner *planner, const struct part *parts,
+                                size_t n_parts, size_t k, struct linear_plan *out)
+{
+    return plan_linear_in(planner, parts, n_parts, k, planner->weights, out);
 }
 
 static kvern_status plan_attention(struct seq2seq_planner *planner, struct seq2seq_layer *layer)
@@ -123,6 +129,8 @@ static kvern_status plan_feed_forward(struct seq2seq_planner *planner, struct se
     const struct part gate_up[] = {{"DenseReluDense.wi_0", inner}, {"DenseReluDense.wi_1", inner}};
     const struct part up[] = {{"DenseReluDense.wi", inner}};
     const struct part down[] = {{"DenseReluDense.wo", hidden}};
+    /* where T5s are known to break when narrowed (CTranslate2 #1074, #1273) */
+    enum weights_choice of_down = planner->weights == WEIGHTS_Q4 ? WEIGHTS_Q8 : planner->weights;
     kvern_status status = require(planner, "layer_norm", 1, hidden, &layer->forward_norm);
 
     if (status == KVERN_OK && config->is_gated)
@@ -130,7 +138,7 @@ static kvern_status plan_feed_forward(struct seq2seq_planner *planner, struct se
     else if (status == KVERN_OK)
         status = plan_linear(planner, up, 1, hidden, &layer->up);
     if (status == KVERN_OK)
-        status = plan_linear(planner, down, 1, inner, &layer->down);
+        status = plan_linear_in(planner, down, 1, inner, of_down, &layer->down);
     return status;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A tiny T5 that was trained (tests/golden/train_t5.py) to find and copy the name of the function
- * that a snippet defines: from text to text, kvern's answers are PyTorch's, in f32 and in 8 bit,
+ * that a snippet defines: from text to text, kvern's answers are PyTorch's, in f32, 8 and 4 bit,
  * and as often right.
  */
 #include "test.h"
@@ -72,7 +72,7 @@ static void answers_are_pytorchs(void **state)
     static const struct {
         const char *weights, *kv_type;
         size_t n_apart; /* answers that roundings may change */
-    } cases[] = {{"f32", "f32", 0}, {"q8", "f16", 1}};
+    } cases[] = {{"f32", "f32", 0}, {"q8", "f16", 1}, {"q8", "int8", 1}, {"q4", "f16", 2}};
     char path[1024];
 
     (void)state;
@@ -103,8 +103,8 @@ static void answers_are_pytorchs(void **state)
             n_right_there += strcmp(there, right) == 0;
             free(answer);
         }
-        printf("  %s: %zu of %zu answers are PyTorch's; %zu are right, of PyTorch's %zu\n",
-               cases[w].weights, n_same, n, n_right, n_right_there);
+        printf("  %s, KV %s: %zu of %zu answers are PyTorch's; %zu are right, of PyTorch's %zu\n",
+               cases[w].weights, cases[w].kv_type, n_same, n, n_right, n_right_there);
         assert_true(n_same + cases[w].n_apart >= n);
         assert_true(n_right + cases[w].n_apart >= n_right_there);
         kvern_engine_close(engine);
