@@ -15,7 +15,7 @@
 enum { BAR_WIDTH = 24, MIN_BAR_WIDTH = 6, LINE_BYTES = 256 };
 
 static const double REDRAW_SECONDS = 0.1;
-static const double PLAIN_SECONDS = 5.0;
+static const double PLAIN_SECONDS = 5.0, IDLE_SECONDS = 60.0;
 
 double seconds_now(void)
 {
@@ -49,6 +49,7 @@ void progress_begin(struct progress *progress, enum progress_unit unit, bool is_
         .started = seconds_now(),
     };
     progress->drawn = progress->started;
+    progress->drawn_done = -1;
 }
 
 static void format_time_left(char *text, size_t n_bytes, double seconds)
@@ -119,23 +120,32 @@ static size_t format_line(const struct progress *progress, const struct shown *s
     return n_line;
 }
 
+static bool is_due(const struct progress *progress, double now, int64_t done)
+{
+    double since = now - progress->drawn;
+
+    if (progress->is_terminal)
+        return since >= REDRAW_SECONDS;
+    return since >= (done == progress->drawn_done ? IDLE_SECONDS : PLAIN_SECONDS);
+}
+
 void progress_show(struct progress *progress, const char *what, int64_t done, int64_t total,
                    const char *note)
 {
     double now = seconds_now();
     double elapsed = now - progress->started;
+    double worked = (double)(done - progress->n_at_once);
     const struct shown shown = {.what = what,
                                 .note = note,
                                 .done = done,
                                 .total = total,
-                                .rate = elapsed > 0.05 ? (double)done / elapsed : 0};
+                                .rate = elapsed > 0.05 ? worked / elapsed : 0};
     char line[LINE_BYTES];
 
-    if (progress->is_quiet)
-        return;
-    if (now - progress->drawn < (progress->is_terminal ? REDRAW_SECONDS : PLAIN_SECONDS))
+    if (progress->is_quiet || !is_due(progress, now, done))
         return;
     progress->drawn = now;
+    progress->drawn_done = done;
     progress->has_drawn = true;
     int n_over = (int)format_line(progress, &shown, BAR_WIDTH, line) - (terminal_width() - 1);
     if (progress->is_terminal && n_over > 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Progress on stderr: on a terminal one line that is redrawn (bar, share, rate, time left); else a
- * plain line now and then.
+ * plain line now and then, when something was done.
  */
 #ifndef KVERN_CLI_PROGRESS_H
 #define KVERN_CLI_PROGRESS_H
@@ -19,6 +19,9 @@ struct progress {
     bool has_drawn;
     double started; /* seconds, monotonic */
     double drawn;   /* when the last line was shown */
+    int64_t drawn_done;
+    int64_t n_at_once; /* of what is done: took no time, such as what was cached; the user's to set.
+                          The rate leaves it out */
 };
 
 void progress_begin(struct progress *progress, enum progress_unit unit, bool is_quiet);

@@ -37,8 +37,8 @@ static void amounts(void **state)
 
 /* What progress_show writes to stderr, `elapsed` seconds after the start and `since` after the last
  * line. */
-static void shown(double elapsed, double since, bool is_quiet, enum progress_unit unit,
-                  int64_t done, int64_t total, char line[256])
+static void shown(double elapsed, double since, const struct progress *like, int64_t done,
+                  int64_t total, char line[256])
 {
     int pipes[2];
     int kept = dup(STDERR_FILENO);
@@ -46,7 +46,9 @@ static void shown(double elapsed, double since, bool is_quiet, enum progress_uni
 
     assert_int_equal(pipe(pipes), 0);
     assert_int_equal(dup2(pipes[1], STDERR_FILENO), STDERR_FILENO);
-    progress_begin(&progress, unit, is_quiet);
+    progress_begin(&progress, like->unit, like->is_quiet);
+    progress.drawn_done = like->drawn_done;
+    progress.n_at_once = like->n_at_once;
     progress.started -= elapsed;
     progress.drawn -= since;
     progress_show(&progress, "packing", done, total, NULL);
@@ -64,25 +66,57 @@ static void plain_lines_come_now_and_then(void **state)
 {
     static const struct {
         double since;
-        bool is_quiet;
+        struct progress like;
         int64_t done;
         int64_t total;
         const char *line;
     } cases[] = {
-        {1, false, 5, 20, ""},
-        {6, true, 5, 20, ""},
-        {6, false, 5, 20, "packing [######..................]  25 %  0.5/s  30 s left\n"},
-        {6, false, 30, 20, "packing [########################] 100 %  3/s  0 s left\n"},
-        {6, false, 20, 0, "packing  2/s\n"},
-        {6, false, 0, 20, "packing [........................]   0 %  0/s\n"},
+        {1, {.unit = PROGRESS_ITEMS, .drawn_done = -1}, 5, 20, ""},
+        {6, {.is_quiet = true}, 5, 20, ""},
+        {6,
+         {.unit = PROGRESS_ITEMS, .drawn_done = -1},
+         5,
+         20,
+         "packing [######..................]  25 %  0.5/s  30 s left\n"},
+        {6,
+         {.unit = PROGRESS_ITEMS, .drawn_done = -1},
+         30,
+         20,
+         "packing [########################] 100 %  3/s  0 s left\n"},
+        {6, {.unit = PROGRESS_ITEMS, .drawn_done = -1}, 20, 0, "packing  2/s\n"},
+        {6,
+         {.unit = PROGRESS_ITEMS, .drawn_done = -1},
+         0,
+         20,
+         "packing [........................]   0 %  0/s\n"},
+        {59, {.unit = PROGRESS_ITEMS, .drawn_done = 5}, 5, 20, ""}, /* nothing new */
+        {61,
+         {.unit = PROGRESS_ITEMS, .drawn_done = 5},
+         5,
+         20,
+         "packing [######..................]  25 %  0.5/s  30 s left\n"},
+        {6,
+         {.unit = PROGRESS_ITEMS, .drawn_done = 4},
+         5,
+         20,
+         "packing [######..................]  25 %  0.5/s  30 s left\n"},
+        {6,
+         {.unit = PROGRESS_ITEMS, .n_at_once = 5, .drawn_done = -1},
+         5,
+         20,
+         "packing [######..................]  25 %  0/s\n"},
+        {6,
+         {.unit = PROGRESS_ITEMS, .n_at_once = 5, .drawn_done = -1},
+         15,
+         20,
+         "packing [##################......]  75 %  1/s  5 s left\n"},
     };
 
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         char line[256];
 
-        shown(10, cases[i].since, cases[i].is_quiet, PROGRESS_ITEMS, cases[i].done, cases[i].total,
-              line);
+        shown(10, cases[i].since, &cases[i].like, cases[i].done, cases[i].total, line);
         assert_string_equal(line, cases[i].line);
     }
 }
@@ -107,9 +141,10 @@ static void slow_rates_are_not_zero(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct progress like = {.unit = cases[i].unit, .drawn_done = -1};
         char line[256];
 
-        shown(cases[i].elapsed, 6, false, cases[i].unit, cases[i].done, cases[i].total, line);
+        shown(cases[i].elapsed, 6, &like, cases[i].done, cases[i].total, line);
         assert_string_equal(line, cases[i].line);
     }
 }
