@@ -27,4 +27,6 @@ python3 bench/compare/embed.py --kvern "$kvern" --model "$out/minilm" --markdown
 cmake --build build --target bench_engine
 python3 bench/compare/workload.py --settings "$out/workload_settings.json" --markdown "$out/workload.md" >"$out/workload.json"
 build/bench_engine_latency .deps/models/compare/smollm2-135m/kvern --json >"$out/engine_latency.json"
-echo "$out/{speed,answers,embed,workload}.md and $out/engine_latency.json are written"
+python3 bench/compare/make_summary_models.py --kvern "$kvern"
+python3 bench/compare/summaries.py --settings "$out/summaries_settings.json" --markdown "$out/summaries.md" >"$out/summaries.json"
+echo "$out/{speed,answers,embed,workload,summaries}.md and $out/engine_latency.json are written"
