@@ -106,6 +106,7 @@ struct report {
     char *title;   /* what was summarised */
     char *model;   /* its name */
     char *started; /* when: as text, as the caller wants to see it */
+    char *note;    /* what else of the run its reader should know, in a sentence; NULL: nothing */
     double seconds;
     bool is_interrupted;
     struct report_option *options; /* [n_options] */
@@ -136,6 +137,8 @@ void report_clear(struct report *report);
 /* A setting worth a line in the report. */
 kvern_status report_add_option(struct report *report, const char *name, const char *value,
                                kvern_error *err);
+/* One that was there goes. */
+kvern_status report_set_note(struct report *report, const char *note, kvern_error *err);
 /* Adds a file that is cut into `n_chunks`, and the directories it is in. `*file` stays valid until
  * report_clear(); a path that is there already gives the same file, as it was. */
 kvern_status report_add_file(struct report *report, const char *path, const char *language,

@@ -262,6 +262,7 @@ static void add_totals(const struct report *report, struct buffer *out)
     for (size_t i = 0; i < report->n_options; i++)
         add_pair(out, report->options[i].name, report->options[i].value);
     add_pair(out, "started", report->started);
+    add_pair(out, "note", report->note ? report->note : "");
     add(out, "<tr><td>took</td><td>");
     report_text_duration(out, report->seconds);
     add(out, "</td></tr>\n<tr><td>model work</td><td>");

@@ -54,6 +54,7 @@ static void add_overview(const struct report *report, struct buffer *out)
     for (size_t i = 0; i < report->n_options; i++)
         add_row_text(out, report->options[i].name, report->options[i].value);
     add_row_text(out, "started", report->started);
+    add_row_text(out, "note", report->note ? report->note : "");
     add(out, "| took | ");
     report_text_duration(out, report->seconds);
     add(out, " |\n| model work | ");
