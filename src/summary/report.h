@@ -166,6 +166,13 @@ kvern_status report_finish(struct report *report, double seconds, bool is_interr
 /* The part of the chunks done that has a summary, 0 to 1; 1 where none is done. */
 double report_success(const struct report *report);
 
+/* `chunk` is NULL of a file or directory as a whole. */
+typedef void (*report_failure_fn)(const char *path, const struct report_chunk *chunk,
+                                  const char *reason, void *data);
+/* Calls see() for every result that failed, in the report's order. */
+void report_each_failure(const struct report *report, report_failure_fn see, void *data);
+/* How many skips from `first` on have its reason: its group, once report_finish() has sorted. */
+size_t report_skip_group(const struct report *report, size_t first);
 /* "ok", "cut", "failed", "pending". */
 const char *report_status_name(enum report_status status);
 /* The summary to show of a file: its own, else that of its only chunk; NULL: none. */

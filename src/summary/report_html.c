@@ -274,11 +274,11 @@ static void add_totals(const struct report *report, struct buffer *out)
     add(out, "</td></tr>\n</table>\n");
 }
 
-static void add_failure(struct buffer *out, const char *path, const struct report_chunk *chunk,
-                        const struct report_result *result)
+static void add_failure(const char *path, const struct report_chunk *chunk, const char *reason,
+                        void *data)
 {
-    if (result->status != REPORT_FAILED)
-        return;
+    struct buffer *out = data;
+
     add(out, "<tr><td>");
     add_element(out, "code", path);
     add(out, "</td><td>");
@@ -287,7 +287,7 @@ static void add_failure(struct buffer *out, const char *path, const struct repor
     else
         add(out, "as a whole");
     add(out, "</td>");
-    add_element(out, "td", result->reason ? result->reason : "");
+    add_element(out, "td", reason);
     add(out, "</tr>\n");
 }
 
@@ -296,18 +296,7 @@ static void add_failures(const struct report *report, struct buffer *out)
     if (report->counts.n_failed + report->counts.n_failed_above == 0)
         return;
     add(out, "<h2>Failed</h2>\n<table>\n<tr><th>path</th><th>what</th><th>why</th></tr>\n");
-    for (size_t i = 0; i < report->n_directories; i++) {
-        const struct report_directory *directory = report->sorted[i];
-
-        add_failure(out, directory->path, NULL, &directory->result);
-        for (size_t j = 0; j < directory->n_files; j++) {
-            const struct report_file *file = directory->files[j];
-
-            add_failure(out, file->path, NULL, &file->result);
-            for (size_t k = 0; k < file->n_chunks; k++)
-                add_failure(out, file->path, &file->chunks[k], &file->chunks[k].result);
-        }
-    }
+    report_each_failure(report, add_failure, out);
     add(out, "</table>\n");
 }
 
@@ -318,9 +307,7 @@ static void add_skips(const struct report *report, struct buffer *out)
     if (report->n_skips > 0)
         add(out, "<h2>Skipped</h2>\n");
     for (size_t first = 0, end; first < report->n_skips; first = end) {
-        end = first;
-        while (end < report->n_skips && strcmp(skips[end].reason, skips[first].reason) == 0)
-            end++;
+        end = first + report_skip_group(report, first);
         add(out, "<details><summary>");
         add_escaped(out, skips[first].reason[0] ? skips[first].reason : "no reason");
         add(out, " <span class=\"soft\">");

@@ -201,11 +201,11 @@ static void add_directory(struct buffer *out, const struct report_directory *dir
 
 /* ---- what has no summary ---- */
 
-static void add_failure(struct buffer *out, const char *path, const struct report_chunk *chunk,
-                        const struct report_result *result)
+static void add_failure(const char *path, const struct report_chunk *chunk, const char *reason,
+                        void *data)
 {
-    if (result->status != REPORT_FAILED)
-        return;
+    struct buffer *out = data;
+
     add(out, "| ");
     markdown_code(out, path, true);
     add(out, " | ");
@@ -214,7 +214,7 @@ static void add_failure(struct buffer *out, const char *path, const struct repor
     else
         add(out, "as a whole");
     add(out, " | ");
-    markdown_text(out, result->reason ? result->reason : "");
+    markdown_text(out, reason);
     add(out, " |\n");
 }
 
@@ -223,18 +223,7 @@ static void add_failures(const struct report *report, struct buffer *out)
     if (report->counts.n_failed + report->counts.n_failed_above == 0)
         return;
     add(out, "\n## Failed\n\n| path | what | why |\n|---|---|---|\n");
-    for (size_t i = 0; i < report->n_directories; i++) {
-        const struct report_directory *directory = report->sorted[i];
-
-        add_failure(out, directory->path, NULL, &directory->result);
-        for (size_t j = 0; j < directory->n_files; j++) {
-            const struct report_file *file = directory->files[j];
-
-            add_failure(out, file->path, NULL, &file->result);
-            for (size_t k = 0; k < file->n_chunks; k++)
-                add_failure(out, file->path, &file->chunks[k], &file->chunks[k].result);
-        }
-    }
+    report_each_failure(report, add_failure, out);
 }
 
 static void add_skips(const struct report *report, struct buffer *out)
@@ -244,9 +233,7 @@ static void add_skips(const struct report *report, struct buffer *out)
     if (report->n_skips > 0)
         add(out, "\n## Skipped\n\n");
     for (size_t first = 0, end; first < report->n_skips; first = end) {
-        end = first;
-        while (end < report->n_skips && strcmp(skips[end].reason, skips[first].reason) == 0)
-            end++;
+        end = first + report_skip_group(report, first);
         add(out, "- **");
         markdown_text(out, skips[first].reason[0] ? skips[first].reason : "no reason");
         add(out, "** (");
