@@ -231,8 +231,6 @@ static void add_table_head(struct buffer *out, const char *first)
 
 static void add_pair(struct buffer *out, const char *name, const char *value)
 {
-    if (!value[0])
-        return;
     add(out, "<tr>");
     add_element(out, "td", name);
     add_element(out, "td", value);
@@ -258,20 +256,8 @@ static void add_totals(const struct report *report, struct buffer *out)
             add_counts_row(out, report->sorted[i]->path, &report->sorted[i]->counts);
     }
     add(out, "</table>\n<table>\n");
-    add_pair(out, "model", report->model);
-    for (size_t i = 0; i < report->n_options; i++)
-        add_pair(out, report->options[i].name, report->options[i].value);
-    add_pair(out, "started", report->started);
-    add_pair(out, "note", report->note ? report->note : "");
-    add(out, "<tr><td>took</td><td>");
-    report_text_duration(out, report->seconds);
-    add(out, "</td></tr>\n<tr><td>model work</td><td>");
-    report_text_counted(out, counts->n_tokens_in, "token");
-    add(out, " read, ");
-    report_text_count(out, counts->n_tokens_out);
-    add(out, " written</td></tr>\n<tr><td>from the cache</td><td>");
-    report_text_counted(out, counts->n_cached, "chunk");
-    add(out, "</td></tr>\n</table>\n");
+    report_text_facts(out, report, add_pair);
+    add(out, "</table>\n");
 }
 
 static void add_failure(const char *path, const struct report_chunk *chunk, const char *reason,

@@ -20,8 +20,6 @@ static void add(struct buffer *out, const char *text)
 
 static void add_row_text(struct buffer *out, const char *name, const char *value)
 {
-    if (!value[0])
-        return;
     add(out, "| ");
     markdown_text(out, name);
     add(out, " | ");
@@ -50,20 +48,7 @@ static void add_overview(const struct report *report, struct buffer *out)
         add(out, report->n_skips == 1 ? " was skipped." : " were skipped.");
     }
     add(out, "\n\n| | |\n|---|---|\n");
-    add_row_text(out, "model", report->model);
-    for (size_t i = 0; i < report->n_options; i++)
-        add_row_text(out, report->options[i].name, report->options[i].value);
-    add_row_text(out, "started", report->started);
-    add_row_text(out, "note", report->note ? report->note : "");
-    add(out, "| took | ");
-    report_text_duration(out, report->seconds);
-    add(out, " |\n| model work | ");
-    report_text_counted(out, counts->n_tokens_in, "token");
-    add(out, " read, ");
-    report_text_count(out, counts->n_tokens_out);
-    add(out, " written |\n| from the cache | ");
-    report_text_counted(out, counts->n_cached, "chunk");
-    add(out, " |\n");
+    report_text_facts(out, report, add_row_text);
 }
 
 static void add_counts_row(struct buffer *out, const struct report_counts *counts)

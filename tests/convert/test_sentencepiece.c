@@ -116,27 +116,16 @@ static void damaged_models_are_named(void **state)
 
 static void check_case(const json_t *row, size_t number, const struct golden_lines *lines)
 {
-    const char *next = json_string_value(json_object_get(row, "ids"));
+    char what[32];
     char *json = NULL;
     kvern_error err = {0};
 
+    snprintf(what, sizeof what, "case %zu", number);
     if (tokenizer_files_to_json(scratch, &json, &err) != KVERN_OK)
-        fail_msg("case %zu: %s", number, err.message);
+        fail_msg("%s: %s", what, err.message);
     struct tokenizer *tokenizer = golden_open(json, strlen(json));
-    for (size_t i = 0; i < lines->n; i++) {
-        const json_t *line = lines->lines[i];
-        kvern_tokens tokens = {0};
-
-        assert_int_equal(
-            tokenizer_encode(tokenizer, json_string_value(line), json_string_length(line),
-                             KVERN_TOKENIZE_SPECIAL | KVERN_TOKENIZE_CONTROL, &tokens, NULL),
-            KVERN_OK);
-        if (golden_crc_of_ids(&tokens) != golden_next_crc(&next))
-            fail_msg("case %zu, line %zu, \"%s\": ids differ from transformers'", number, i,
-                     json_string_value(line));
-        kvern_tokens_clear(&tokens);
-    }
-    assert_string_equal(next, "");
+    golden_check_crcs(tokenizer, lines, KVERN_TOKENIZE_SPECIAL | KVERN_TOKENIZE_CONTROL,
+                      json_string_value(json_object_get(row, "ids")), what);
     tokenizer_close(tokenizer);
     free(json);
 }
