@@ -10,8 +10,7 @@
  *   - What a function named *_open, *_new or *_submit gives, its *_close or *_free takes back; each
  *     of those takes NULL. Strings and arrays the library gives out are freed with kvern_free().
  *   - Text is UTF-8. Sizes are in bytes unless the name says otherwise. Token ids are int32_t.
- *   - Option structs are filled by their *_init function first and changed afterwards, so that new
- *     fields can be added.
+ *   - Option structs are filled by their *_init first, then changed: so fields can be added.
  *   - The library prints nothing, never exits, and installs no signal handler.
  *   - A kvern_model and a kvern_engine may be used from many threads; a kvern_request from one at a
  *     time (kvern_request_cancel: from any).
@@ -27,11 +26,7 @@
 extern "C" {
 #endif
 
-#if defined(_WIN32) || !defined(__GNUC__)
-#define KVERN_API
-#else
 #define KVERN_API __attribute__((visibility("default")))
-#endif
 
 /* ---- errors ---------------------------------------------------------------------------- */
 
@@ -60,7 +55,6 @@ typedef struct kvern_error {
     kvern_status status;
     char message[512]; /* one sentence, no newline, always terminated */
 } kvern_error;
-
 KVERN_API const char *kvern_status_name(kvern_status status);
 
 /* "MAJOR.MINOR.PATCH" of the library; static. */
@@ -83,10 +77,8 @@ typedef struct kvern_model kvern_model;
 typedef struct kvern_model_info {
     const char *name;      /* last part of the directory's name; owned by the model */
     const char *directory; /* owned by the model */
-    const char *family;    /* "llama", "qwen2", "qwen3", "bert", "t5"; "other": an export of another
-                              one */
-    const char *contract;  /* "paged", "encoder", "seq2seq"; "cached": a decoder's ONNX export as it
-                              is */
+    const char *family;    /* "llama", "qwen2", "qwen3", "bert", "t5"; or "other" (exports) */
+    const char *contract;  /* "paged", "encoder", "seq2seq"; "cached": a decoder's export as is */
     const char *weights;   /* "q4", "q8", "f32", "mixed"; "onnx": whatever an export has */
     const char *source;    /* what it was converted from */
     int64_t n_parameters;
@@ -104,12 +96,11 @@ typedef struct kvern_model_info {
     size_t n_eos_tokens;
     bool has_chat_template;
     bool has_tokenizer;
-    bool
-        has_byte_fallback; /* there is none: bytes stand for tokens, which no trained model takes */
-    bool is_encoder;       /* runs whole texts to embed them; generates nothing */
-    bool is_seq2seq;       /* an encoder-decoder: a prompt is a source that it reads whole */
-    const char *pooling;   /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
-    bool is_normalized;    /* the makers make vectors of length 1 */
+    bool has_byte_fallback; /* it has none: bytes stand for tokens, which none was trained on */
+    bool is_encoder;        /* runs whole texts to embed them; generates nothing */
+    bool is_seq2seq;        /* an encoder-decoder: a prompt is a source that it reads whole */
+    const char *pooling;    /* "last", "mean", "cls", "logits512": the makers' own; "": not said */
+    bool is_normalized;     /* the makers make vectors of length 1 */
     int32_t embedding_size; /* values of a vector; 0: it makes none */
     int32_t max_tokens;     /* of a text to embed */
 } kvern_model_info;
@@ -203,19 +194,16 @@ typedef struct kvern_engine_options {
     int32_t max_sequences;  /* running at once; 0: 64 */
     int32_t max_waiting;    /* queue bound; 0: 512 */
     int32_t max_context;    /* tokens of one sequence; 0: the model's, bounded by KV memory */
-    size_t kv_memory_bytes; /* 0: enough for max_sequences of 2,048 tokens, at most half of the
-                               memory that is free here beside weights and scratch. A figure that
-                               does not fit beside them is refused (KVERN_LIMIT). */
+    size_t kv_memory_bytes; /* 0: enough for max_sequences of 2,048 tokens, at most half of what is
+                               free beside weights and scratch. KVERN_LIMIT: more than is free */
     const char *kv_type;    /* "f16" (default), "f32" or "int8"; an export's KV has its own type */
     bool no_prefix_cache;   /* run every prompt whole, even if another one began the same way */
     int32_t prefix_cache_tokens; /* computed tokens remembered of requests that are gone, for those
                                     that begin the same way; 0: 16,384. Their memory stays taken. */
-    double max_decode_slowdown; /* while streams decode, prompts beside them may make a step take at
-                                   most about this many times as long, at least 1; 0: no bound,
-                                   which gives the most tokens a second */
+    double max_decode_slowdown; /* prompts beside streams that decode make a step take at most about
+                                   so many times as long, at least 1; 0: no bound, the fastest */
     const char *provider;       /* "cpu" (default); "cuda": for ONNX exports only */
 } kvern_engine_options;
-
 KVERN_API void kvern_engine_options_init(kvern_engine_options *options);
 /* The model must outlive the engine. options NULL: the defaults. Starts one thread. */
 KVERN_API kvern_status kvern_engine_open(kvern_engine **out, const kvern_model *model,
@@ -240,7 +228,6 @@ typedef struct kvern_engine_stats {
     int32_t n_threads;
     const char *isa; /* the kernels in use; static */
 } kvern_engine_stats;
-
 KVERN_API void kvern_engine_get_stats(kvern_engine *engine, kvern_engine_stats *stats);
 
 /* Added to a token's logit: -100 all but forbids it, 100 all but forces it. */
@@ -274,7 +261,6 @@ typedef enum kvern_early_stopping {
     KVERN_EARLY_STOPPING_NEVER, /* when the best beam could not be among them whatever came: its
                                    length is taken to be max_tokens if length_penalty is over 0 */
 } kvern_early_stopping;
-
 /* "false", "true", "never": static; false: no rule of that name. */
 KVERN_API const char *kvern_early_stopping_name(kvern_early_stopping early_stopping);
 KVERN_API bool kvern_early_stopping_from_name(const char *name,
@@ -287,7 +273,6 @@ typedef enum kvern_logprobs {
     KVERN_LOGPROBS_SAMPLED, /* of what the token was drawn from: after penalties, temperature and
                                filters. Greedy choices have 0 */
 } kvern_logprobs;
-
 /* "none", "model", "sampled": static; false: no kind of that name. */
 KVERN_API const char *kvern_logprobs_name(kvern_logprobs logprobs);
 KVERN_API bool kvern_logprobs_from_name(const char *name, kvern_logprobs *logprobs);
@@ -316,7 +301,6 @@ typedef enum kvern_pooling {
     KVERN_POOLING_CLS,   /* the first token's */
     KVERN_POOLING_LOGITS512, /* the first 512 of the last token's logits */
 } kvern_pooling;
-
 /* "model", "last", "mean", "cls", "logits512": static; false: no pooling of that name. */
 KVERN_API const char *kvern_pooling_name(kvern_pooling pooling);
 KVERN_API bool kvern_pooling_from_name(const char *name, kvern_pooling *pooling);
@@ -326,11 +310,10 @@ KVERN_API double kvern_cosine(const float *a, const float *b, size_t n);
 KVERN_API void kvern_normalize(float *values, size_t n);
 
 typedef struct kvern_request_options {
-    const int32_t *prompt; /* [n_prompt] token ids, copied; at least one. Of an encoder-decoder: the
-                              source, which it reads whole */
+    const int32_t *prompt; /* [n_prompt] ids, copied; at least one. An encoder-decoder's source */
     size_t n_prompt;
-    const int32_t *decoder_prompt; /* [n_decoder_prompt], copied: what an encoder-decoder's answer
-                                      is to begin with; no part of the answer */
+    const int32_t *decoder_prompt; /* [n_decoder_prompt], copied: begins an encoder-decoder's
+                                      answer, and is no part of it */
     size_t n_decoder_prompt;
     bool embed;            /* run the prompt and give its vector; nothing is generated */
     kvern_pooling pooling; /* with `embed` */
@@ -340,8 +323,7 @@ typedef struct kvern_request_options {
     kvern_sampling sampling;
     const char *const *stop; /* [n_stop] stop strings, copied; not part of the answer */
     size_t n_stop;
-    const int32_t *stop_token_ids; /* [n_stop_token_ids], copied, at most 64; end the answer like
-                                      end tokens, also with ignore_eos */
+    const int32_t *stop_token_ids; /* [n_stop_token_ids], at most 64, copied; also if ignore_eos */
     size_t n_stop_token_ids;
     int32_t num_beams;    /* beam search, as transformers' generate() does it, with so many beams, 2
                              to 64; 0 or 1: off. Its answers come whole, at the end, with a score */
@@ -350,26 +332,22 @@ typedef struct kvern_request_options {
     kvern_early_stopping early_stopping;
     kvern_logprobs logprobs; /* of every token generated, in the events */
     int32_t top_logprobs;    /* with logprobs: also of so many of the likeliest, 0 to 20 */
-    uint64_t conversation;   /* not 0: the KV of the last request with this number is taken over
-                                for the tokens both begin with, and this one's is kept in turn
-                                (4,096 conversations at most, the longest idle go first).
-                                Numbers from 2^63 on are the sessions' */
-    int32_t window;        /* not 0: only this many tokens stay in the KV cache, and the sink_tokens
-                              first ones; positions go on. At least 32. What a token sees is settled by
-                              its position alone: older tokens leave in blocks of 16. */
-    int32_t sink_tokens;   /* rounded up to blocks of 16 */
-    int32_t priority;      /* larger goes first, also by pre-empting; no answer changes by it */
-    int32_t timeout_ms;    /* from submit to the last token: then it ends with
-                              KVERN_FINISH_TIMEOUT; 0: none */
-    const char *cache_key; /* prompts share computed prefixes with those of the same key only; NULL:
-                              with all others that have none */
+    uint64_t conversation;   /* not 0: takes over the KV of the last request with this number for
+                                the tokens both begin with, and leaves its own (4,096 numbers; the
+                                longest idle go first). From 2^63 on they are the sessions' */
+    int32_t window;      /* not 0: only this many tokens stay in the KV cache, at least 32, and the
+                            sink_tokens first ones; positions go on. What a token sees is settled
+                            by its position alone: older tokens leave in blocks of 16. */
+    int32_t sink_tokens; /* rounded up to blocks of 16 */
+    int32_t priority;    /* larger goes first, also by pre-empting; no answer changes by it */
+    int32_t timeout_ms;  /* from submit to the last token; then KVERN_FINISH_TIMEOUT. 0: none */
+    const char *cache_key; /* computed prefixes are shared among prompts of one key, or of none */
     bool ignore_eos;
     bool score_prompt;         /* give the log-probability of every prompt token after the first */
     bool all_logits;           /* show on_logits every prompt position, not just the last */
     kvern_logits_fn on_logits; /* may be NULL */
     void *on_logits_data;
 } kvern_request_options;
-
 KVERN_API void kvern_request_options_init(kvern_request_options *options);
 
 typedef struct kvern_request kvern_request;
@@ -393,7 +371,6 @@ typedef enum kvern_finish {
     KVERN_FINISH_ERROR,
     KVERN_FINISH_TIMEOUT, /* timeout_ms went by */
 } kvern_finish;
-
 /* "stop", "length", "cancelled", "error", "timeout", "" */
 KVERN_API const char *kvern_finish_name(kvern_finish finish);
 
@@ -406,8 +383,7 @@ typedef struct kvern_event {
     const float *logprobs; /* [n_tokens] with logprobs, until the next call; else NULL */
     const kvern_logprob *top_logprobs; /* [n_tokens, n_top_logprobs], the likeliest first */
     size_t n_top_logprobs;             /* of each token: what the request asked for */
-    const float
-        *prompt_logprobs; /* [n_prompt - 1] with score_prompt, in the last event; else NULL */
+    const float *prompt_logprobs; /* [n_prompt - 1] with score_prompt, in the last event; or NULL */
     size_t n_prompt_logprobs;
     const float *embedding; /* [n_embedding] with embed, in the last event; else NULL. As pooled:
                                neither cut nor normalised. Lives as long as the request. */
@@ -446,7 +422,6 @@ typedef struct kvern_embed_options {
     kvern_stop_fn should_stop; /* may be NULL */
     void *should_stop_data;
 } kvern_embed_options;
-
 KVERN_API void kvern_embed_options_init(kvern_embed_options *options);
 
 /* One text's answer. */
@@ -472,8 +447,7 @@ KVERN_API void kvern_embedding_clear(kvern_embedding *embedding);
 
 /* A sequence that outlives its requests: its tokens, their KV, and its last vector. What was run
  * once is not run again, unless the engine had to give the KV's memory to others; the answer says
- * how much was. A session is used from one thread at a time, and freed before its engine is closed.
- */
+ * how much was. Used from one thread at a time, and freed before its engine is closed. */
 typedef struct kvern_session kvern_session;
 
 typedef enum kvern_window {
@@ -481,7 +455,6 @@ typedef enum kvern_window {
     KVERN_WINDOW_SLIDING,  /* the last `window` tokens stay, and the sinks; positions go on */
     KVERN_WINDOW_TRUNCATE, /* what does not fit is left out, and the answer says so */
 } kvern_window;
-
 /* "error", "sliding", "truncate": static; false: no policy of that name. */
 KVERN_API const char *kvern_window_name(kvern_window window);
 KVERN_API bool kvern_window_from_name(const char *name, kvern_window *window);
@@ -494,7 +467,6 @@ typedef struct kvern_session_options {
     int32_t normalize;     /* as in kvern_embed_options */
     int32_t dimensions;    /* likewise */
 } kvern_session_options;
-
 KVERN_API void kvern_session_options_init(kvern_session_options *options);
 
 typedef struct kvern_session_info {
@@ -589,7 +561,6 @@ typedef struct kvern_convert_options {
     kvern_progress_fn on_progress; /* may be NULL */
     void *on_progress_data;
 } kvern_convert_options;
-
 KVERN_API void kvern_convert_options_init(kvern_convert_options *options);
 /* The directory appears by rename when all is well; on failure nothing is left. */
 KVERN_API kvern_status kvern_convert(const kvern_convert_options *options, kvern_error *err);
@@ -603,7 +574,6 @@ typedef struct kvern_pull_options {
     kvern_progress_fn on_progress;
     void *on_progress_data;
 } kvern_pull_options;
-
 KVERN_API void kvern_pull_options_init(kvern_pull_options *options);
 /* Gets a model and converts it into the cache; gives the malloc'ed model directory. A model that is
  * there already is left alone, unless an older kvern made it in a form this one does not read. */
@@ -617,7 +587,6 @@ typedef struct kvern_machine_limits {
     double int8_gop_s;  /* int8 dot products with the kernels in use */
     double f32_gflop_s; /* f32 fused multiply-adds */
 } kvern_machine_limits;
-
 /* Measures for about a second. n_threads as in kvern_engine_options. */
 KVERN_API kvern_status kvern_measure_machine(int32_t n_threads, kvern_machine_limits *limits,
                                              kvern_error *err);

@@ -6,11 +6,11 @@
 The prompts of prompts.txt, 64 greedy tokens each, with SmolLM2; the same program answers each prompt
 alone, then all at once. Needs setup.sh and make_models.py to have run.
 """
-import argparse
 import json
 import pathlib
 import sys
 
+import command_line
 import peers
 
 MODEL = "smollm2-135m"
@@ -31,12 +31,7 @@ def same_start(left, right):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kvern", default=str(peers.ROOT / "build/kvern"), help="the command")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=[*peers.TITLES])
-    parser.add_argument("--models", type=pathlib.Path, default=peers.ROOT / ".deps/models/compare")
-    parser.add_argument("--markdown", type=pathlib.Path)
-    args = parser.parse_args()
+    args = command_line.read(command_line.options(__doc__, peers.TITLES, "."), peers.TITLES)
     texts = (pathlib.Path(__file__).with_name("prompts.txt")).read_text().splitlines()
     tokenizer = peers.Kvern(args.kvern, args.models / MODEL / "kvern")
     ids = [tokenizer.token_ids(text) for text in texts]

@@ -7,14 +7,11 @@
 Needs setup.sh and make_models.py to have run. Two threads each. Machines are shared, so quote the
 ratios of one run, and the load average that the heading names.
 """
-import argparse
-import json
-import os
-import pathlib
 import statistics
 import sys
 import time
 
+import command_line
 import peers
 
 MODELS = ("smollm2-135m", "qwen2.5-0.5b")
@@ -51,18 +48,10 @@ def table_row(model, case, by_name):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kvern", default=str(peers.ROOT / "build/kvern"), help="the command")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=[*peers.PEERS, "kvern"],
-                        help="names out of llama,genai,openvino,kvern")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--models", type=pathlib.Path, default=peers.ROOT / ".deps/models/compare")
+    parser = command_line.options(__doc__, [*peers.PEERS, "kvern"], ".")
+    command_line.add_rounds(parser)
     parser.add_argument("--model", choices=MODELS, action="append")
-    parser.add_argument("--markdown", type=pathlib.Path)
-    args = parser.parse_args()
-    for name in args.only:
-        if name not in peers.TITLES:
-            parser.error(f"no peer named {name}; there are {', '.join(peers.TITLES)}")
+    args = command_line.read(parser, peers.TITLES)
     started = time.time()
     rows, result = [], []
     for model in args.model or MODELS:
@@ -70,15 +59,9 @@ def main():
             rows.append(table_row(model, case, by_name))
             result.append({"model": model, "name": case[0], "length": case[1], "batch": case[2],
                            "samples": by_name})
-    load = os.getloadavg()[2]
-    lines = [f"{peers.cpu_name()}, 2 threads; tokens/s, medians of {args.rounds} rounds; "
-             f"{time.time() - started:.0f} s, load average {load:.1f} (2 when nothing else runs)", "",
-             "| case (tokens x sequences) | " + " | ".join(peers.TITLES[n] for n in args.only)
+    lines = ["| case (tokens x sequences) | " + " | ".join(peers.TITLES[n] for n in args.only)
              + " | kvern / best peer |", "|---" * (len(args.only) + 2) + "|", *rows]
-    if args.markdown:
-        args.markdown.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines), file=sys.stderr)
-    print(json.dumps({"machine": peers.cpu_name(), "load": load, "results": result}))
+    command_line.tell(args, started, "tokens/s", lines, {"results": result})
 
 
 if __name__ == "__main__":

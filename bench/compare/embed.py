@@ -13,10 +13,8 @@ kvern is asked `kvern bench -m MODEL --embed-file IDS.jsonl --threads 2 --repeat
 where each line of the file is {"ids": [...]}, [CLS] and [SEP] included. It embeds all texts at once, one timed run
 after an uncounted one, and prints {"results": [{"name": "embed", "texts_per_s": N, "tokens_per_s": N}]}.
 """
-import argparse
 import json
 import math
-import os
 import pathlib
 import random
 import statistics
@@ -26,6 +24,7 @@ import sys
 import tempfile
 import time
 
+import command_line
 import peers
 
 SEED = 32
@@ -150,31 +149,17 @@ def table(samples, settings, cosines):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kvern", default=str(peers.ROOT / "build/kvern"), help="the command")
+    parser = command_line.options(__doc__, TITLES, "minilm")
+    command_line.add_rounds(parser)
     parser.add_argument("--model", default="minilm", help="kvern's model")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=[*TITLES],
-                        help=f"names out of {','.join(TITLES)}")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--models", type=pathlib.Path, default=peers.ROOT / ".deps/models/compare/minilm")
     parser.add_argument("--source", type=pathlib.Path, default=peers.ROOT / ".deps/models/all-MiniLM-L6-v2")
-    parser.add_argument("--markdown", type=pathlib.Path)
-    args = parser.parse_args()
-    for name in args.only:
-        if name not in TITLES:
-            parser.error(f"no peer named {name}; there are {', '.join(TITLES)}")
+    args = command_line.read(parser, TITLES)
     started, cases = time.time(), draw_cases()
     with tempfile.TemporaryDirectory() as folder:
         samples, settings, cosines = measure(args, cases, folder)
-    load = os.getloadavg()[2]
-    lines = [f"{peers.cpu_name()}, 2 threads; texts/s, medians of {args.rounds} rounds; "
-             f"{time.time() - started:.0f} s, load average {load:.1f} (2 when nothing else runs)", "",
-             *table(samples, settings, cosines)]
-    if args.markdown:
-        args.markdown.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines), file=sys.stderr)
-    print(json.dumps({"machine": peers.cpu_name(), "load": load, "settings": settings,
-                      "tokens": {case: sum(map(len, texts)) for case, texts in cases.items()}, "results": samples}))
+    command_line.tell(args, started, "texts/s", table(samples, settings, cosines),
+                      {"settings": settings, "tokens": {case: sum(map(len, texts)) for case, texts in cases.items()},
+                       "results": samples})
 
 
 if __name__ == "__main__":

@@ -13,22 +13,17 @@ mean pooling. Texts are sorted by length, and a batch has as many as fit in a se
 padding included (0: one text each).
 """
 import concurrent.futures
-import ctypes
-import json
-import os
-import pathlib
-import signal
-import sys
 import time
 
 import numpy
+
+from worker_pipe import Pipe
 
 N_THREADS = 2
 BUDGETS = (0, 1024, 4096)  # tokens of a batch
 N_TUNED = 4096  # tokens of a case that each setting is tried on
 TUNE_ROUNDS = 3  # after a first one, in which what is HOPELESS times slower than the fastest leaves
 HOPELESS = 3.0
-PR_SET_PDEATHSIG = 1
 
 
 def batches(texts, budget):
@@ -200,14 +195,10 @@ def answer(peer, request, cases):
 
 
 def main():
-    peer_name, folder = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a stopped worker must not stay behind
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a peer prints must not mix with the replies
-    peer, cases = PEERS[peer_name](folder), {}
-    print(json.dumps({"ready": peer_name}), file=replies)
-    for line in sys.stdin:
-        print(json.dumps(answer(peer, json.loads(line), cases)), file=replies)
+    pipe = Pipe()
+    peer, cases = PEERS[pipe.name](pipe.folder), {}
+    for request in pipe.requests():
+        pipe.reply(answer(peer, request, cases))
 
 
 if __name__ == "__main__":

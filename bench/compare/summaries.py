@@ -24,7 +24,6 @@ complete: {"seconds", "latencies_ms": [of each chunk, in the order of the file],
 "same as PyTorch" counts tokens of equal place and value up to the first difference in each of the 20 answers of
 the trial run, in f32: it shows that a peer runs the same model, as random weights have answers no rounding survives.
 """
-import argparse
 import json
 import os
 import pathlib
@@ -35,6 +34,7 @@ import sys
 import tempfile
 import time
 
+import command_line
 import peers
 from workload import busy_seconds, wait_for_quiet
 
@@ -188,36 +188,17 @@ def table(opened, samples):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--program", default=str(peers.ROOT / "build/bench_summaries"), help="kvern's part")
+    parser = command_line.options(__doc__, TITLES, "codet5-small", "bench_summaries")
+    command_line.add_search(parser)
     parser.add_argument("--model", help="kvern's model, if not that of make_summary_models.py")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=[*TITLES],
-                        help=f"names out of {','.join(TITLES)}")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS",
-                        help="before each sample wait up to this long for an idle machine")
-    parser.add_argument("--models", type=pathlib.Path, default=peers.ROOT / ".deps/models/compare/codet5-small")
-    parser.add_argument("--settings", type=pathlib.Path, help="where the settings found are kept")
-    parser.add_argument("--markdown", type=pathlib.Path)
-    args = parser.parse_args()
-    for name in args.only:
-        if name not in TITLES:
-            parser.error(f"no program named {name}; there are {', '.join(TITLES)}")
+    args = command_line.read(parser, TITLES)
     started = time.time()
-    found = json.loads(args.settings.read_text()) if args.settings and args.settings.exists() else {}
-    with tempfile.TemporaryDirectory() as folder:
+    with command_line.kept_settings(args.settings) as found, tempfile.TemporaryDirectory() as folder:
         opened, samples = measure(args, found, folder)
-    if args.settings:
-        args.settings.write_text(json.dumps(found) + "\n")
-    load = os.getloadavg()[2]
-    lines = [f"{peers.cpu_name()}, 2 threads; CodeT5-small's shape, {N_CHUNKS} chunks of {N_IN} tokens, {N_OUT} out, {IN_FLIGHT} in "
-             f"flight; medians of {args.rounds} rounds; {time.time() - started:.0f} s, load average {load:.1f} (2 when nothing "
-             f"else runs)", "", *table(opened, samples)]
-    if args.markdown:
-        args.markdown.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines), file=sys.stderr)
-    print(json.dumps({"machine": peers.cpu_name(), "load": load, "results": samples,
-                      "settings": {peer.name: {"setting": peer.setting, "tried": peer.tried} for peer in opened}}))
+    what = f"CodeT5-small's shape, {N_CHUNKS} chunks of {N_IN} tokens, {N_OUT} out, {IN_FLIGHT} in flight"
+    command_line.tell(args, started, what, table(opened, samples),
+                      {"results": samples,
+                       "settings": {peer.name: {"setting": peer.setting, "tried": peer.tried} for peer in opened}})
 
 
 if __name__ == "__main__":

@@ -13,19 +13,16 @@ latency is from its submission to its answer. Greedy, no end before n_out tokens
 so far, so it says something only in a worker that opened one setting.
 """
 import collections
-import ctypes
 import json
-import os
 import pathlib
-import signal
-import sys
 import time
 
 import numpy
 
+from worker_pipe import Pipe
+
 N_THREADS = 2
 BATCHES = (5, 10, 20)
-PR_SET_PDEATHSIG = 1
 
 
 def pad(chunks):
@@ -139,14 +136,9 @@ def peak_rss_mb():
 
 
 def main():
-    peer_name, folder = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a stopped worker must not stay behind
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a peer prints must not mix with the replies
-    peer, setting = PEERS[peer_name](folder), None
-    print(json.dumps({"ready": peer_name}), file=replies)
-    for line in sys.stdin:
-        asked = json.loads(line)
+    pipe = Pipe()
+    peer, setting = PEERS[pipe.name](pipe.folder), None
+    for asked in pipe.requests():
         if asked["op"] == "settings":
             reply = {"settings": peer.settings}
         elif asked["op"] == "open":
@@ -157,9 +149,9 @@ def main():
             reply = run(peer, setting, asked["chunks"], asked["in_flight"], asked["n_out"])
             wrong = [len(answer) for answer in reply["answers"] if len(answer) != asked["n_out"]]
             if wrong:
-                raise SystemExit(f"{peer_name} gave {wrong[0]} tokens where {asked['n_out']} were asked for")
+                raise SystemExit(f"{pipe.name} gave {wrong[0]} tokens where {asked['n_out']} were asked for")
             reply["peak_rss_mb"] = peak_rss_mb()
-        print(json.dumps(reply), file=replies)
+        pipe.reply(reply)
 
 
 if __name__ == "__main__":

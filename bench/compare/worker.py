@@ -14,17 +14,14 @@ run of the same shape, as in `kvern bench`: the process may have been stopped fo
 """
 import ctypes
 import json
-import os
-import pathlib
 import random
-import signal
-import sys
 import time
+
+from worker_pipe import Pipe
 
 N_THREADS = 2
 MAX_BATCH = 4096  # tokens of one llama_decode
 WARM_STEPS = 4
-PR_SET_PDEATHSIG = 1
 
 
 def draw_ids(length, seed):
@@ -214,15 +211,11 @@ def answer(peer, request, seed):
 
 
 def main():
-    peer_name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a stopped worker must not stay behind
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a peer prints must not mix with the replies
-    peer = PEERS[peer_name](folder)
+    pipe = Pipe()
+    peer = PEERS[pipe.name](pipe.folder)
     peer.generate([draw_ids(64, 0)], 4)
-    print(json.dumps({"ready": peer_name}), file=replies)
-    for seed, line in enumerate(sys.stdin, 1):
-        print(json.dumps(answer(peer, json.loads(line), seed)), file=replies)
+    for seed, request in enumerate(pipe.requests(), 1):
+        pipe.reply(answer(peer, request, seed))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ lengths. kvern runs as build/bench_workload in a new process; peers stay open an
 each sample stands the share of all CPU time that other programs of the machine took meanwhile: where it is not near 0, the
 sample says little, and least about llama.cpp, whose threads wait for each other in loops.
 """
-import argparse
 import json
 import os
 import pathlib
@@ -25,6 +24,7 @@ import sys
 import tempfile
 import time
 
+import command_line
 import peers
 
 MODEL = "smollm2-135m"
@@ -172,34 +172,15 @@ def table(samples, found):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--program", default=str(peers.ROOT / "build/bench_workload"), help="kvern's part")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=[*SETTINGS],
-                        help=f"names out of {','.join(SETTINGS)}")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS",
-                        help="before each sample wait up to this long for an idle machine")
-    parser.add_argument("--models", type=pathlib.Path, default=peers.ROOT / ".deps/models/compare")
-    parser.add_argument("--settings", type=pathlib.Path, help="where the settings found are kept")
-    parser.add_argument("--markdown", type=pathlib.Path)
-    args = parser.parse_args()
-    for name in args.only:
-        if name not in SETTINGS:
-            parser.error(f"no program named {name}; there are {', '.join(SETTINGS)}")
+    parser = command_line.options(__doc__, SETTINGS, ".", "bench_workload")
+    command_line.add_search(parser)
+    args = command_line.read(parser, SETTINGS)
     started, requests = time.time(), draw_requests(SEED)
-    found = json.loads(args.settings.read_text()) if args.settings and args.settings.exists() else {}
-    with tempfile.TemporaryDirectory() as folder:
+    with command_line.kept_settings(args.settings) as found, tempfile.TemporaryDirectory() as folder:
         samples = measure(args, found, folder)
-    if args.settings:
-        args.settings.write_text(json.dumps(found, indent=1) + "\n")
-    load = os.getloadavg()[2]
-    lines = [f"{peers.cpu_name()}, 2 threads; {N_REQUESTS} requests at once, {sum(len(r['ids']) for r in requests):,} prompt "
-             f"and {n_output(requests):,} output tokens; medians of {args.rounds} rounds; {time.time() - started:.0f} s, "
-             f"load average {load:.1f} (2 when nothing else runs)", "", *table(samples, found)]
-    if args.markdown:
-        args.markdown.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines), file=sys.stderr)
-    print(json.dumps({"machine": peers.cpu_name(), "load": load, "settings": found, "results": samples}))
+    what = (f"{N_REQUESTS} requests at once, {sum(len(r['ids']) for r in requests):,} prompt and "
+            f"{n_output(requests):,} output tokens")
+    command_line.tell(args, started, what, table(samples, found), {"settings": found, "results": samples})
 
 
 if __name__ == "__main__":

@@ -9,15 +9,10 @@ from the first submission to the last token; greedy, end tokens ignored, every a
 `open` makes what a setting needs, outside the time; it is called when the setting changes.
 """
 import collections
-import ctypes
-import json
-import os
-import pathlib
-import signal
-import sys
 import time
 
-from worker import GenAI, Llama, MAX_BATCH, OpenVINO, PR_SET_PDEATHSIG
+from worker import GenAI, Llama, MAX_BATCH, OpenVINO
+from worker_pipe import Pipe
 
 MAX_TOKENS = 768  # of one sequence, prompt and answer: the context a slot of llama.cpp gets
 
@@ -120,14 +115,9 @@ PEERS = {"llama": LlamaSlots, "genai": GenAIBatches, "openvino": OpenVINOQueue}
 
 
 def main():
-    peer_name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a stopped worker must not stay behind
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a peer prints must not mix with the replies
-    peer, setting = PEERS[peer_name](folder), None
-    print(json.dumps({"ready": peer_name}), file=replies)
-    for line in sys.stdin:
-        asked = json.loads(line)
+    pipe = Pipe()
+    peer, setting = PEERS[pipe.name](pipe.folder), None
+    for asked in pipe.requests():
         if asked["setting"] != setting:
             setting = asked["setting"]
             peer.open(**setting)
@@ -136,8 +126,8 @@ def main():
         seconds = time.perf_counter() - start
         for request, answer in zip(asked["requests"], answers, strict=True):
             if len(answer) != request["n_out"]:
-                raise SystemExit(f"{peer_name} gave {len(answer)} tokens where {request['n_out']} were asked for")
-        print(json.dumps({"seconds": seconds}), file=replies)
+                raise SystemExit(f"{pipe.name} gave {len(answer)} tokens where {request['n_out']} were asked for")
+        pipe.reply({"seconds": seconds})
 
 
 if __name__ == "__main__":

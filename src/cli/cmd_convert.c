@@ -16,6 +16,14 @@
 #include <string.h>
 #include <unistd.h>
 
+/* clang-format off */
+#define WEIGHTS_OPTIONS(options)                                                                   \
+    {"weights", 'w', OPTION_STRING, &(options).weights, "TYPE",                                    \
+     "q4, q8 or f32 (keep what the source has, else q8)"},                                         \
+    {"table", 0, OPTION_STRING, &(options).table, "TYPE",                                          \
+     "of the embedding table and output layer (as --weights; q8 beside q4)"}
+/* clang-format on */
+
 static bool show(const char *what, int64_t done, int64_t total, void *data)
 {
     progress_show(data, what, done, total, NULL);
@@ -103,10 +111,7 @@ int cmd_convert(int argc, char **argv)
     kvern_convert_options_init(&convert);
     const struct option options[] = {
         {"output", 'o', OPTION_STRING, &output, "DIR", "the model directory to make"},
-        {"weights", 'w', OPTION_STRING, &convert.weights, "TYPE",
-         "q4, q8 or f32 (keep what the source has, else q8)"},
-        {"table", 0, OPTION_STRING, &convert.table, "TYPE",
-         "of the embedding table and output layer (as --weights; q8 beside q4)"},
+        WEIGHTS_OPTIONS(convert),
         {"name", 0, OPTION_STRING, &convert.name, "NAME", "the model's name"},
         {"overwrite", 0, OPTION_FLAG, &convert.overwrite, NULL,
          "replace a directory that is there"},
@@ -166,10 +171,7 @@ int cmd_pull(int argc, char **argv)
 
     kvern_pull_options_init(&pull);
     const struct option options[] = {
-        {"weights", 'w', OPTION_STRING, &pull.weights, "TYPE",
-         "q4, q8 or f32 (keep what the source has, else q8)"},
-        {"table", 0, OPTION_STRING, &pull.table, "TYPE",
-         "of the embedding table and output layer (as --weights; q8 beside q4)"},
+        WEIGHTS_OPTIONS(pull),
         {"revision", 0, OPTION_STRING, &pull.revision, "REV", "branch or commit on the hub (main)"},
         {"overwrite", 0, OPTION_FLAG, &pull.overwrite, NULL, "make it again if it is there"},
         {"json", 0, OPTION_FLAG, &is_json, NULL, "one JSON object: the directory"},

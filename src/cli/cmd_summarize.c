@@ -43,8 +43,10 @@ struct summarize {
     struct summarizer *summarizer; /* owned */
     struct map changes;            /* of --changed-since: git's names, from `changes_root` */
     struct progress progress;
-    size_t n_files, n_file_bytes;  /* in all */
-    size_t n_added, n_added_bytes; /* of them, by now */
+    kvern_error cache_error; /* status not KVERN_OK: why later summaries were not kept */
+    size_t n_tree_bytes;     /* in all the files, about */
+    size_t n_added_bytes;    /* of them, by now */
+    bool has_added_all;
     double started;
 };
 
@@ -53,12 +55,20 @@ struct summarize {
 /* Chunks are known as files are cut; how many there will be is guessed by the bytes. */
 static size_t guess_chunks(const struct summarize *run, const struct summarizer_counts *counts)
 {
-    double share =
-        run->n_file_bytes > 0 ? (double)run->n_added_bytes / (double)run->n_file_bytes : 0;
-
-    if (run->n_added >= run->n_files || share <= 0)
+    if (run->has_added_all || run->n_added_bytes == 0 || run->n_added_bytes >= run->n_tree_bytes)
         return counts->n_chunks;
-    return (size_t)((double)counts->n_chunks / share);
+    return (size_t)((double)counts->n_chunks * (double)run->n_tree_bytes /
+                    (double)run->n_added_bytes);
+}
+
+/* Told at once, once, and with -q too: who means to end the run and go on later must know. */
+static void tell_cache_error(struct summarize *run, const kvern_error *err)
+{
+    if (err->status == KVERN_OK || run->cache_error.status != KVERN_OK)
+        return;
+    run->cache_error = *err;
+    progress_end(&run->progress);
+    fprintf(stderr, "kvern: later summaries are not kept: %s\n", err->message);
 }
 
 static void show_progress(const struct summarizer_counts *counts, void *data)
@@ -68,8 +78,9 @@ static void show_progress(const struct summarizer_counts *counts, void *data)
     char what[80];
     char note[80];
 
-    snprintf(what, sizeof what, "chunks %zu/%s%zu", counts->n_done,
-             run->n_added < run->n_files ? "~" : "", n_total);
+    tell_cache_error(run, &counts->cache_error);
+    snprintf(what, sizeof what, "chunks %zu/%s%zu", counts->n_done, run->has_added_all ? "" : "~",
+             n_total);
     snprintf(note, sizeof note, "%zu running, %zu cached, %zu failed", counts->n_running,
              counts->n_cached, counts->n_failed);
     progress_show(&run->progress, what, (int64_t)counts->n_done, (int64_t)n_total, note);
@@ -124,7 +135,7 @@ static void print_rest(struct summarize *run)
 
 /* ---- sources ---- */
 
-static struct tree_options tree_options_of(const struct summarize *run)
+static struct tree_options tree_options_of(const struct summarize *run, bool has_texts)
 {
     return (struct tree_options){
         .include = run->include.items,
@@ -137,6 +148,7 @@ static struct tree_options tree_options_of(const struct summarize *run)
         .keeps_ignored = run->keeps_ignored,
         .keeps_vendored = run->keeps_vendored,
         .keeps_generated = run->keeps_generated,
+        .has_no_texts = !has_texts,
     };
 }
 
@@ -159,12 +171,12 @@ static bool is_changed(const struct summarize *run, const struct positionals *pa
 }
 
 /* Calls see() for every entry of the trees, until it fails. */
-static kvern_status walk(struct summarize *run, const struct positionals *paths,
+static kvern_status walk(struct summarize *run, const struct positionals *paths, bool has_texts,
                          kvern_status (*see)(struct summarize *run, const struct tree_entry *entry,
                                              kvern_error *err),
                          kvern_error *err)
 {
-    const struct tree_options options = tree_options_of(run);
+    const struct tree_options options = tree_options_of(run, has_texts);
     struct tree *tree = NULL;
     struct tree_entry entry = {.path = ""};
     kvern_status status =
@@ -182,12 +194,11 @@ static kvern_status walk(struct summarize *run, const struct positionals *paths,
     return status;
 }
 
-static kvern_status count_file(struct summarize *run, const struct tree_entry *entry,
-                               kvern_error *err)
+static kvern_status add_size(struct summarize *run, const struct tree_entry *entry,
+                             kvern_error *err)
 {
     (void)err;
-    run->n_files += entry->skip == SKIP_NONE;
-    run->n_file_bytes += entry->skip == SKIP_NONE ? entry->n_bytes : 0;
+    run->n_tree_bytes += entry->skip == SKIP_NONE ? entry->n_bytes : 0;
     return KVERN_OK;
 }
 
@@ -210,7 +221,6 @@ static kvern_status add_entry(struct summarize *run, const struct tree_entry *en
 {
     if (entry->skip != SKIP_NONE)
         return add_skip(run, entry, err);
-    run->n_added++;
     run->n_added_bytes += entry->n_bytes;
     return summarizer_add(run->summarizer, entry->path, entry->language, entry->text,
                           entry->n_bytes, err);
@@ -222,7 +232,7 @@ static kvern_status add_stdin(struct summarize *run, kvern_error *err)
     size_t n_bytes = 0;
     kvern_status status = read_input("-", &text, &n_bytes, err);
 
-    run->n_files = run->n_added = 1;
+    run->has_added_all = true;
     if (status == KVERN_OK && memchr(text, '\0', n_bytes))
         status = fail(err, KVERN_INVALID, "stdin is no text: it holds a NUL byte");
     if (status == KVERN_OK && patch_is_one(text, n_bytes))
@@ -245,9 +255,11 @@ static kvern_status add_all(struct summarize *run, const struct positionals *pat
 
     if (is_stdin(paths))
         return add_stdin(run, err);
-    status = walk(run, paths, count_file, err);
+    /* what is there is only weighed first, for the time left: reading it all would take its time */
+    status = walk(run, paths, false, add_size, err);
     if (status == KVERN_OK)
-        status = walk(run, paths, add_entry, err);
+        status = walk(run, paths, true, add_entry, err);
+    run->has_added_all = true;
     return status;
 }
 
@@ -323,11 +335,28 @@ static kvern_status open_all(struct summarize *run, const struct positionals *pa
     return status;
 }
 
+/* What of the run its report's reader should know. */
+static kvern_status note_cache_error(struct summarize *run, kvern_error *err)
+{
+    struct buffer note = {0};
+    kvern_status status;
+
+    if (run->cache_error.status == KVERN_OK)
+        return KVERN_OK;
+    buffer_add_format(&note, "later summaries were not kept: %s", run->cache_error.message);
+    status = note.has_failed ? fail(err, KVERN_MEMORY, "out of memory for the report's note")
+                             : report_set_note(&run->report, note.data, err);
+    buffer_clear(&note);
+    return status;
+}
+
 static kvern_status write_report(struct summarize *run, bool is_interrupted, kvern_error *err)
 {
     struct buffer text = {0};
-    kvern_status status =
-        report_finish(&run->report, seconds_now() - run->started, is_interrupted, err);
+    kvern_status status = note_cache_error(run, err);
+
+    if (status == KVERN_OK)
+        status = report_finish(&run->report, seconds_now() - run->started, is_interrupted, err);
 
     if (status != KVERN_OK)
         return status;

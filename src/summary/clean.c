@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "summary/clean_half.h"
 #include "summary/clean_lines.h"
 #include "summary/clean_phrases.h"
 
@@ -255,7 +256,6 @@ static bool is_repeated(const struct choice *choice, const char *text, size_t n_
     return false;
 }
 
-/* Takes what makes no good end off: "such as (the", "and,". */
 static void cut_at_word(struct buffer *summary, size_t max_bytes)
 {
     size_t n = max_bytes;
@@ -265,26 +265,32 @@ static void cut_at_word(struct buffer *summary, size_t max_bytes)
     if (n == 0) /* one long word */
         n = utf8_complete_bytes(summary->data, max_bytes);
     buffer_truncate(summary, n);
-    while (summary->n_bytes > 0 && strchr(" ,;:([-.", summary->data[summary->n_bytes - 1]))
-        buffer_truncate(summary, summary->n_bytes - 1);
 }
 
-/* A half sentence that is all there is: back to the end of its last whole list item, else "...". */
-static void end_half(struct choice *choice)
+/* A half sentence that is all there is: back to the end of its last whole list item or clause, as
+ * far as there is room, else "...". */
+static void end_half(struct choice *choice, const char *reason)
 {
     struct buffer *summary = &choice->summary;
-    const char *colon = memchr(summary->data, ':', summary->n_bytes);
-    const char *item = memrchr(summary->data, ';', summary->n_bytes);
+    size_t max_bytes = choice->max_bytes;
+    size_t n_taken = summary->n_bytes < max_bytes ? summary->n_bytes : max_bytes - 1;
+    const char *colon = memchr(summary->data, ':', n_taken);
+    const char *item = memrchr(summary->data, ';', n_taken);
+    size_t n_whole = colon && item && item > colon ? (size_t)(item - summary->data)
+                                                   : clean_whole_bytes(summary->data, n_taken);
 
-    if (colon && item && item > colon) {
-        buffer_truncate(summary, (size_t)(item - summary->data));
+    if (n_whole > 0) {
+        buffer_truncate(summary, n_whole);
         buffer_add_byte(summary, '.');
         return;
     }
+    if (summary->n_bytes + 3 > max_bytes)
+        cut_at_word(summary, max_bytes - 3);
+    /* what makes no good end goes: "such as (", "and," */
     while (summary->n_bytes > 0 && strchr(" ,;:([-.", summary->data[summary->n_bytes - 1]))
         buffer_truncate(summary, summary->n_bytes - 1);
     buffer_add_string(summary, "...");
-    choice->reason = "the answer ended in the middle of a sentence";
+    choice->reason = reason;
 }
 
 /* Takes one sentence if it is good. */
@@ -313,15 +319,13 @@ static void take(struct choice *choice, const char *text, size_t n_bytes, bool i
     if (summary->has_failed)
         return;
     if (n_bytes + (is_whole ? 0 : 3) > choice->max_bytes) {
-        cut_at_word(summary, choice->max_bytes - 3);
-        buffer_add_string(summary, "...");
-        choice->reason = "its sentence was too long";
+        end_half(choice, "its sentence was too long");
     } else if (!is_whole && options->is_finished) {
         while (summary->n_bytes > 0 && strchr(" ,;:-", summary->data[summary->n_bytes - 1]))
             buffer_truncate(summary, summary->n_bytes - 1);
         buffer_add_byte(summary, '.');
     } else if (!is_whole) {
-        end_half(choice);
+        end_half(choice, "the answer ended in the middle of a sentence");
     }
 }
 
@@ -379,6 +383,7 @@ kvern_status clean_summary(const char *answer, size_t n_bytes, const struct clea
     if (!has_failed && choice.n_sentences > 0) {
         cleaned->summary = buffer_take(&choice.summary, NULL);
         cleaned->reason = choice.reason;
+        cleaned->is_half = choice.reason != NULL;
         has_failed = !cleaned->summary;
     } else if (!has_failed) {
         cleaned->reason = reason_of_nothing(&prose, &choice);

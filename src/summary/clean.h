@@ -13,7 +13,7 @@
 #include <stddef.h>
 
 /* CLEAN_VERSION: of the rules, for whoever keeps what came of them. */
-enum { CLEAN_MAX_SENTENCES = 2, CLEAN_MAX_BYTES = 400, CLEAN_VERSION = 1 };
+enum { CLEAN_MAX_SENTENCES = 2, CLEAN_MAX_BYTES = 400, CLEAN_VERSION = 2 };
 
 struct clean_options {
     const char *prompt; /* the instruction, whose lines are echoes; NULL: none */
@@ -28,6 +28,7 @@ struct clean_options {
 struct cleaned {
     char *summary;      /* one line of valid UTF-8, owned; NULL: there is none */
     const char *reason; /* why there is none, or what was cut; static; NULL: nothing to say */
+    bool is_half;       /* the summary is no whole sentence: it ends in "..." */
 };
 
 /* KVERN_OK with summary or reason or both; KVERN_MEMORY. */

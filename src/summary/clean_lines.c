@@ -163,6 +163,18 @@ static void add_unmarked(struct buffer *out, const struct line *line)
     }
 }
 
+/* "This code of src/a.c returns" to "This code returns": the report says where it is. */
+static void drop_path_echo(struct buffer *text)
+{
+    size_t first;
+    size_t n = clean_path_echo(text->data, text->n_bytes, &first);
+
+    if (n == 0)
+        return;
+    memmove(text->data + first, text->data + first + n, text->n_bytes - first - n);
+    buffer_truncate(text, text->n_bytes - n);
+}
+
 /* Is it a line of the source, as it stands there? Short ones are in any text. */
 static bool is_of_source(const struct line *line, const struct clean_options *options)
 {
@@ -258,6 +270,7 @@ static void add_line(struct joiner *joiner, const struct line *raw, bool keeps_a
     add_unmarked(scratch, &line);
     if (scratch->has_failed || scratch->n_bytes == 0)
         return;
+    drop_path_echo(scratch);
     line.text = scratch->data;
     line.n_bytes = scratch->n_bytes;
     trim(&line);

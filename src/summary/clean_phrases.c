@@ -34,6 +34,20 @@ static const char *const label_openings[] = {
     "here is", "here's", "here are", "here’s", "below is", "the following is",
 };
 
+/* "This code", what it is of, and these: what it does stands behind the ':'. */
+static const char *const announcements[] = {
+    "does the following",           "does the following things",
+    "performs the following",       "performs the following actions",
+    "performs the following steps", "performs the following tasks",
+};
+
+/* What questions call it; a path may follow, behind a preposition or not. */
+static const char *const subjects[] = {
+    "this code", "this file", "this folder", "this change", "this function", "this module",
+};
+
+static const char *const prepositions[] = {" of ", " in ", " from ", " of the file ", " "};
+
 /* Words before an answer, each with what follows it there. */
 static const char *const openers[] = {
     "sure!",       "sure,",      "sure.",       "certainly!", "certainly,",    "certainly.",
@@ -143,6 +157,58 @@ static bool is_label(const char *text, size_t n_bytes)
     return has_noun;
 }
 
+/* The bytes of "This code" at the beginning; 0: it is none. */
+static size_t subject_bytes(const char *text, size_t n_bytes)
+{
+    for (size_t i = 0; i < COUNT(subjects); i++) {
+        if (starts_with(text, n_bytes, subjects[i]))
+            return strlen(subjects[i]);
+    }
+    return 0;
+}
+
+/* "This code does the following" */
+static bool is_announcement(const char *text, size_t n_bytes)
+{
+    size_t n = subject_bytes(text, n_bytes);
+
+    return n > 0 && n + 1 < n_bytes && text[n] == ' ' &&
+           is_one_of(text + n + 1, n_bytes - n - 1, announcements, COUNT(announcements));
+}
+
+/* "src/a.c", and where only a path can stand "email.backends.py": a word with a '.' inside. */
+static bool is_path(const char *word, size_t n_bytes, bool may_be_name)
+{
+    if (n_bytes > 1 && memchr(word, '/', n_bytes))
+        return true;
+    for (size_t i = 1; !may_be_name && i + 1 < n_bytes; i++) {
+        if (word[i] == '.' && isalnum((unsigned char)word[i + 1]))
+            return true;
+    }
+    return false;
+}
+
+size_t clean_path_echo(const char *text, size_t n_bytes, size_t *first)
+{
+    *first = subject_bytes(text, n_bytes);
+    for (size_t i = 0; *first > 0 && i < COUNT(prepositions); i++) {
+        size_t n_left = n_bytes - *first;
+        size_t n = strlen(prepositions[i]);
+        size_t n_word = 0;
+
+        if (!starts_with(text + *first, n_left, prepositions[i]))
+            continue;
+        while (n + n_word < n_left && text[*first + n + n_word] != ' ')
+            n_word++;
+        if (n + n_word == n_left) /* nothing would be said of it */
+            return 0;
+        n_word -= n_word > 0 && strchr(",:", text[*first + n + n_word - 1]);
+        if (is_path(text + *first + n, n_word, n == 1))
+            return n + n_word;
+    }
+    return 0;
+}
+
 static size_t skip_spaces(const char *text, size_t n_bytes, size_t at)
 {
     while (at < n_bytes && text[at] == ' ')
@@ -162,8 +228,13 @@ static size_t skip_one(const char *text, size_t n_bytes, size_t at)
     }
     while (n < n_left && n < MAX_LEAD_IN && text[at + n] != ':')
         n++;
-    if (n < n_left && text[at + n] == ':')
-        return is_label(text + at, n) ? skip_spaces(text, n_bytes, at + n + 1) : at;
+    if (n < n_left && text[at + n] == ':') {
+        size_t next = skip_spaces(text, n_bytes, at + n + 1);
+
+        /* behind an announcement that ends the line comes a list */
+        return is_label(text + at, n) || (is_announcement(text + at, n) && next < n_bytes) ? next
+                                                                                           : at;
+    }
     /* all there is: "Summary", "Here is a summary." */
     if (n == n_left && n > 0 && is_label(text + at, strchr(".!", text[at + n - 1]) ? n - 1 : n))
         return n_bytes;

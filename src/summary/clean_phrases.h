@@ -12,6 +12,9 @@
 /* The bytes of "Sure! Here is a summary of the code: " and the like at the beginning; all of them
  * where there is nothing else; 0: there is none. */
 size_t clean_lead_in(const char *text, size_t n_bytes);
+/* "This code of src/a.c returns x.": the bytes of " of src/a.c", at text[*first]: the question said
+ * what it was about; 0: there is none. */
+size_t clean_path_echo(const char *text, size_t n_bytes, size_t *first);
 /* A sentence that refuses or asks back: "I cannot ...". */
 bool clean_is_refusal(const char *text, size_t n_bytes);
 /* A sentence that says nothing about the code: "I hope this helps!", "Sure." */

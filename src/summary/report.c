@@ -264,6 +264,7 @@ void report_clear(struct report *report)
     free(report->title);
     free(report->model);
     free(report->started);
+    free(report->note);
     *report = (struct report){0};
 }
 
@@ -280,6 +281,17 @@ kvern_status report_add_option(struct report *report, const char *name, const ch
     free(option.name);
     free(option.value);
     return no_memory(err);
+}
+
+kvern_status report_set_note(struct report *report, const char *note, kvern_error *err)
+{
+    char *copy = plain_text_line(note);
+
+    if (!copy)
+        return no_memory(err);
+    free(report->note);
+    report->note = copy;
+    return KVERN_OK;
 }
 
 kvern_status report_add_skip(struct report *report, const char *path, const char *reason,

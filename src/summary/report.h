@@ -106,6 +106,7 @@ struct report {
     char *title;   /* what was summarised */
     char *model;   /* its name */
     char *started; /* when: as text, as the caller wants to see it */
+    char *note;    /* what else of the run its reader should know, in a sentence; NULL: nothing */
     double seconds;
     bool is_interrupted;
     struct report_option *options; /* [n_options] */
@@ -136,6 +137,8 @@ void report_clear(struct report *report);
 /* A setting worth a line in the report. */
 kvern_status report_add_option(struct report *report, const char *name, const char *value,
                                kvern_error *err);
+/* One that was there goes. */
+kvern_status report_set_note(struct report *report, const char *note, kvern_error *err);
 /* Adds a file that is cut into `n_chunks`, and the directories it is in. `*file` stays valid until
  * report_clear(); a path that is there already gives the same file, as it was. */
 kvern_status report_add_file(struct report *report, const char *path, const char *language,
@@ -163,6 +166,13 @@ kvern_status report_finish(struct report *report, double seconds, bool is_interr
 /* The part of the chunks done that has a summary, 0 to 1; 1 where none is done. */
 double report_success(const struct report *report);
 
+/* `chunk` is NULL of a file or directory as a whole. */
+typedef void (*report_failure_fn)(const char *path, const struct report_chunk *chunk,
+                                  const char *reason, void *data);
+/* Calls see() for every result that failed, in the report's order. */
+void report_each_failure(const struct report *report, report_failure_fn see, void *data);
+/* How many skips from `first` on have its reason: its group, once report_finish() has sorted. */
+size_t report_skip_group(const struct report *report, size_t first);
 /* "ok", "cut", "failed", "pending". */
 const char *report_status_name(enum report_status status);
 /* The summary to show of a file: its own, else that of its only chunk; NULL: none. */

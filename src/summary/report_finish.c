@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The order of a report and its sums: equal results give an equal report, in whatever order they
- * came. Calling it again after more was added is fine.
+ * The order of a report, its sums, and walks in that order: equal results give an equal report, in
+ * whatever order they came. Finishing again after more was added is fine.
  */
 #include "summary/report.h"
 
@@ -215,4 +215,39 @@ kvern_status report_finish(struct report *report, double seconds, bool is_interr
     report->counts = report->root->below;
     sort(report->skips, report->n_skips, sizeof *report->skips, compare_skips);
     return count_languages(report, err);
+}
+
+/* ---- walks ---- */
+
+static void see_if_failed(report_failure_fn see, const char *path, const struct report_chunk *chunk,
+                          const struct report_result *result, void *data)
+{
+    if (result->status == REPORT_FAILED)
+        see(path, chunk, result->reason ? result->reason : "", data);
+}
+
+void report_each_failure(const struct report *report, report_failure_fn see, void *data)
+{
+    for (size_t i = 0; i < report->n_directories; i++) {
+        const struct report_directory *directory = report->sorted[i];
+
+        see_if_failed(see, directory->path, NULL, &directory->result, data);
+        for (size_t j = 0; j < directory->n_files; j++) {
+            const struct report_file *file = directory->files[j];
+
+            see_if_failed(see, file->path, NULL, &file->result, data);
+            for (size_t k = 0; k < file->n_chunks; k++)
+                see_if_failed(see, file->path, &file->chunks[k], &file->chunks[k].result, data);
+        }
+    }
+}
+
+size_t report_skip_group(const struct report *report, size_t first)
+{
+    size_t n = 0;
+
+    while (first + n < report->n_skips &&
+           strcmp(report->skips[first + n].reason, report->skips[first].reason) == 0)
+        n++;
+    return n;
 }

@@ -231,8 +231,6 @@ static void add_table_head(struct buffer *out, const char *first)
 
 static void add_pair(struct buffer *out, const char *name, const char *value)
 {
-    if (!value[0])
-        return;
     add(out, "<tr>");
     add_element(out, "td", name);
     add_element(out, "td", value);
@@ -258,26 +256,15 @@ static void add_totals(const struct report *report, struct buffer *out)
             add_counts_row(out, report->sorted[i]->path, &report->sorted[i]->counts);
     }
     add(out, "</table>\n<table>\n");
-    add_pair(out, "model", report->model);
-    for (size_t i = 0; i < report->n_options; i++)
-        add_pair(out, report->options[i].name, report->options[i].value);
-    add_pair(out, "started", report->started);
-    add(out, "<tr><td>took</td><td>");
-    report_text_duration(out, report->seconds);
-    add(out, "</td></tr>\n<tr><td>model work</td><td>");
-    report_text_counted(out, counts->n_tokens_in, "token");
-    add(out, " read, ");
-    report_text_count(out, counts->n_tokens_out);
-    add(out, " written</td></tr>\n<tr><td>from the cache</td><td>");
-    report_text_counted(out, counts->n_cached, "chunk");
-    add(out, "</td></tr>\n</table>\n");
+    report_text_facts(out, report, add_pair);
+    add(out, "</table>\n");
 }
 
-static void add_failure(struct buffer *out, const char *path, const struct report_chunk *chunk,
-                        const struct report_result *result)
+static void add_failure(const char *path, const struct report_chunk *chunk, const char *reason,
+                        void *data)
 {
-    if (result->status != REPORT_FAILED)
-        return;
+    struct buffer *out = data;
+
     add(out, "<tr><td>");
     add_element(out, "code", path);
     add(out, "</td><td>");
@@ -286,7 +273,7 @@ static void add_failure(struct buffer *out, const char *path, const struct repor
     else
         add(out, "as a whole");
     add(out, "</td>");
-    add_element(out, "td", result->reason ? result->reason : "");
+    add_element(out, "td", reason);
     add(out, "</tr>\n");
 }
 
@@ -295,18 +282,7 @@ static void add_failures(const struct report *report, struct buffer *out)
     if (report->counts.n_failed + report->counts.n_failed_above == 0)
         return;
     add(out, "<h2>Failed</h2>\n<table>\n<tr><th>path</th><th>what</th><th>why</th></tr>\n");
-    for (size_t i = 0; i < report->n_directories; i++) {
-        const struct report_directory *directory = report->sorted[i];
-
-        add_failure(out, directory->path, NULL, &directory->result);
-        for (size_t j = 0; j < directory->n_files; j++) {
-            const struct report_file *file = directory->files[j];
-
-            add_failure(out, file->path, NULL, &file->result);
-            for (size_t k = 0; k < file->n_chunks; k++)
-                add_failure(out, file->path, &file->chunks[k], &file->chunks[k].result);
-        }
-    }
+    report_each_failure(report, add_failure, out);
     add(out, "</table>\n");
 }
 
@@ -317,9 +293,7 @@ static void add_skips(const struct report *report, struct buffer *out)
     if (report->n_skips > 0)
         add(out, "<h2>Skipped</h2>\n");
     for (size_t first = 0, end; first < report->n_skips; first = end) {
-        end = first;
-        while (end < report->n_skips && strcmp(skips[end].reason, skips[first].reason) == 0)
-            end++;
+        end = first + report_skip_group(report, first);
         add(out, "<details><summary>");
         add_escaped(out, skips[first].reason[0] ? skips[first].reason : "no reason");
         add(out, " <span class=\"soft\">");

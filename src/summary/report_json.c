@@ -113,6 +113,8 @@ json_t *report_totals_json(const struct report *report)
         set(&options, report->options[i].name, json_string(report->options[i].value));
     set(&object, "options", options);
     set(&object, "started", json_string(report->started));
+    if (report->note)
+        set(&object, "note", json_string(report->note));
     set_seconds(&object, "seconds", report->seconds);
     set_seconds(&object, "model_seconds", counts->ms / 1000);
     set(&object, "interrupted", json_boolean(report->is_interrupted));

@@ -20,8 +20,6 @@ static void add(struct buffer *out, const char *text)
 
 static void add_row_text(struct buffer *out, const char *name, const char *value)
 {
-    if (!value[0])
-        return;
     add(out, "| ");
     markdown_text(out, name);
     add(out, " | ");
@@ -50,19 +48,7 @@ static void add_overview(const struct report *report, struct buffer *out)
         add(out, report->n_skips == 1 ? " was skipped." : " were skipped.");
     }
     add(out, "\n\n| | |\n|---|---|\n");
-    add_row_text(out, "model", report->model);
-    for (size_t i = 0; i < report->n_options; i++)
-        add_row_text(out, report->options[i].name, report->options[i].value);
-    add_row_text(out, "started", report->started);
-    add(out, "| took | ");
-    report_text_duration(out, report->seconds);
-    add(out, " |\n| model work | ");
-    report_text_counted(out, counts->n_tokens_in, "token");
-    add(out, " read, ");
-    report_text_count(out, counts->n_tokens_out);
-    add(out, " written |\n| from the cache | ");
-    report_text_counted(out, counts->n_cached, "chunk");
-    add(out, " |\n");
+    report_text_facts(out, report, add_row_text);
 }
 
 static void add_counts_row(struct buffer *out, const struct report_counts *counts)
@@ -200,11 +186,11 @@ static void add_directory(struct buffer *out, const struct report_directory *dir
 
 /* ---- what has no summary ---- */
 
-static void add_failure(struct buffer *out, const char *path, const struct report_chunk *chunk,
-                        const struct report_result *result)
+static void add_failure(const char *path, const struct report_chunk *chunk, const char *reason,
+                        void *data)
 {
-    if (result->status != REPORT_FAILED)
-        return;
+    struct buffer *out = data;
+
     add(out, "| ");
     markdown_code(out, path, true);
     add(out, " | ");
@@ -213,7 +199,7 @@ static void add_failure(struct buffer *out, const char *path, const struct repor
     else
         add(out, "as a whole");
     add(out, " | ");
-    markdown_text(out, result->reason ? result->reason : "");
+    markdown_text(out, reason);
     add(out, " |\n");
 }
 
@@ -222,18 +208,7 @@ static void add_failures(const struct report *report, struct buffer *out)
     if (report->counts.n_failed + report->counts.n_failed_above == 0)
         return;
     add(out, "\n## Failed\n\n| path | what | why |\n|---|---|---|\n");
-    for (size_t i = 0; i < report->n_directories; i++) {
-        const struct report_directory *directory = report->sorted[i];
-
-        add_failure(out, directory->path, NULL, &directory->result);
-        for (size_t j = 0; j < directory->n_files; j++) {
-            const struct report_file *file = directory->files[j];
-
-            add_failure(out, file->path, NULL, &file->result);
-            for (size_t k = 0; k < file->n_chunks; k++)
-                add_failure(out, file->path, &file->chunks[k], &file->chunks[k].result);
-        }
-    }
+    report_each_failure(report, add_failure, out);
 }
 
 static void add_skips(const struct report *report, struct buffer *out)
@@ -243,9 +218,7 @@ static void add_skips(const struct report *report, struct buffer *out)
     if (report->n_skips > 0)
         add(out, "\n## Skipped\n\n");
     for (size_t first = 0, end; first < report->n_skips; first = end) {
-        end = first;
-        while (end < report->n_skips && strcmp(skips[end].reason, skips[first].reason) == 0)
-            end++;
+        end = first + report_skip_group(report, first);
         add(out, "- **");
         markdown_text(out, skips[first].reason[0] ? skips[first].reason : "no reason");
         add(out, "** (");

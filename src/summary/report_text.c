@@ -55,3 +55,39 @@ void report_text_outcome(struct buffer *out, const struct report_counts *counts)
         buffer_add_format(out, ", %zu %s not reached", counts->n_pending,
                           counts->n_pending == 1 ? "was" : "were");
 }
+
+static void add_fact(struct buffer *out, const char *name, const char *value, report_fact_fn add)
+{
+    if (value && value[0])
+        add(out, name, value);
+}
+
+/* Adds what was put together in `value`, and empties it. */
+static void add_text(struct buffer *out, const char *name, struct buffer *value, report_fact_fn add)
+{
+    out->has_failed |= value->has_failed;
+    add_fact(out, name, value->data, add);
+    buffer_truncate(value, 0);
+}
+
+void report_text_facts(struct buffer *out, const struct report *report, report_fact_fn add)
+{
+    const struct report_counts *counts = &report->counts;
+    struct buffer value = {0};
+
+    add_fact(out, "model", report->model, add);
+    for (size_t i = 0; i < report->n_options; i++)
+        add_fact(out, report->options[i].name, report->options[i].value, add);
+    add_fact(out, "started", report->started, add);
+    add_fact(out, "note", report->note, add);
+    report_text_duration(&value, report->seconds);
+    add_text(out, "took", &value, add);
+    report_text_counted(&value, counts->n_tokens_in, "token");
+    buffer_add_string(&value, " read, ");
+    report_text_count(&value, counts->n_tokens_out);
+    buffer_add_string(&value, " written");
+    add_text(out, "model work", &value, add);
+    report_text_counted(&value, counts->n_cached, "chunk");
+    add_text(out, "from the cache", &value, add);
+    buffer_clear(&value);
+}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Numbers as people read them, in the two formats made for people.
+ * Numbers and facts as people read them, for the two formats made for people.
  */
 #ifndef KVERN_SUMMARY_REPORT_TEXT_H
 #define KVERN_SUMMARY_REPORT_TEXT_H
@@ -16,5 +16,10 @@ void report_text_counted(struct buffer *out, size_t count, const char *one);
 void report_text_duration(struct buffer *out, double seconds);
 /* "3 of 5 chunks have a summary, 2 failed, 1 was not reached": what counts say. */
 void report_text_outcome(struct buffer *out, const struct report_counts *counts);
+
+typedef void (*report_fact_fn)(struct buffer *out, const char *name, const char *value);
+/* How the run was made and what it took, by add(): model, options, time, the model's work. What is
+ * not known is left out. */
+void report_text_facts(struct buffer *out, const struct report *report, report_fact_fn add);
 
 #endif

@@ -61,10 +61,14 @@ static kvern_status settle(struct summarizer *s, struct task *task, struct repor
     return status;
 }
 
+/* A reader gets more from half a sentence, which the first try may have left, than from nothing. */
 static kvern_status settle_failed(struct summarizer *s, struct task *task, const char *reason,
                                   kvern_error *err)
 {
-    struct report_result result = {.status = REPORT_FAILED, .reason = (char *)(uintptr_t)reason};
+    struct report_result result = {
+        .status = task->half.summary ? REPORT_CUT : REPORT_FAILED,
+        .summary = task->half.summary,
+        .reason = (char *)(uintptr_t)(task->half.summary ? task->half.reason : reason)};
 
     return settle(s, task, &result, err);
 }
@@ -100,11 +104,17 @@ static kvern_status settle_answer(struct summarizer *s, struct task *task, const
 
     if (status != KVERN_OK)
         return status;
-    if (!cleaned.summary && task->n_tries < MAX_TRIES) {
+    if ((!cleaned.summary || cleaned.is_half) && task->n_tries < MAX_TRIES) {
+        task->half = cleaned;
         task_renew(task);
         task_list_put(&s->waiting, task);
-        clean_clear(&cleaned);
         return KVERN_OK;
+    }
+    /* the first try's, where no chance was used, if the second is no whole sentence either */
+    if ((!cleaned.summary || cleaned.is_half) && task->half.summary) {
+        clean_clear(&cleaned);
+        cleaned = task->half;
+        task->half = (struct cleaned){0};
     }
 
     struct report_result result = {

@@ -2,7 +2,8 @@
  *
  * From sources to a report: texts are cut into chunks, a model is asked about each, so many at
  * once, then about files and directories from the summaries of what is in them. What is in the
- * cache is not asked again; what fails is asked once more. Answers are cleaned before they count.
+ * cache is not asked again; what fails, or gives no whole sentence, is asked once more. Answers are
+ * cleaned before they count.
  * It reads no file and prints nothing.
  */
 #ifndef KVERN_SUMMARY_SUMMARIZER_H

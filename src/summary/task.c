@@ -5,7 +5,6 @@
 #include "summary/task.h"
 
 #include "base/error.h"
-#include "summary/clean.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +24,7 @@ void task_free(struct task *task)
     if (!task)
         return;
     task_renew(task);
+    clean_clear(&task->half);
     free(task->chunk.name);
     free(task->text);
     free(task);

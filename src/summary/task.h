@@ -8,6 +8,7 @@
 #include "base/buffer.h"
 #include "kvern.h"
 #include "summary/ask.h"
+#include "summary/clean.h"
 #include "summary/report.h"
 #include "summary/summary_cache.h"
 
@@ -22,6 +23,7 @@ struct task {
     bool is_cut; /* the text is the beginning of a longer line */
     uint8_t key[CACHE_KEY_BYTES];
     size_t n_tries;
+    struct cleaned half; /* of the first try, where it was no whole sentence */
     /* of the present try */
     kvern_request *request;
     char *instruction;

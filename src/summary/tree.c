@@ -181,6 +181,30 @@ static enum skip_reason check_language(const struct tree *tree, const char *name
     return (*language)->is_data && tree->options.n_languages == 0 ? SKIP_DATA : SKIP_NONE;
 }
 
+static enum skip_reason oversized(struct tree *tree, size_t n_bytes)
+{
+    snprintf(tree->detail, sizeof tree->detail, "%zu bytes", n_bytes);
+    return SKIP_OVERSIZED;
+}
+
+/* Decides about a file that is not opened. */
+static enum skip_reason guess_file(struct tree *tree, const struct stat *status, const char *name,
+                                   bool is_named, const struct language **language)
+{
+    enum skip_reason skip;
+
+    if (!S_ISREG(status->st_mode))
+        return SKIP_NOT_REGULAR;
+    buffer_truncate(&tree->text, 0);
+    buffer_add(&tree->text, "", 0);
+    if (tree->text.has_failed)
+        return SKIP_NONE;
+    skip = check_language(tree, path_base(name), is_named, language);
+    if (skip == SKIP_NONE && (size_t)status->st_size > tree->options.max_file_bytes)
+        skip = oversized(tree, (size_t)status->st_size);
+    return skip;
+}
+
 /* Opens and reads a regular file, and decides about it by what is in it. */
 static enum skip_reason read_file(struct tree *tree, int folder, const char *name, bool is_named,
                                   const struct language **language)
@@ -214,9 +238,8 @@ static enum skip_reason read_file(struct tree *tree, int folder, const char *nam
     if ((size_t)status.st_size <= max_bytes && !read_up_to(tree, fd, max_bytes + 1)) {
         skip = unreadable(tree);
     } else if ((size_t)status.st_size > max_bytes || tree->text.n_bytes > max_bytes) {
-        snprintf(tree->detail, sizeof tree->detail, "%zu bytes",
-                 (size_t)status.st_size > max_bytes ? (size_t)status.st_size : tree->text.n_bytes);
-        skip = SKIP_OVERSIZED;
+        skip = oversized(tree, (size_t)status.st_size > max_bytes ? (size_t)status.st_size
+                                                                  : tree->text.n_bytes);
     } else if (!tree->text.has_failed) {
         skip = skip_by_text(tree->text.data, tree->text.n_bytes, *language);
         if (skip == SKIP_GENERATED && (is_named || tree->options.keeps_generated))
@@ -228,15 +251,22 @@ done:
 }
 
 static kvern_status visit_file(struct tree *tree, int folder, const char *name, bool is_named,
-                               struct tree_entry *entry, kvern_error *err)
+                               const struct stat *status, struct tree_entry *entry,
+                               kvern_error *err)
 {
-    enum skip_reason skip = read_file(tree, folder, name, is_named, &entry->language);
+    bool is_guess = tree->options.has_no_texts;
+    enum skip_reason skip = is_guess ? guess_file(tree, status, name, is_named, &entry->language)
+                                     : read_file(tree, folder, name, is_named, &entry->language);
 
     if (tree->text.has_failed) {
         buffer_clear(&tree->text);
         return fail(err, KVERN_MEMORY, "no memory for the text of %s", tree->path.data);
     }
     give(tree, entry, skip, false);
+    if (is_guess && skip == SKIP_NONE) {
+        entry->text = NULL;
+        entry->n_bytes = (size_t)status->st_size;
+    }
     return KVERN_OK;
 }
 
@@ -386,8 +416,9 @@ static kvern_status start_path(struct tree *tree, struct tree_entry *entry, kver
         free(parent);
         if (result == KVERN_OK && !is_new)
             give(tree, entry, SKIP_SEEN, false);
-        return result != KVERN_OK || !is_new ? result
-                                             : visit_file(tree, AT_FDCWD, path, true, entry, err);
+        return result != KVERN_OK || !is_new
+                   ? result
+                   : visit_file(tree, AT_FDCWD, path, true, &status, entry, err);
     }
     while (n > 1 && path[n - 1] == '/')
         n--;
@@ -447,7 +478,7 @@ static kvern_status visit_name(struct tree *tree, struct level *level, struct tr
     if (skip == SKIP_NONE && tree->n_paths > 1 && see(tree, &level->folder, name, &is_new, err))
         return KVERN_MEMORY;
     if (skip == SKIP_NONE && is_new)
-        return visit_file(tree, fd, name, false, entry, err);
+        return visit_file(tree, fd, name, false, &status, entry, err);
     give(tree, entry, is_new ? skip : SKIP_SEEN, is_folder);
     return KVERN_OK;
 }

@@ -31,6 +31,9 @@ struct tree_options {
     bool keeps_ignored;    /* rules of .gitignore and .kvernignore files are not read */
     bool keeps_vendored;
     bool keeps_generated; /* and lock files */
+    bool has_no_texts;    /* no file is opened: a quick walk that guesses. Entries have n_bytes and
+                             no text; binary, generated and empty files are given, scripts without
+                             an extension are not */
 };
 
 /* All pointers are valid until the next call. */
@@ -42,8 +45,8 @@ struct tree_entry {
     bool is_folder;                  /* all that is in it is left out with it */
     const char *detail;              /* of a skip: what the system said, how large it is; or "" */
     const struct language *language; /* of a file to summarise, and where known of others */
-    const char *text; /* [n_bytes], NUL-terminated; of a file to summarise. UTF-8 but for a few
-                         bytes of other encodings at most */
+    const char *text;                /* [n_bytes], NUL-terminated; of a file to summarise, NULL with
+                                        has_no_texts. UTF-8 but for a few bytes of other encodings at most */
     size_t n_bytes;
 };
 

@@ -16,22 +16,6 @@
 
 enum { MAX_WAITING = 4, MAX_POLLS = 2000 };
 
-static char *directory;
-static kvern_model *model;
-
-static int set_up(void **state)
-{
-    (void)state;
-    model = open_small_model(&directory);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return close_small_model(model, directory);
-}
-
 static void open_jobs(struct jobs *jobs)
 {
     kvern_engine_options options;
@@ -42,7 +26,7 @@ static void open_jobs(struct jobs *jobs)
     options.n_threads = 1;
     options.max_sequences = 2;
     options.max_waiting = MAX_WAITING;
-    if (kvern_engine_open(&jobs->engine, model, &options, &err) != KVERN_OK)
+    if (kvern_engine_open(&jobs->engine, small_model, &options, &err) != KVERN_OK)
         fail_msg("%s", err.message);
 }
 
@@ -64,7 +48,7 @@ static struct job *add(struct jobs *jobs, int id, size_t n, int max_tokens)
     settings.request.ignore_eos = true;
     struct job *job = jobs_add(jobs, &settings);
     job->prompt.id = json_integer(id);
-    if (prompt_set_text(&job->prompt, model, &settings, "ab", &err) != KVERN_OK)
+    if (prompt_set_text(&job->prompt, small_model, &settings, "ab", &err) != KVERN_OK)
         fail_msg("%s", err.message);
     return job;
 }
@@ -196,7 +180,7 @@ static void one_failed_answer_is_told(void **state)
                                               .decode_ms = 3 + (double)i};
         buffer_add_string(&job->answers[i].text, "some");
     }
-    json_t *result = job_json(job, model);
+    json_t *result = job_json(job, small_model);
     json_t *expected =
         json_pack("{s:i s:[{s:s s:s} {s:s s:s s:s} {s:s s:s}] s:{s:i s:i s:i} s:{s:f s:f s:f} s:s}",
                   "id", 7, "answers", "text", "some", "finish_reason", "stop", "text", "",
@@ -225,5 +209,5 @@ int main(void)
         cmocka_unit_test(one_failed_answer_is_told),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, open_small_model, close_small_model);
 }

@@ -14,22 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *directory;
-static kvern_model *model;
-
-static int set_up(void **state)
-{
-    (void)state;
-    model = open_small_model(&directory);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return close_small_model(model, directory);
-}
-
 /* Defaults unlike any of the fields in these tests. */
 static struct prompt_settings settings(void)
 {
@@ -53,7 +37,7 @@ static kvern_status set_line(struct prompt *prompt, const char *line, size_t n_b
 
     prompt_init(prompt, &defaults);
     assert_non_null(fields);
-    status = prompt_set_fields(prompt, model, &defaults, fields, err);
+    status = prompt_set_fields(prompt, small_model, &defaults, fields, err);
     json_decref(fields); /* the prompt's strings must outlive it */
     return status;
 }
@@ -198,7 +182,7 @@ static void wrong_lines(void **state)
 
     kvern_model_info info;
     (void)state;
-    kvern_model_get_info(model, &info);
+    kvern_model_get_info(small_model, &info);
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct prompt prompt;
         struct buffer message = {0};
@@ -353,15 +337,16 @@ static void plain_text(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(prompts); i++)
         prompt_init(&prompts[i], &defaults);
-    assert_int_equal(prompt_set_text(&prompts[0], model, &defaults, "ab", &err), KVERN_OK);
+    assert_int_equal(prompt_set_text(&prompts[0], small_model, &defaults, "ab", &err), KVERN_OK);
     defaults.is_raw = true;
-    assert_int_equal(prompt_set_text(&prompts[1], model, &defaults, "{\"prompt\": 5}", &err),
+    assert_int_equal(prompt_set_text(&prompts[1], small_model, &defaults, "{\"prompt\": 5}", &err),
                      KVERN_OK); /* text is text */
     assert_int_equal(prompts[0].tokens.n, 2);
     assert_int_equal(prompts[0].request.max_tokens, 77);
     assert_null(prompts[0].fields);
     defaults.system = "be brief";
-    assert_int_equal(prompt_set_text(&prompts[2], model, &defaults, "ab", &err), KVERN_INVALID);
+    assert_int_equal(prompt_set_text(&prompts[2], small_model, &defaults, "ab", &err),
+                     KVERN_INVALID);
     check_message(KVERN_INVALID, &err, "leave out --raw");
     for (size_t i = 0; i < COUNT(prompts); i++)
         prompt_clear(&prompts[i]);
@@ -375,5 +360,5 @@ int main(void)
         cmocka_unit_test(plain_text),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, open_small_model, close_small_model);
 }

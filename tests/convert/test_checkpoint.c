@@ -10,41 +10,12 @@
 #include "convert/checkpoint.h"
 #include "convert/gguf.h"
 #include "convert/gguf_model.h"
+#include "support/scratch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static char directory[] = "/tmp/kvern-checkpoint-XXXXXX";
-
-static int set_up(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
-}
-
-static void write_file(const char *name, const void *bytes, size_t n_bytes)
-{
-    char *path = path_join(directory, name);
-    FILE *file = fopen(path, "wb");
-
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, n_bytes, file), n_bytes);
-    assert_int_equal(fclose(file), 0);
-    free(path);
-}
-
-static void write_text(const char *name, const char *text)
-{
-    write_file(name, text, strlen(text));
-}
 
 /* A file of F32 vectors of 2, called as in `names` (blank-separated). */
 static void write_shard(const char *name, const char *names)
@@ -69,21 +40,21 @@ static void write_shard(const char *name, const char *names)
     buffer_add(&file, header.data, header.n_bytes);
     for (size_t i = 0; i < 8 * n; i++)
         buffer_add_byte(&file, 0);
-    write_file(name, file.data, file.n_bytes);
+    scratch_put(name, file.data, file.n_bytes);
     buffer_clear(&header);
     buffer_clear(&file);
 }
 
 static void write_config(void)
 {
-    write_text("config.json",
-               "{\"model_type\":\"llama\",\"num_hidden_layers\":1,\"num_attention_heads\":2,"
-               "\"hidden_size\":16,\"intermediate_size\":16,\"vocab_size\":8}");
+    scratch_put_text("config.json",
+                     "{\"model_type\":\"llama\",\"num_hidden_layers\":1,\"num_attention_heads\":2,"
+                     "\"hidden_size\":16,\"intermediate_size\":16,\"vocab_size\":8}");
 }
 
 static void remove_file(const char *name)
 {
-    char *path = path_join(directory, name);
+    char *path = scratch_path(name);
 
     unlink(path);
     free(path);
@@ -222,11 +193,11 @@ static void what_a_path_may_be(void **state)
     };
 
     (void)state;
-    write_text("a.txt", "x");
-    write_text("empty.gguf", "");
-    write_text("second.gguf", "");
+    scratch_put_text("a.txt", "x");
+    scratch_put_text("empty.gguf", "");
+    scratch_put_text("second.gguf", "");
     for (size_t i = 0; i < COUNT(cases); i++) {
-        char *path = path_join(directory, cases[i].name);
+        char *path = scratch_path(cases[i].name);
         struct checkpoint checkpoint;
         kvern_error err = {0};
         kvern_status status = checkpoint_open(&checkpoint, path, &err);
@@ -285,8 +256,8 @@ static void indexes_of_shards(void **state)
         kvern_error err = {0};
         kvern_status status;
 
-        write_text("model.safetensors.index.json", cases[i].index);
-        status = checkpoint_open(&checkpoint, directory, &err);
+        scratch_put_text("model.safetensors.index.json", cases[i].index);
+        status = checkpoint_open(&checkpoint, scratch, &err);
         if (status != cases[i].status ||
             (status != KVERN_OK && !strstr(err.message, cases[i].says)))
             fail_msg("%s: %s, \"%s\" does not say \"%s\"", cases[i].index,
@@ -308,8 +279,8 @@ static void too_many_shards(void **state)
     for (int i = 0; i < 1025; i++)
         buffer_add_format(&index, "%s\"t%d\":\"%d.safetensors\"", i ? "," : "", i, i);
     buffer_add_string(&index, "}}");
-    write_text("model.safetensors.index.json", index.data);
-    assert_int_equal(checkpoint_open(&checkpoint, directory, &err), KVERN_LIMIT);
+    scratch_put_text("model.safetensors.index.json", index.data);
+    assert_int_equal(checkpoint_open(&checkpoint, scratch, &err), KVERN_LIMIT);
     assert_string_equal(err.message, "the shard index names more than 1024 files");
     buffer_clear(&index);
 }
@@ -321,14 +292,14 @@ static void an_index_goes_before_a_single_file(void **state)
     kvern_error err = {0};
 
     (void)state;
-    write_text("model.safetensors.index.json", "{\"weight_map\":{\"c\":\"2.safetensors\"}}");
+    scratch_put_text("model.safetensors.index.json", "{\"weight_map\":{\"c\":\"2.safetensors\"}}");
     write_shard("model.safetensors", "single");
-    assert_int_equal(checkpoint_open(&checkpoint, directory, &err), KVERN_OK);
+    assert_int_equal(checkpoint_open(&checkpoint, scratch, &err), KVERN_OK);
     assert_non_null(checkpoint_find(&checkpoint, "c"));
     assert_null(checkpoint_find(&checkpoint, "single"));
     checkpoint_close(&checkpoint);
     remove_file("model.safetensors.index.json");
-    assert_int_equal(checkpoint_open(&checkpoint, directory, &err), KVERN_OK);
+    assert_int_equal(checkpoint_open(&checkpoint, scratch, &err), KVERN_OK);
     assert_non_null(checkpoint_find(&checkpoint, "single"));
     checkpoint_close(&checkpoint);
 }
@@ -414,5 +385,5 @@ int main(void)
         cmocka_unit_test(a_thousand_tensors),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

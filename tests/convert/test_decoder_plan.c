@@ -8,29 +8,27 @@
 #include "base/file.h"
 #include "convert/decoder_plan.h"
 #include "ops/packed.h"
+#include "support/scratch.h"
 #include "support/tiny_checkpoint.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static char directory[] = "/tmp/kvern-plan-XXXXXX";
 static char *source; /* in it */
 
 static int set_up(void **state)
 {
-    (void)state;
-    if (!mkdtemp(directory))
+    if (scratch_make(state) != 0)
         return -1;
-    source = path_join(directory, "checkpoint");
+    source = scratch_path("checkpoint");
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    (void)state;
     free(source);
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
+    return scratch_remove(state);
 }
 
 /* Writes and opens the checkpoint of `options`. */

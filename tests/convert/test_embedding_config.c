@@ -7,24 +7,11 @@
 
 #include "base/file.h"
 #include "convert/embedding_config.h"
+#include "support/scratch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static char directory[] = "/tmp/kvern-embedding-config-XXXXXX";
-
-static int set_up(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
-}
 
 /* The files of one case; NULL: not there. */
 struct files {
@@ -36,16 +23,8 @@ struct files {
 
 static void put(const char *name, const char *text)
 {
-    char path[256];
-    FILE *file;
-
-    if (!text)
-        return;
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    file = fopen(path, "wb");
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
+    if (text)
+        scratch_put_text(name, text);
 }
 
 /* Reads `files` with 512 positions. */
@@ -54,14 +33,14 @@ static kvern_status read_files(const struct files *files, struct manifest_embedd
 {
     char pooling[256];
 
-    snprintf(pooling, sizeof pooling, "%s/1_Pooling", directory);
-    assert_int_equal(directory_remove(directory, NULL), KVERN_OK);
+    snprintf(pooling, sizeof pooling, "%s/1_Pooling", scratch);
+    assert_int_equal(directory_remove(scratch, NULL), KVERN_OK);
     assert_int_equal(directory_make(pooling, NULL), KVERN_OK);
     put("modules.json", files->modules);
     put("1_Pooling/config.json", files->pooling);
     put("sentence_bert_config.json", files->sentence_bert);
     put("config_sentence_transformers.json", files->transformers);
-    return embedding_config_read(embedding, directory, 512, err);
+    return embedding_config_read(embedding, scratch, 512, err);
 }
 
 #define MODULE(name)                                                                               \
@@ -241,5 +220,5 @@ int main(void)
         cmocka_unit_test(prompts_have_limits),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

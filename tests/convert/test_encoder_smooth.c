@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "support/scratch.h"
 #include "support/tiny_checkpoint.h"
 
 #include <math.h>
@@ -17,7 +18,6 @@
 
 enum { N_LAYERS = 2, HIDDEN = 96, LARGE = 37 };
 
-static char directory[] = "/tmp/kvern-encoder-smooth-XXXXXX";
 static char *source;
 static struct checkpoint checkpoint;
 
@@ -25,20 +25,18 @@ static int set_up(void **state)
 {
     struct tiny_options options = tiny_options("bert");
 
-    (void)state;
-    if (!mkdtemp(directory))
+    if (scratch_make(state) != 0)
         return -1;
-    source = path_join(directory, "checkpoint");
+    source = scratch_path("checkpoint");
     tiny_checkpoint_write(source, &options);
     return checkpoint_open(&checkpoint, source, NULL) == KVERN_OK ? 0 : -1;
 }
 
 static int tear_down(void **state)
 {
-    (void)state;
     checkpoint_close(&checkpoint);
     free(source);
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
+    return scratch_remove(state);
 }
 
 static struct encoder_plan make_plan(enum weights_choice choice)

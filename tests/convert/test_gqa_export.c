@@ -9,6 +9,7 @@
 #include "convert/checkpoint.h"
 #include "convert/decoder_plan.h"
 #include "onnx/onnx.pb-c.h"
+#include "support/scratch.h"
 #include "test.h"
 
 #include <math.h>
@@ -18,27 +19,15 @@
 #include <unistd.h>
 
 static const char EXPORT[] = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-gqa-f32";
-static char directory[] = "/tmp/kvern-gqa-XXXXXX";
 
 static struct whole {
     char *bytes;
     size_t n_bytes;
 } graph, data, config, genai, generation;
 
-static void write_file(const char *name, const void *bytes, size_t n_bytes)
-{
-    char *path = path_join(directory, name);
-    FILE *file = fopen(path, "wb");
-
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, n_bytes, file), n_bytes);
-    assert_int_equal(fclose(file), 0);
-    free(path);
-}
-
 static void remove_file(const char *name)
 {
-    char *path = path_join(directory, name);
+    char *path = scratch_path(name);
 
     unlink(path);
     free(path);
@@ -47,7 +36,7 @@ static void remove_file(const char *name)
 /* Opens, and checks the shapes as a conversion would. */
 static kvern_status open_export(const char *name, struct checkpoint *checkpoint, kvern_error *err)
 {
-    char *path = path_join(directory, name);
+    char *path = scratch_path(name);
     struct decoder_plan plan;
     kvern_status status = checkpoint_open(checkpoint, path, err);
 
@@ -116,16 +105,15 @@ static void where_files_may_lie(void **state)
         const struct whole *text = layouts[i][1][0] == 'c'   ? &config
                                    : layouts[i][1][3] == 'a' ? &genai
                                                              : &generation;
-        char *below = path_join(directory, "onnx");
+        char *below = scratch_path("onnx");
 
         assert_int_equal(directory_make(below, NULL), KVERN_OK);
         free(below);
-        write_file(layouts[i][0], graph.bytes, graph.n_bytes);
-        write_file(layouts[i][3], data.bytes, data.n_bytes);
-        write_file(layouts[i][1], text->bytes, text->n_bytes);
+        scratch_put(layouts[i][0], graph.bytes, graph.n_bytes);
+        scratch_put(layouts[i][3], data.bytes, data.n_bytes);
+        scratch_put(layouts[i][1], text->bytes, text->n_bytes);
         check_good(layouts[i][2]);
-        assert_int_equal(directory_remove(directory, NULL), KVERN_OK);
-        assert_int_equal(directory_make(directory, NULL), KVERN_OK);
+        scratch_empty();
     }
 }
 
@@ -133,14 +121,14 @@ static void where_files_may_lie(void **state)
  * what lies above it is another model's. */
 static void a_config_above_another_folder_is_not_its(void **state)
 {
-    char *below = path_join(directory, "sub");
+    char *below = scratch_path("sub");
 
     (void)state;
     assert_int_equal(directory_make(below, NULL), KVERN_OK);
-    write_file("sub/model.onnx", graph.bytes, graph.n_bytes);
-    write_file("sub/model.onnx.data", data.bytes, data.n_bytes);
-    write_file("sub/generation_config.json", generation.bytes, generation.n_bytes);
-    write_file("config.json", "of another", 10);
+    scratch_put("sub/model.onnx", graph.bytes, graph.n_bytes);
+    scratch_put("sub/model.onnx.data", data.bytes, data.n_bytes);
+    scratch_put("sub/generation_config.json", generation.bytes, generation.n_bytes);
+    scratch_put("config.json", "of another", 10);
     check_good("sub/model.onnx");
     assert_int_equal(directory_remove(below, NULL), KVERN_OK);
     remove_file("config.json");
@@ -321,11 +309,11 @@ static void changed_graphs(void **state)
         {NAME_OUTPUT, "logits", "scores", 0, KVERN_UNSUPPORTED, "has no output logits"},
         {NAME_OUTPUT, "hidden", "hidden", 0, KVERN_OK, NULL},
     };
-    char *link_path = path_join(directory, "link.data");
+    char *link_path = scratch_path("link.data");
 
     (void)state;
-    write_file("model.onnx.data", data.bytes, data.n_bytes);
-    write_file("config.json", config.bytes, config.n_bytes);
+    scratch_put("model.onnx.data", data.bytes, data.n_bytes);
+    scratch_put("config.json", config.bytes, config.n_bytes);
     assert_int_equal(symlink("model.onnx.data", link_path), 0);
     for (size_t i = 0; i < COUNT(cases); i++) {
         Onnx__ModelProto *model =
@@ -337,7 +325,7 @@ static void changed_graphs(void **state)
         size_t n_bytes = onnx__model_proto__get_packed_size(model);
         uint8_t *bytes = malloc(n_bytes);
         onnx__model_proto__pack(model, bytes);
-        write_file("model.onnx", bytes, n_bytes);
+        scratch_put("model.onnx", bytes, n_bytes);
         kvern_status status = open_export("model.onnx", &checkpoint, &err);
         if (status != cases[i].status || (cases[i].says && !strstr(err.message, cases[i].says)))
             fail_msg("case %zu: %s, \"%s\" does not say \"%s\"", i, kvern_status_name(status),
@@ -401,14 +389,14 @@ static void changed_configs(void **state)
     };
 
     (void)state;
-    write_file("model.onnx", graph.bytes, graph.n_bytes);
-    write_file("model.onnx.data", data.bytes, data.n_bytes);
+    scratch_put("model.onnx", graph.bytes, graph.n_bytes);
+    scratch_put("model.onnx.data", data.bytes, data.n_bytes);
     for (size_t i = 0; i < COUNT(cases); i++) {
         char *text = edit(config.bytes, cases[i].from, cases[i].to);
         struct checkpoint checkpoint;
         kvern_error err = {0};
 
-        write_file("config.json", text, strlen(text));
+        scratch_put_text("config.json", text);
         kvern_status status = open_export("model.onnx", &checkpoint, &err);
         if (status != cases[i].status || (cases[i].says && !strstr(err.message, cases[i].says)))
             fail_msg("case %zu: %s, \"%s\" does not say \"%s\"", i, kvern_status_name(status),
@@ -432,7 +420,7 @@ static void rotary_tables(void **state)
 
     (void)state;
     remove_file("config.json");
-    write_file("model.onnx", graph.bytes, graph.n_bytes);
+    scratch_put("model.onnx", graph.bytes, graph.n_bytes);
     Onnx__ModelProto *model =
         onnx__model_proto__unpack(NULL, graph.n_bytes, (const uint8_t *)graph.bytes);
     size_t cos_at = strtoul(find_tensor(model, "cos_cache")->external_data[1]->value, NULL, 10);
@@ -454,7 +442,7 @@ static void rotary_tables(void **state)
             memcpy(copy + cos_at + 4 * i, &cosine, 4);
             memcpy(copy + sin_at + 4 * i, &sine, 4);
         }
-        write_file("model.onnx.data", copy, data.n_bytes);
+        scratch_put("model.onnx.data", copy, data.n_bytes);
         kvern_status status = open_export("model.onnx", &checkpoint, &err);
         if (status != cases[c].status)
             fail_msg("case %zu: %s, \"%s\"", c, kvern_status_name(status), err.message);
@@ -479,21 +467,21 @@ static void rotary_tables(void **state)
 static void cut_files(void **state)
 {
     (void)state;
-    write_file("model.onnx.data", data.bytes, data.n_bytes);
-    write_file("config.json", config.bytes, config.n_bytes);
+    scratch_put("model.onnx.data", data.bytes, data.n_bytes);
+    scratch_put("config.json", config.bytes, config.n_bytes);
     for (size_t i = 0; i < 60; i++) {
         size_t n = graph.n_bytes * i / 60;
         struct checkpoint checkpoint;
         kvern_error err = {0};
 
-        write_file("model.onnx", graph.bytes, n);
+        scratch_put("model.onnx", graph.bytes, n);
         assert_int_not_equal(open_export("model.onnx", &checkpoint, &err), KVERN_OK);
         assert_non_null(strstr(err.message, "model.onnx: "));
     }
     struct checkpoint checkpoint;
     kvern_error err = {0};
-    write_file("model.onnx", graph.bytes, graph.n_bytes);
-    write_file("model.onnx.data", data.bytes, data.n_bytes - 1);
+    scratch_put("model.onnx", graph.bytes, graph.n_bytes);
+    scratch_put("model.onnx.data", data.bytes, data.n_bytes - 1);
     assert_int_equal(open_export("model.onnx", &checkpoint, &err), KVERN_FORMAT);
     assert_non_null(strstr(err.message, "of model.onnx.data, which has"));
 }
@@ -506,9 +494,9 @@ static void no_memory(void **state)
     kvern_error err;
 
     (void)state;
-    write_file("model.onnx", graph.bytes, graph.n_bytes);
-    write_file("model.onnx.data", data.bytes, data.n_bytes);
-    write_file("config.json", config.bytes, config.n_bytes);
+    scratch_put("model.onnx", graph.bytes, graph.n_bytes);
+    scratch_put("model.onnx.data", data.bytes, data.n_bytes);
+    scratch_put("config.json", config.bytes, config.n_bytes);
     for (; has_failed && n < 5000; n++) {
         memory_fail_after(n);
         kvern_status status = open_export("model.onnx", &checkpoint, &err);
@@ -530,24 +518,22 @@ static void read_all(const char *name, struct whole *whole)
 
 static int set_up(void **state)
 {
-    (void)state;
     read_all("model.onnx", &graph);
     read_all("model.onnx.data", &data);
     read_all("config.json", &config);
     read_all("genai_config.json", &genai);
     read_all("generation_config.json", &generation);
-    return mkdtemp(directory) ? 0 : -1;
+    return scratch_make(state);
 }
 
 static int tear_down(void **state)
 {
-    (void)state;
     free(graph.bytes);
     free(data.bytes);
     free(config.bytes);
     free(genai.bytes);
     free(generation.bytes);
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
+    return scratch_remove(state);
 }
 
 int main(void)

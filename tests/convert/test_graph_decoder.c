@@ -8,36 +8,31 @@
 
 #include "base/file.h"
 #include "convert/support_graph.h"
+#include "support/scratch.h"
 #include "support/tiny_checkpoint.h"
+#include "test.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-static char directory[] = "/tmp/kvern-graph-XXXXXX";
 static char *source, *data_path, *graph_path;
 
 static int set_up(void **state)
 {
-    (void)state;
-    if (!mkdtemp(directory))
+    if (scratch_make(state) != 0)
         return -1;
-    source = path_join(directory, "source");
-    data_path = path_join(directory, "model.onnx.data");
-    graph_path = path_join(directory, "model.onnx");
+    source = scratch_path("source");
+    data_path = scratch_path("model.onnx.data");
+    graph_path = scratch_path("model.onnx");
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    (void)state;
     free(source);
     free(data_path);
     free(graph_path);
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
+    return scratch_remove(state);
 }
 
 /* Writes the checkpoint and its graph; the first failure's status. */

@@ -7,34 +7,29 @@
 
 #include "base/file.h"
 #include "onnx/onnx.pb-c.h"
+#include "support/scratch.h"
+#include "test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-static char directory[] = "/tmp/kvern-onnx-XXXXXX";
 static char *data_path, *graph_path;
 
 static int set_up(void **state)
 {
-    (void)state;
-    if (!mkdtemp(directory))
+    if (scratch_make(state) != 0)
         return -1;
-    data_path = path_join(directory, "model.onnx.data");
-    graph_path = path_join(directory, "model.onnx");
+    data_path = scratch_path("model.onnx.data");
+    graph_path = scratch_path("model.onnx");
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    (void)state;
     free(data_path);
     free(graph_path);
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
+    return scratch_remove(state);
 }
 
 static Onnx__ModelProto *read_back(void)

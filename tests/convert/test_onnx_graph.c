@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "convert/onnx_model.h"
 #include "convert/support_protobuf.h"
+#include "support/scratch.h"
 #include "test.h"
 
 #include <stdio.h>
@@ -370,24 +371,6 @@ static void no_memory(void **state)
 
 /* ---- external data ---- */
 
-static char directory[] = "/tmp/kvern-onnx-graph-XXXXXX";
-
-static char *in_directory(const char *name)
-{
-    return path_join(directory, name);
-}
-
-static void write_file(const char *name, const void *bytes, size_t n_bytes)
-{
-    char *path = in_directory(name);
-    FILE *file = fopen(path, "wb");
-
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, n_bytes, file), n_bytes);
-    assert_int_equal(fclose(file), 0);
-    free(path);
-}
-
 static void external_data(void **state)
 {
     static const struct {
@@ -409,14 +392,14 @@ static void external_data(void **state)
         {"folder", NULL, NULL, KVERN_FORMAT, "folder is not a regular file"},
     };
     static const float three[] = {0, 1.5f, -2};
-    char *link_path = in_directory("link"), *data = in_directory("data");
-    char *twin = in_directory("twin"), *other = in_directory("other");
-    char *folder = in_directory("folder"), *path = in_directory("model.onnx");
+    char *link_path = scratch_path("link"), *data = scratch_path("data");
+    char *twin = scratch_path("twin"), *other = scratch_path("other");
+    char *folder = scratch_path("folder"), *path = scratch_path("model.onnx");
 
     (void)state;
-    write_file("data", three, sizeof three);
-    write_file("twin", three, sizeof three);
-    write_file("empty", "", 0);
+    scratch_put("data", three, sizeof three);
+    scratch_put("twin", three, sizeof three);
+    scratch_put("empty", "", 0);
     assert_int_equal(symlink("data", link_path), 0);
     assert_int_equal(link(twin, other), 0);
     assert_int_equal(directory_make(folder, NULL), KVERN_OK);
@@ -427,7 +410,7 @@ static void external_data(void **state)
 
         add(&graph, INITIALIZER, external(cases[i].location, cases[i].offset, cases[i].length));
         struct buffer bytes = model_of(graph);
-        write_file("model.onnx", bytes.data, bytes.n_bytes);
+        scratch_put("model.onnx", bytes.data, bytes.n_bytes);
         kvern_status status = onnx_model_open(&model, path, &err);
         if (status != cases[i].status || (cases[i].says && !strstr(err.message, cases[i].says)))
             fail_msg("case %zu: %s, \"%s\"", i, kvern_status_name(status), err.message);
@@ -448,18 +431,6 @@ static void external_data(void **state)
     free(path);
 }
 
-static int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -469,5 +440,5 @@ int main(void)
         cmocka_unit_test(external_data),
     };
 
-    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

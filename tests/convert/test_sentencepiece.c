@@ -11,35 +11,11 @@
 #include "base/file.h"
 #include "convert/sentencepiece.h"
 #include "convert/tokenizer_files.h"
+#include "support/scratch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static char directory[32];
-
-static int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(strcpy(directory, "/tmp/kvern-spiece-XXXXXX")) ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
-}
-
-static void put_file(const char *name, const char *text, size_t n_bytes)
-{
-    struct file_writer writer = {0};
-    char *path = path_join(directory, name);
-
-    assert_int_equal(file_writer_open(&writer, path, NULL), KVERN_OK);
-    assert_int_equal(file_writer_put(&writer, text, n_bytes, NULL), KVERN_OK);
-    assert_int_equal(file_writer_commit(&writer, NULL), KVERN_OK);
-    free(path);
-}
 
 /* A directory with these files, and spiece.model unless its size is 0. */
 static void start_anew(const json_t *files, const char *model, size_t n_model)
@@ -47,15 +23,14 @@ static void start_anew(const json_t *files, const char *model, size_t n_model)
     const char *name;
     json_t *members;
 
-    assert_int_equal(directory_remove(directory, NULL), KVERN_OK);
-    assert_int_equal(directory_make(directory, NULL), KVERN_OK);
+    scratch_empty();
     if (n_model > 0)
-        put_file("spiece.model", model, n_model);
+        scratch_put("spiece.model", model, n_model);
     json_object_foreach((json_t *)files, name, members)
     {
         char *text = json_dumps(members, 0);
 
-        put_file(name, text, strlen(text));
+        scratch_put_text(name, text);
         free(text);
     }
 }
@@ -141,27 +116,16 @@ static void damaged_models_are_named(void **state)
 
 static void check_case(const json_t *row, size_t number, const struct golden_lines *lines)
 {
-    const char *next = json_string_value(json_object_get(row, "ids"));
+    char what[32];
     char *json = NULL;
     kvern_error err = {0};
 
-    if (tokenizer_files_to_json(directory, &json, &err) != KVERN_OK)
-        fail_msg("case %zu: %s", number, err.message);
+    snprintf(what, sizeof what, "case %zu", number);
+    if (tokenizer_files_to_json(scratch, &json, &err) != KVERN_OK)
+        fail_msg("%s: %s", what, err.message);
     struct tokenizer *tokenizer = golden_open(json, strlen(json));
-    for (size_t i = 0; i < lines->n; i++) {
-        const json_t *line = lines->lines[i];
-        kvern_tokens tokens = {0};
-
-        assert_int_equal(
-            tokenizer_encode(tokenizer, json_string_value(line), json_string_length(line),
-                             KVERN_TOKENIZE_SPECIAL | KVERN_TOKENIZE_CONTROL, &tokens, NULL),
-            KVERN_OK);
-        if (golden_crc_of_ids(&tokens) != golden_next_crc(&next))
-            fail_msg("case %zu, line %zu, \"%s\": ids differ from transformers'", number, i,
-                     json_string_value(line));
-        kvern_tokens_clear(&tokens);
-    }
-    assert_string_equal(next, "");
+    golden_check_crcs(tokenizer, lines, KVERN_TOKENIZE_SPECIAL | KVERN_TOKENIZE_CONTROL,
+                      json_string_value(json_object_get(row, "ids")), what);
     tokenizer_close(tokenizer);
     free(json);
 }
@@ -233,7 +197,7 @@ static void bad_directories_are_named(void **state)
         kvern_error err = {0};
 
         start_anew(files, rows[i].model, rows[i].n_model);
-        kvern_status status = tokenizer_files_to_json(directory, &json, &err);
+        kvern_status status = tokenizer_files_to_json(scratch, &json, &err);
         if (status != rows[i].status || !strstr(err.message, rows[i].named))
             fail_msg("row %zu: %s: %s", i, kvern_status_name(status), err.message);
         free(json);
@@ -250,5 +214,5 @@ int main(void)
         cmocka_unit_test(bad_directories_are_named),
     };
 
-    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "convert/tokenizer_files.h"
+#include "support/scratch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,43 +16,12 @@
 
 enum { STRIDE = 5 };
 
-static char directory[32];
-
-static int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(strcpy(directory, "/tmp/kvern-files-XXXXXX")) ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
-}
-
-static void put_file(const char *name, const char *text, size_t n_bytes)
-{
-    struct file_writer writer = {0};
-    char *path = path_join(directory, name);
-
-    assert_int_equal(file_writer_open(&writer, path, NULL), KVERN_OK);
-    assert_int_equal(file_writer_put(&writer, text, n_bytes, NULL), KVERN_OK);
-    assert_int_equal(file_writer_commit(&writer, NULL), KVERN_OK);
-    free(path);
-}
-
 static void put_json(const char *name, const json_t *value)
 {
     char *text = json_dumps(value, 0);
 
-    put_file(name, text, strlen(text));
+    scratch_put_text(name, text);
     free(text);
-}
-
-static void start_anew(void)
-{
-    assert_int_equal(directory_remove(directory, NULL), KVERN_OK);
-    assert_int_equal(directory_make(directory, NULL), KVERN_OK);
 }
 
 static json_t *rename_pieces(const json_t *vocab, const json_t *renamed)
@@ -80,7 +50,7 @@ static void put_vocab_txt(json_t *vocab)
     json_object_foreach(vocab, piece, id) pieces[json_integer_value(id)] = piece;
     for (size_t i = 0; i < n; i++)
         buffer_add_format(&text, "%s\r\n", pieces[i]);
-    put_file("vocab.txt", text.data, text.n_bytes);
+    scratch_put("vocab.txt", text.data, text.n_bytes);
     buffer_clear(&text);
     free(pieces);
 }
@@ -97,7 +67,7 @@ static void put_vocab_and_merges(const json_t *vocab, const json_t *merges)
                           json_string_value(json_array_get(merge, 1)));
     }
     put_json("vocab.json", vocab);
-    put_file("merges.txt", text.data, text.n_bytes);
+    scratch_put("merges.txt", text.data, text.n_bytes);
     buffer_clear(&text);
 }
 
@@ -112,7 +82,7 @@ static void put_case(const json_t *row)
     const char *name;
     json_t *members;
 
-    start_anew();
+    scratch_empty();
     if (is_bert)
         put_vocab_txt(vocab);
     else
@@ -125,28 +95,17 @@ static void put_case(const json_t *row)
 
 static void check_case(const json_t *row, size_t number, const struct golden_lines *lines)
 {
-    const char *next = json_string_value(json_object_get(row, "ids"));
+    char what[32];
     char *json = NULL;
     kvern_error err = {0};
 
     put_case(row);
-    if (tokenizer_files_to_json(directory, &json, &err) != KVERN_OK)
-        fail_msg("case %zu: %s", number, err.message);
+    snprintf(what, sizeof what, "case %zu", number);
+    if (tokenizer_files_to_json(scratch, &json, &err) != KVERN_OK)
+        fail_msg("%s: %s", what, err.message);
     struct tokenizer *tokenizer = golden_open(json, strlen(json));
-    for (size_t i = 0; i < lines->n; i++) {
-        const json_t *line = lines->lines[i];
-        kvern_tokens tokens = {0};
-
-        assert_int_equal(
-            tokenizer_encode(tokenizer, json_string_value(line), json_string_length(line),
-                             KVERN_TOKENIZE_SPECIAL | KVERN_TOKENIZE_CONTROL, &tokens, NULL),
-            KVERN_OK);
-        if (golden_crc_of_ids(&tokens) != golden_next_crc(&next))
-            fail_msg("case %zu, \"%s\": ids differ from transformers'", number,
-                     json_string_value(line));
-        kvern_tokens_clear(&tokens);
-    }
-    assert_string_equal(next, "");
+    golden_check_crcs(tokenizer, lines, KVERN_TOKENIZE_SPECIAL | KVERN_TOKENIZE_CONTROL,
+                      json_string_value(json_object_get(row, "ids")), what);
     tokenizer_close(tokenizer);
     free(json);
 }
@@ -237,10 +196,10 @@ static void bad_directories_are_named(void **state)
         char *json = NULL;
         kvern_error err = {0};
 
-        start_anew();
+        scratch_empty();
         for (size_t j = 0; j < COUNT(rows[i].files) && rows[i].files[j].name; j++)
-            put_file(rows[i].files[j].name, rows[i].files[j].text, strlen(rows[i].files[j].text));
-        assert_int_equal(tokenizer_files_to_json(directory, &json, &err), rows[i].status);
+            scratch_put_text(rows[i].files[j].name, rows[i].files[j].text);
+        assert_int_equal(tokenizer_files_to_json(scratch, &json, &err), rows[i].status);
         assert_null(json);
         if (!strstr(err.message, rows[i].named))
             fail_msg("row %zu: \"%s\" does not name %s", i, err.message, rows[i].named);
@@ -256,17 +215,17 @@ static void ends_of_vocab_txt(void **state)
     kvern_error err = {0};
 
     (void)state;
-    start_anew();
-    put_file("vocab.txt", unfinished, sizeof unfinished - 1);
-    assert_int_equal(tokenizer_files_to_json(directory, &json, NULL), KVERN_OK);
+    scratch_empty();
+    scratch_put("vocab.txt", unfinished, sizeof unfinished - 1);
+    assert_int_equal(tokenizer_files_to_json(scratch, &json, NULL), KVERN_OK);
     struct tokenizer *tokenizer = golden_open(json, strlen(json));
     assert_int_equal(tokenizer_id(tokenizer, "ab", 2), 3);
     assert_int_equal(tokenizer_vocab_size(tokenizer), 4);
     tokenizer_close(tokenizer);
     free(json);
     json = NULL;
-    put_file("vocab.txt", with_nul, sizeof with_nul - 1);
-    assert_int_equal(tokenizer_files_to_json(directory, &json, &err), KVERN_FORMAT);
+    scratch_put("vocab.txt", with_nul, sizeof with_nul - 1);
+    assert_int_equal(tokenizer_files_to_json(scratch, &json, &err), KVERN_FORMAT);
     assert_non_null(strstr(err.message, "line 4"));
 }
 
@@ -283,12 +242,12 @@ static void flags_of_special_tokens_hold_for_added_ones(void **state)
     kvern_tokens tokens = {0};
 
     (void)state;
-    start_anew();
-    put_file("vocab.json", vocab, sizeof vocab - 1);
-    put_file("merges.txt", "", 0);
-    put_file("added_tokens.json", added, sizeof added - 1);
-    put_file("special_tokens_map.json", special, sizeof special - 1);
-    assert_int_equal(tokenizer_files_to_json(directory, &json, NULL), KVERN_OK);
+    scratch_empty();
+    scratch_put("vocab.json", vocab, sizeof vocab - 1);
+    scratch_put("merges.txt", "", 0);
+    scratch_put("added_tokens.json", added, sizeof added - 1);
+    scratch_put("special_tokens_map.json", special, sizeof special - 1);
+    assert_int_equal(tokenizer_files_to_json(scratch, &json, NULL), KVERN_OK);
     struct tokenizer *tokenizer = golden_open(json, strlen(json));
     assert_int_equal(tokenizer_encode(tokenizer, "a <extra_id_0> <x>", 18,
                                       KVERN_TOKENIZE_SPECIAL | KVERN_TOKENIZE_CONTROL, &tokens,
@@ -312,5 +271,5 @@ int main(void)
         cmocka_unit_test(flags_of_special_tokens_hold_for_added_ones),
     };
 
-    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

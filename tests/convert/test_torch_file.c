@@ -12,6 +12,7 @@
 #include "convert/checkpoint.h"
 #include "convert/safetensors.h"
 #include "convert/torch_file.h"
+#include "support/scratch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,20 +20,6 @@
 #include <unistd.h>
 
 #define GOLDEN KVERN_SOURCE_DIR "/tests/golden/torch"
-
-static char directory[] = "/tmp/kvern-torch-XXXXXX";
-
-static int set_up(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
-}
 
 static void open_map(struct file_map *map, const char *path)
 {
@@ -400,7 +387,7 @@ static void cuts_and_no_memory(void **state)
 
 static char *convert(const char *source, const char *name)
 {
-    char *target = path_join(directory, name);
+    char *target = scratch_path(name);
     kvern_convert_options options;
     kvern_error err;
 
@@ -461,7 +448,7 @@ static void models_convert_as_safetensors_do(void **state)
         char *source = path_join(KVERN_SOURCE_DIR "/tests/golden/tiny", names[i]);
         char *config_path = path_join(source, "config.json");
         char *weights_path = path_join(source, "model.safetensors");
-        char *folder = path_join(directory, names[i]);
+        char *folder = scratch_path(names[i]);
         char *file = path_join(folder, "other.pt");
         struct file_map config = {0}, weights = {0};
         struct safetensors safetensors;
@@ -509,7 +496,7 @@ static void which_file_is_taken(void **state)
         {"pytorch_model.bin.index.json", NULL, "pytorch_model.bin.index.json is not JSON"},
         {"model.safetensors", "safetensors", NULL},
     };
-    char *folder = path_join(directory, "files");
+    char *folder = scratch_path("files");
     struct zip_writer zip = {0};
     kvern_error err = {0};
 
@@ -555,5 +542,5 @@ int main(void)
         cmocka_unit_test(which_file_is_taken),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -4,8 +4,7 @@
  * is read to its last row.
  */
 #include "convert/torch_file.h"
-
-#include <stdlib.h>
+#include "fuzz/read_tensors.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -16,15 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (torch_file_parse(&parsed, data, size, NULL, &err) != KVERN_OK)
         return 0;
-    for (size_t i = 0; i < parsed.n_tensors; i++) {
-        const struct tensor *tensor = &parsed.tensors[i];
-        size_t n_values = tensor->n_bytes ? tensor_row_values(tensor) : 0;
-        float *row = malloc(n_values * sizeof *row + 1);
-
-        for (size_t r = 0; row && n_values && r < tensor_n_rows(tensor); r++)
-            tensor_read_row(tensor, r, row);
-        free(row);
-    }
+    read_tensors(parsed.tensors, parsed.n_tensors);
     torch_file_clear(&parsed);
     return 0;
 }

@@ -6,42 +6,15 @@
 #include "model/manifest.h"
 
 #include "base/file.h"
+#include "support/scratch.h"
+#include "test.h"
 
 #include <jansson.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-static char directory[] = "/tmp/kvern-manifest-XXXXXX";
-
-static int set_up(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return directory_remove(directory, NULL) == KVERN_OK ? 0 : -1;
-}
-
-static void put_file(const char *name, const char *text)
-{
-    char *path = path_join(directory, name);
-    FILE *file = fopen(path, "wb");
-
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
-    free(path);
-}
-
-/* A manifest of every kind of value, with two files in `directory`. */
+/* A manifest of every kind of value, with two files in the scratch directory. */
 static struct manifest example(void)
 {
     struct manifest manifest = {
@@ -78,10 +51,10 @@ static struct manifest example(void)
                    .n_eos = 2},
     };
 
-    put_file("model.onnx", "graph");
-    put_file("model.onnx.data", "weights");
-    assert_int_equal(manifest_add_file(&manifest, directory, "model.onnx", NULL), KVERN_OK);
-    assert_int_equal(manifest_add_file(&manifest, directory, "model.onnx.data", NULL), KVERN_OK);
+    scratch_put_text("model.onnx", "graph");
+    scratch_put_text("model.onnx.data", "weights");
+    assert_int_equal(manifest_add_file(&manifest, scratch, "model.onnx", NULL), KVERN_OK);
+    assert_int_equal(manifest_add_file(&manifest, scratch, "model.onnx.data", NULL), KVERN_OK);
     return manifest;
 }
 
@@ -104,8 +77,8 @@ static void test_round_trip(void **state)
             config->rope_factor = 0;
         for (int i = 0; scaling == ROPE_SCALING_DIVISORS && i < 8; i++)
             config->rope_divisors[i] = 1.0f + (float)i / 3;
-        assert_int_equal(manifest_write(&expected, directory, NULL), KVERN_OK);
-        if (manifest_read(&read, directory, &err) != KVERN_OK)
+        assert_int_equal(manifest_write(&expected, scratch, NULL), KVERN_OK);
+        if (manifest_read(&read, scratch, &err) != KVERN_OK)
             fail_msg("%s", err.message);
         assert_memory_equal(&read.config, config, sizeof *config);
         assert_memory_equal(&read.files, &expected.files, sizeof read.files);
@@ -117,7 +90,7 @@ static void test_round_trip(void **state)
         assert_int_equal(read.kv_types, expected.kv_types);
         assert_true(read.n_parameters == 1234567890123);
         assert_int_equal(read.n_files, 2);
-        assert_int_equal(manifest_verify(&read, directory, INT64_MAX, NULL), KVERN_OK);
+        assert_int_equal(manifest_verify(&read, scratch, INT64_MAX, NULL), KVERN_OK);
     }
 }
 
@@ -375,23 +348,23 @@ static void test_files_that_changed(void **state)
         {"@", KVERN_FORMAT, KVERN_FORMAT, "is not a regular file"},
     };
     struct manifest manifest = example();
-    char *path = path_join(directory, "model.onnx.data");
+    char *path = scratch_path("model.onnx.data");
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         kvern_error err = {0};
         struct manifest read;
 
-        assert_int_equal(manifest_write(&manifest, directory, NULL), KVERN_OK);
+        assert_int_equal(manifest_write(&manifest, scratch, NULL), KVERN_OK);
         unlink(path);
         if (cases[i].text && cases[i].text[0] == '@') {
-            put_file("aside", "weights");
+            scratch_put_text("aside", "weights");
             assert_int_equal(symlink("aside", path), 0);
         } else if (cases[i].text) {
-            put_file("model.onnx.data", cases[i].text);
+            scratch_put_text("model.onnx.data", cases[i].text);
         }
-        assert_int_equal(manifest_read(&read, directory, &err), cases[i].read);
-        assert_int_equal(manifest_verify(&manifest, directory, INT64_MAX, &err), cases[i].verify);
+        assert_int_equal(manifest_read(&read, scratch, &err), cases[i].read);
+        assert_int_equal(manifest_verify(&manifest, scratch, INT64_MAX, &err), cases[i].verify);
         if (!strstr(err.message, cases[i].message) || !strstr(err.message, path))
             fail_msg("\"%s\" does not name %s and \"%s\"", err.message, path, cases[i].message);
     }
@@ -421,5 +394,5 @@ int main(void)
         cmocka_unit_test(test_missing_manifest),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -7,6 +7,7 @@
  */
 #include "base/memory.h"
 #include "ops/kernels/kernels.h"
+#include "support_kernels.h"
 #include "support_pool.h"
 #include "test.h"
 
@@ -252,15 +253,9 @@ static void test_cross(void **state)
 
 int main(void)
 {
-    const struct kernels *sets[8];
-    size_t n_sets = kernels_list(sets, 8);
-    int n_failed = 0;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cross),
+    };
 
-    for (size_t i = 0; i < n_sets; i++) {
-        void *set = (void *)(uintptr_t)sets[i];
-        const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(test_cross, set)};
-
-        n_failed += cmocka_run_group_tests_name(sets[i]->name, tests, NULL, NULL);
-    }
-    return n_failed;
+    return run_with_each_set(tests, COUNT(tests));
 }

@@ -5,6 +5,7 @@
  */
 #include "base/memory.h"
 #include "ops/kernels/kernels.h"
+#include "support_kernels.h"
 #include "test.h"
 
 #include <math.h>
@@ -237,21 +238,13 @@ static void test_activate_at_the_ends(void **state)
 
 int main(void)
 {
-    const struct kernels *sets[8];
-    size_t n_sets = kernels_list(sets, 8);
-    int n_failed = 0;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_add_layer_norm),
+        cmocka_unit_test(test_flat_row),
+        cmocka_unit_test(test_activate),
+        cmocka_unit_test(test_activate_densely),
+        cmocka_unit_test(test_activate_at_the_ends),
+    };
 
-    for (size_t i = 0; i < n_sets; i++) {
-        void *set = (void *)(uintptr_t)sets[i];
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test_prestate(test_add_layer_norm, set),
-            cmocka_unit_test_prestate(test_flat_row, set),
-            cmocka_unit_test_prestate(test_activate, set),
-            cmocka_unit_test_prestate(test_activate_densely, set),
-            cmocka_unit_test_prestate(test_activate_at_the_ends, set),
-        };
-
-        n_failed += cmocka_run_group_tests_name(sets[i]->name, tests, NULL, NULL);
-    }
-    return n_failed;
+    return run_with_each_set(tests, COUNT(tests));
 }

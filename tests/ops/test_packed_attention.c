@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "ops/kernels/kernels.h"
 #include "ops/position_bias.h"
+#include "support_kernels.h"
 #include "test.h"
 
 #include <math.h>
@@ -243,19 +244,11 @@ static void test_not_finite(void **state)
 
 int main(void)
 {
-    const struct kernels *sets[8];
-    size_t n_sets = kernels_list(sets, 8);
-    int n_failed = 0;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values_and_cuts),
+        cmocka_unit_test(test_large_scores),
+        cmocka_unit_test(test_not_finite),
+    };
 
-    for (size_t i = 0; i < n_sets; i++) {
-        void *set = (void *)(uintptr_t)sets[i];
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test_prestate(test_values_and_cuts, set),
-            cmocka_unit_test_prestate(test_large_scores, set),
-            cmocka_unit_test_prestate(test_not_finite, set),
-        };
-
-        n_failed += cmocka_run_group_tests_name(sets[i]->name, tests, NULL, NULL);
-    }
-    return n_failed;
+    return run_with_each_set(tests, COUNT(tests));
 }

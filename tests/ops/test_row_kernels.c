@@ -5,14 +5,12 @@
  */
 #include "base/memory.h"
 #include "ops/kernels/kernels.h"
+#include "support_kernels.h"
+#include "test.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 static const size_t widths[] = {1, 7, 16, 63, 64, 100, 576, 1536};
 enum { N_WIDTHS = sizeof widths / sizeof widths[0], N_ROWS = 5 };
@@ -187,21 +185,11 @@ static void test_add_rms_norm(void **state)
 
 int main(void)
 {
-    const struct kernels *sets[8];
-    size_t n_sets = kernels_list(sets, 8);
-    int n_failed = 0;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gated_silu),       cmocka_unit_test(test_gated_gelu),
+        cmocka_unit_test(test_gate_at_the_ends), cmocka_unit_test(test_rms_norm),
+        cmocka_unit_test(test_add_rms_norm),
+    };
 
-    for (size_t i = 0; i < n_sets; i++) {
-        void *set = (void *)(uintptr_t)sets[i];
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test_prestate(test_gated_silu, set),
-            cmocka_unit_test_prestate(test_gated_gelu, set),
-            cmocka_unit_test_prestate(test_gate_at_the_ends, set),
-            cmocka_unit_test_prestate(test_rms_norm, set),
-            cmocka_unit_test_prestate(test_add_rms_norm, set),
-        };
-
-        n_failed += cmocka_run_group_tests_name(sets[i]->name, tests, NULL, NULL);
-    }
-    return n_failed;
+    return run_with_each_set(tests, COUNT(tests));
 }

@@ -69,6 +69,8 @@ void support_sample_report(struct report *report, int order)
 
     check(report_init(report, "demo", "smollm2", "2026-01-02 03:04", &err), &err);
     check(report_add_option(report, "level", "chunk", &err), &err);
+    check(report_set_note(report, "replaced", &err), &err);
+    check(report_set_note(report, "the disk is full", &err), &err);
     if (order == 1)
         add_one_chunk(report);
     add_three_chunks(report, order);
@@ -98,6 +100,7 @@ void support_hostile_report(struct report *report, const char *text)
 
     check(report_init(report, text, text, text, &err), &err);
     check(report_add_option(report, text, text, &err), &err);
+    check(report_set_note(report, text, &err), &err);
     snprintf(path, sizeof path, "d%s/f%s", text, text);
     file = add_file(report, path, text, 9, 2);
     check(report_add_chunk(file, &chunk, &err), &err);

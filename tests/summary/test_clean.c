@@ -54,6 +54,7 @@ static void check(const struct answer *answers, size_t n, bool is_finished)
                      found.summary ? found.summary : "none", found.reason ? found.reason : "",
                      answer->summary ? answer->summary : "none",
                      answer->reason ? answer->reason : "");
+        assert_int_equal(found.is_half, found.summary && found.reason);
         clean_clear(&found);
         free(exact);
     }
@@ -189,9 +190,6 @@ static void half_sentences(void **state)
          NULL},
         {"The module has:\n- a rea", "The module has: a rea...",
          "the answer ended in the middle of a sentence"},
-        {"It uses a list and the `str.encode()` method to encode it, and then",
-         "It uses a list and the str.encode() method to encode it, and then...",
-         "the answer ended in the middle of a sentence"},
         {"Adds two num\xc3", "Adds two num...", "the answer ended in the middle of a sentence"},
     };
     static const struct answer finished[] = {
@@ -204,6 +202,95 @@ static void half_sentences(void **state)
     (void)state;
     check(cut, COUNT(cut), false);
     check(finished, COUNT(finished), true);
+}
+
+/* What SmolLM2 left when its tokens were used up: a whole sentence stands before a border. */
+static void half_sentences_end_at_a_border(void **state)
+{
+    static const char middle[] = "the answer ended in the middle of a sentence";
+    static const struct answer answers[] = {
+        {"This folder contains Python modules designed to support email functionality, including a "
+         "custom mailpack module, a custom mailutils",
+         "This folder contains Python modules designed to support email functionality, including a "
+         "custom mailpack module.",
+         NULL},
+        {"This folder contains Python modules designed to support email functionality, including",
+         "This folder contains Python modules designed to support email functionality.", NULL},
+        {"It uses a list and the `str.encode()` method to encode it, and then",
+         "It uses a list and the str.encode() method to encode it.", NULL},
+        {"This code defines a new type of object called a Feature that allows for multiple",
+         "This code defines a new type of object called a Feature.", NULL},
+        {"This code returns a dictionary with these keys (nchannels, framerate, nframes), and (see",
+         "This code returns a dictionary with these keys (nchannels, framerate, nframes).", NULL},
+        {"This code opens a file with the mode 'rb', 'wb', 'a",
+         "This code opens a file with the mode 'rb', 'wb'.", NULL},
+        {"Reads each line of the file using open(); it also",
+         "Reads each line of the file using open().", NULL},
+        {"This code defines a Python class named StringIO which",
+         "This code defines a Python class named StringIO.", NULL},
+        {"The parser of this package reads a file, which is",
+         "The parser of this package reads a file.", NULL},
+        {"This code reads the users' settings from a file, parses",
+         "This code reads the users' settings from a file.", NULL},
+        {"This code defines a function main() that takes a string and returns the",
+         "This code defines a function main() that takes a string.", NULL},
+        {"This code creates a new event loop using asyncio", "This code creates a new event loop.",
+         NULL},
+        /* the last border is none: what stands before it wants more */
+        {"This code returns the names of all files, if there are any, of",
+         "This code returns the names of all files.", NULL},
+        {"This code defines a wrapper that reads and writes a file",
+         "This code defines a wrapper that reads and writes a file...", middle},
+        {"This code reads the configuration of a server and, if",
+         "This code reads the configuration of a server and, if...", middle},
+        {"This code checks that, when the file is there, it",
+         "This code checks that, when the file is there, it...", middle},
+        {"The value, which is computed by the function f, is",
+         "The value, which is computed by the function f, is...", middle},
+        {"When the file of the user is there, it", "When the file of the user is there, it...",
+         middle},
+        {"This code creates for every user a small, fast",
+         "This code creates for every user a small, fast...", middle},
+        {"This code calls f(a, b, c, d, e, f, g", "This code calls f(a, b, c, d, e, f, g...",
+         middle},
+        {"This code says \"hello to the user, and", "This code says \"hello to the user, and...",
+         middle},
+        {"This code adds numbers, and", "This code adds numbers, and...", middle},
+        {"This code defines a new MIME_UNSPECED_EXTENSION_TYPE_NON_MEMBER_CONTENT_TYPE_SUPER_"
+         "PARTITURE_FLAG as the base class for MIME_UNSPECED_EXTENSION_TYPE_NON_MEMBER\\_",
+         "This code defines a new MIME_UNSPECED_EXTENSION_TYPE_NON_MEMBER_CONTENT_TYPE_SUPER_"
+         "PARTITURE_FLAG as the base class for MIME_UNSPECED_EXTENSION_TYPE_NON_MEMBER\\_...",
+         middle},
+    };
+
+    (void)state;
+    check(answers, COUNT(answers), false);
+}
+
+static void echoes_of_the_path_go(void **state)
+{
+    static const struct answer answers[] = {
+        {"This code of /usr/lib/python3.11/mailutils/email.backends.py does the following: The "
+         "mailutils package contains a variety of functions that can help you send emails.",
+         "The mailutils package contains a variety of functions that can help you send emails.",
+         NULL},
+        {"This code of `src/a.c` returns the sum.", "This code returns the sum.", NULL},
+        {"This code in setup.py, which is short, returns the sum.",
+         "This code, which is short, returns the sum.", NULL},
+        {"This file /usr/lib/a.py is for tests.", "This file is for tests.", NULL},
+        {"This folder src/ holds sources.", "This folder holds sources.", NULL},
+        {"This code does the following: it adds numbers.", "It adds numbers.", NULL},
+        {"This code does the following:\n- parse input;\n- write output.\n",
+         "This code does the following: parse input; write output.", NULL},
+        {"This code of Python returns the sum.", "This code of Python returns the sum.", NULL},
+        {"This function os.path.join joins paths.", "This function os.path.join joins paths.",
+         NULL},
+        {"This code is of src/a.c.", "This code is of src/a.c.", NULL},
+        {"This file is src/a.c", "This file is src/a.c.", NULL},
+    };
+
+    (void)state;
+    check(answers, COUNT(answers), true);
 }
 
 static void foreign_bytes_go(void **state)
@@ -272,7 +359,7 @@ static void limits(void **state)
         {1, 0, "Adds a. Adds b.", "Adds a."},
         {3, 0, "Adds a. Adds b. Adds c. Adds d.", "Adds a. Adds b. Adds c."},
         {2, 20, "Adds a to b. Then adds c to d.", "Adds a to b."},
-        {2, 26, "Adds a to b, c, d, e and more to f.", "Adds a to b, c, d, e..."},
+        {2, 26, "Adds a to b, c, d, e and more to f.", "Adds a to b, c, d."},
         {2, 1, "Adds a to b and c.", "Adds a to b..."},
         {2, 20,
          "\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4",
@@ -400,6 +487,8 @@ int main(void)
         cmocka_unit_test(wrapping_goes),
         cmocka_unit_test(repetition_goes),
         cmocka_unit_test(half_sentences),
+        cmocka_unit_test(half_sentences_end_at_a_border),
+        cmocka_unit_test(echoes_of_the_path_go),
         cmocka_unit_test(foreign_bytes_go),
         cmocka_unit_test(useless_answers_have_reasons),
         cmocka_unit_test(limits),

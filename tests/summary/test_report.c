@@ -200,6 +200,8 @@ static void no_memory_anywhere(void **state)
         if (status == KVERN_OK)
             status = report_add_option(&report, "o", "v", NULL);
         if (status == KVERN_OK)
+            status = report_set_note(&report, "n", NULL);
+        if (status == KVERN_OK)
             status = report_add_skip(&report, "p", "r", NULL);
         if (status == KVERN_OK)
             status = report_finish(&report, 1, false, NULL);

@@ -148,6 +148,7 @@ static void results_are_there(void **state)
         "Grows the table. <em class=\"soft\">cut: answer over 64 tokens</em></li>",
         "<td><code>src/base/map.c</code></td><td>line 601</td><td>the answer is empty</td>",
         "<summary>binary <span class=\"soft\">2</span></summary>\n<ul>\n<li><code>a.bin</code>",
+        "<td>note</td><td>the disk is full</td>",
         "<td>took</td><td>1 min 15 s</td>",
     };
     struct buffer pages[2] = {{0}, {0}};

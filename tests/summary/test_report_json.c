@@ -53,6 +53,7 @@ static void members_are_where_they_belong(void **state)
         {"totals.model", "\"smollm2\""},
         {"totals.options", "{\"level\":\"chunk\"}"},
         {"totals.started", "\"2026-01-02 03:04\""},
+        {"totals.note", "\"the disk is full\""},
         {"totals.seconds", "75.200000000000003"},
         {"totals.model_seconds", "0.113"},
         {"totals.interrupted", "true"},

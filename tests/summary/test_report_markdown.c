@@ -20,6 +20,7 @@ static const char sample[] =
     "| model | smollm2 |\n"
     "| level | chunk |\n"
     "| started | 2026-01-02 03:04 |\n"
+    "| note | the disk is full |\n"
     "| took | 1 min 15 s |\n"
     "| model work | 1,800 tokens read, 87 written |\n"
     "| from the cache | 1 chunk |\n\n"

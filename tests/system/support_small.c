@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+kvern_model *small_model;
+char *small_directory;
+
 void make_small_model(const char *gguf, const char *model)
 {
     kvern_convert_options options;
@@ -87,26 +90,27 @@ void forge_manifest(const struct manifest *manifest, const char *model, const ch
     assert_int_equal(manifest_write(&forged, model, NULL), KVERN_OK);
 }
 
-kvern_model *open_small_model(char **directory)
+int open_small_model(void **state)
 {
-    kvern_model *model = NULL;
     kvern_error err = {0};
 
-    *directory = make_directory();
-    char *gguf = path_join(*directory, "small.gguf");
-    char *target = path_join(*directory, "small");
+    (void)state;
+    small_directory = make_directory();
+    char *gguf = path_join(small_directory, "small.gguf");
+    char *target = path_join(small_directory, "small");
     make_small_model(gguf, target);
-    if (kvern_model_open(&model, target, &err) != KVERN_OK)
+    if (kvern_model_open(&small_model, target, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     free(target);
     free(gguf);
-    return model;
+    return 0;
 }
 
-int close_small_model(kvern_model *model, char *directory)
+int close_small_model(void **state)
 {
-    kvern_model_close(model);
-    bool is_gone = directory_remove(directory, NULL) == KVERN_OK;
-    free(directory);
+    (void)state;
+    kvern_model_close(small_model);
+    bool is_gone = directory_remove(small_directory, NULL) == KVERN_OK;
+    free(small_directory);
     return is_gone ? 0 : -1;
 }

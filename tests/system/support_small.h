@@ -26,10 +26,13 @@ void make_small_model(const char *gguf, const char *model);
  * model with a vocabulary of 5 will do. */
 kvern_status run_small_model(const kvern_model *opened, const kvern_request_options *options,
                              struct small_answer *answer, kvern_error *err);
-/* Makes a directory with such a model in it and opens that. */
-kvern_model *open_small_model(char **directory);
-/* Undoes it: 0, or -1 if the directory is not gone. */
-int close_small_model(kvern_model *model, char *directory);
+
+/* The model of a group whose set-up and tear-down these are, in "small" of its directory. */
+extern kvern_model *small_model;
+extern char *small_directory;
+int open_small_model(void **state);
+int close_small_model(void **state);
+
 /* Writes `manifest` into `model`, but with size and hash of `name` as the file is now: what an
  * attacker would do. */
 void forge_manifest(const struct manifest *manifest, const char *model, const char *name);

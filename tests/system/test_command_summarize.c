@@ -67,7 +67,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     static const char *const folders[] = {
-        "/tree/inner", "/tree/node_modules", "/tree", "/many", "/cache", ""};
+        "/tree/inner", "/tree/node_modules", "/tree", "/many", "/cache", "/full", ""};
     kvern_status status = KVERN_OK;
     kvern_error err;
 
@@ -222,6 +222,32 @@ static void an_interrupt_writes_what_is_done(void **state)
     json_decref(last);
 }
 
+/* The disk fills up in the middle of the first record: the report is whole, and both stderr and the
+ * report say that nothing more was kept. */
+static void a_full_disk_is_told(void **state)
+{
+    static const char says[] = "summaries are not kept: cannot write to";
+    struct command_run run = {.max_file_bytes = 40};
+    json_t *report;
+    const json_t *totals;
+    const char *note;
+
+    (void)state;
+    command_run(&run, command("@/tree -q --format json --cache-dir @/full"));
+    assert_int_equal(run.status, 0);
+    assert_contains(run.err, "kvern: later summaries are not kept: cannot write to ");
+    assert_null(strstr(strstr(run.err, says) + 1, says)); /* once */
+    report = json_loads(run.out, 0, NULL);
+    totals = json_object_get(report, "totals");
+    note = json_string_value(json_object_get(totals, "note"));
+    assert_non_null(note);
+    assert_int_equal(strncmp(note, "later summaries were not kept: cannot write to ", 47), 0);
+    assert_contains(note, "File too large");
+    assert_int_equal(count(totals, "ok") + count(totals, "cut"), 2);
+    json_decref(report);
+    command_clear(&run);
+}
+
 static void what_is_wrong_is_told(void **state)
 {
     static const struct {
@@ -252,6 +278,7 @@ int main(void)
         cmocka_unit_test(lines_come_one_by_one),
         cmocka_unit_test(a_patch_comes_on_stdin),
         cmocka_unit_test(an_interrupt_writes_what_is_done),
+        cmocka_unit_test(a_full_disk_is_told),
         cmocka_unit_test(what_is_wrong_is_told),
     };
 

@@ -17,29 +17,13 @@
 
 enum { MODEL_CONTEXT = 128, BLOCK_TOKENS = 16 };
 
-static char *directory;
-static kvern_model *model;
-
-static int set_up(void **state)
-{
-    (void)state;
-    model = open_small_model(&directory);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    return close_small_model(model, directory);
-}
-
 static kvern_engine_stats stats_of(const kvern_engine_options *options)
 {
     kvern_engine *engine = NULL;
     kvern_engine_stats stats;
     kvern_error err = {0};
 
-    if (kvern_engine_open(&engine, model, options, &err) != KVERN_OK)
+    if (kvern_engine_open(&engine, small_model, options, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     kvern_engine_get_stats(engine, &stats);
     kvern_engine_close(engine);
@@ -83,8 +67,8 @@ static void no_options_run(void **state)
     size_t n = 0;
 
     (void)state;
-    assert_int_equal(run_small_model(model, NULL, &expected, &err), KVERN_OK);
-    assert_int_equal(kvern_engine_open(&engine, model, NULL, &err), KVERN_OK);
+    assert_int_equal(run_small_model(small_model, NULL, &expected, &err), KVERN_OK);
+    assert_int_equal(kvern_engine_open(&engine, small_model, NULL, &err), KVERN_OK);
     kvern_request_options_init(&options);
     options.prompt = prompt;
     options.n_prompt = COUNT(prompt);
@@ -160,7 +144,7 @@ static void values_out_of_range_are_named(void **state)
     for (size_t i = 0; i < COUNT(cases); i++) {
         kvern_engine *engine = NULL;
         kvern_error err = {0};
-        kvern_status status = kvern_engine_open(&engine, model, &cases[i].options, &err);
+        kvern_status status = kvern_engine_open(&engine, small_model, &cases[i].options, &err);
 
         assert_null(engine);
         assert_int_equal(status, cases[i].status);
@@ -173,7 +157,7 @@ static void a_stated_pooling_settles_the_vectors_size(void **state)
 {
     static const char *const poolings[] = {"logits512", "last", "mean", ""};
     static const int32_t prompt[] = {2, 3, 4};
-    char *target = path_join(directory, "small");
+    char *target = path_join(small_directory, "small");
     struct manifest manifest;
 
     (void)state;
@@ -245,7 +229,7 @@ static void nothing_to_do_takes_no_cpu(void **state)
     kvern_error err = {0};
 
     (void)state;
-    assert_int_equal(kvern_engine_open(&engine, model, &options, &err), KVERN_OK);
+    assert_int_equal(kvern_engine_open(&engine, small_model, &options, &err), KVERN_OK);
     kvern_request_options_init(&request_options);
     request_options.prompt = prompt;
     request_options.n_prompt = COUNT(prompt);
@@ -297,5 +281,5 @@ int main(void)
         cmocka_unit_test(int8_is_not_for_exports),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, open_small_model, close_small_model);
 }

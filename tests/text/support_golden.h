@@ -35,7 +35,10 @@ unsigned golden_crc_of_offsets(const kvern_tokens *tokens);
 /* The CRC that `next` stands at, in hex; moves on, over a line end too. */
 unsigned golden_next_crc(const char **next);
 
-/* Each line's ids against the file's. */
+/* Each line's ids, tokenized with `flags`, against `crcs`; `what` is named where they differ. */
+void golden_check_crcs(const struct tokenizer *tokenizer, const struct golden_lines *lines,
+                       unsigned flags, const char *crcs, const char *what);
+/* The same without special tokens against the file's. */
 void golden_check_ids(const struct tokenizer *tokenizer, const struct golden_lines *lines,
                       const char *file);
 
