@@ -306,6 +306,42 @@ static void a_beginning_in_progress_is_waited_for(void **state)
     }
 }
 
+/* What an encoder gives of a token depends on those after it: sources that begin alike share
+ * nothing, wait for nobody and run whole, one beside another only where a step has room. */
+static void a_source_runs_whole(void **state)
+{
+    static const struct {
+        size_t step_tokens;
+        size_t n_items; /* of the first step */
+    } cases[] = {{512, 2}, {160, 2}, {159, 1}, {40, 1}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct sequence both[2];
+        struct rig rig;
+
+        open_rig(&rig, 40, 4);
+        rig.scheduler.limits.step_tokens = cases[i].step_tokens;
+        for (size_t b = 0; b < 2; b++) {
+            make(&both[b], 90, 10, b == 0 ? 90 : 64);
+            both[b].n_source = 75; /* five blocks */
+            scheduler_add(&rig.scheduler, &both[b]);
+        }
+        step(&rig);
+        if (rig.plan.n_items != cases[i].n_items)
+            fail_msg("%zu tokens a step: %zu sources", cases[i].step_tokens, rig.plan.n_items);
+        assert_int_equal(both[0].n_computed, 80);
+        while (both[1].n_computed < 90) {
+            step(&rig);
+            assert_true(both[1].n_computed == 0 || both[1].n_computed >= 80);
+        }
+        assert_int_equal(both[1].n_cached, 0);
+        for (size_t b = 0; b < 2; b++)
+            finish(&rig, &both[b]);
+        close_rig(&rig);
+    }
+}
+
 /* When blocks run out, the newest goes back and is computed again, out of the cache as far as that
  * still is there. */
 static void the_newest_is_preempted(void **state)
@@ -559,6 +595,7 @@ int main(void)
         cmocka_unit_test(a_beginning_in_progress_is_waited_for),
         cmocka_unit_test(beams_are_remembered_by_their_tokens),
         cmocka_unit_test(a_preempted_beam_takes_no_kv),
+        cmocka_unit_test(a_source_runs_whole),
         cmocka_unit_test(the_newest_is_preempted),
         cmocka_unit_test(priorities),
         cmocka_unit_test(overtaking_is_bounded),
