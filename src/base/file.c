@@ -135,17 +135,29 @@ done:
     return status;
 }
 
+/* A file, or nothing yet: what a rename may put another file in the place of. */
+static bool is_replaceable(const char *path)
+{
+    struct stat info;
+
+    return lstat(path, &info) != 0 || S_ISREG(info.st_mode);
+}
+
 kvern_status file_writer_open(struct file_writer *writer, const char *path, kvern_error *err)
 {
     size_t n_bytes = strlen(path) + 32;
+    const char *written = path;
 
     *writer = (struct file_writer){0};
     writer->path = copy_string_or_abort(path);
-    writer->temporary = new_or_abort(n_bytes);
-    snprintf(writer->temporary, n_bytes, "%s.tmp-%ld", path, (long)getpid());
-    writer->stream = fopen(writer->temporary, "wbe");
+    if (is_replaceable(path)) {
+        writer->temporary = new_or_abort(n_bytes);
+        snprintf(writer->temporary, n_bytes, "%s.tmp-%ld", path, (long)getpid());
+        written = writer->temporary;
+    }
+    writer->stream = fopen(written, "wbe");
     if (!writer->stream) {
-        kvern_status status = fail_errno(err, "create", writer->temporary);
+        kvern_status status = fail_errno(err, "create", written);
         free(writer->path);
         free(writer->temporary);
         *writer = (struct file_writer){0};
@@ -166,12 +178,12 @@ kvern_status file_writer_commit(struct file_writer *writer, kvern_error *err)
 {
     kvern_status status = KVERN_OK;
 
-    if (fflush(writer->stream) != 0 || fsync(fileno(writer->stream)) != 0)
+    if (fflush(writer->stream) != 0 || (writer->temporary && fsync(fileno(writer->stream)) != 0))
         status = fail_errno(err, "write", writer->path);
     if (fclose(writer->stream) != 0 && status == KVERN_OK)
         status = fail_errno(err, "write", writer->path);
     writer->stream = NULL;
-    if (status == KVERN_OK && rename(writer->temporary, writer->path) != 0)
+    if (status == KVERN_OK && writer->temporary && rename(writer->temporary, writer->path) != 0)
         status = fail_errno(err, "rename to", writer->path);
     if (status == KVERN_OK) {
         free(writer->temporary);

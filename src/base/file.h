@@ -28,11 +28,12 @@ void file_map_forget(const struct file_map *map, size_t offset, size_t n_bytes);
 kvern_status file_read(const char *path, size_t max_bytes, char **text, size_t *n_bytes,
                        kvern_error *err);
 
-/* A file that is written under a temporary name beside its own and renamed on commit. */
+/* A file that is written under a temporary name beside its own and renamed on commit. Where a pipe,
+ * a device or a link is, that is written to as the bytes come. */
 struct file_writer {
     FILE *stream;
     char *path;      /* owned */
-    char *temporary; /* owned */
+    char *temporary; /* owned; NULL: `path` itself is written */
 };
 
 kvern_status file_writer_open(struct file_writer *writer, const char *path, kvern_error *err);

@@ -311,21 +311,26 @@ static kvern_status run_batch(kvern_engine *e, struct runner_output *output, kve
     return status;
 }
 
-/* A failed step is run again one sequence at a time, so that only the guilty one is lost. */
-static void run_one_by_one(kvern_engine *e, const struct plan *plan)
+/* A failed step is run again one sequence at a time, so that only the guilty one is lost. Who has
+ * had its turn leaves e->plan: it may be over, and freed while the next one runs. */
+static void run_one_by_one(kvern_engine *e)
 {
-    for (size_t i = 0; i < plan->n_items; i++) {
+    struct plan *plan = &e->plan;
+
+    while (plan->n_items > 0) {
         struct runner_output output = {0};
         kvern_error error = {0};
 
-        e->single.items[0] = plan->items[i];
+        e->single.items[0] = plan->items[0];
         e->single.n_items = 1;
         batch_fill(&e->batch, &e->single);
         kvern_status status = run_batch(e, &output, &error);
         if (status == KVERN_OK)
             commit_plan(e, &e->single, &output);
         else if (status != KVERN_CANCELLED)
-            finish_failed(e, plan->items[i].sequence, &error);
+            finish_failed(e, plan->items[0].sequence, &error);
+        plan->n_items--;
+        memmove(plan->items, plan->items + 1, plan->n_items * sizeof *plan->items);
     }
 }
 
@@ -343,7 +348,7 @@ static void engine_commit(kvern_engine *e, const struct runner_output *output, k
     else if (plan->n_items == 1)
         finish(e, plan->items[0].sequence, KVERN_FINISH_ERROR, error);
     else
-        run_one_by_one(e, plan);
+        run_one_by_one(e);
     e->plan.n_items = 0;
     publish_stats(e);
     if (e->limits.checks_blocks) {

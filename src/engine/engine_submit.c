@@ -23,11 +23,14 @@ static size_t count_prompt(const kvern_engine *engine, const kvern_request_optio
 }
 
 /* max_tokens, or what is left of the context: one token even after a prompt that fills it. An
- * embedding counts as a prompt whose one generated token is never chosen. */
+ * embedding counts as a prompt whose one generated token is never chosen. What an encoder-decoder
+ * reads and what it writes are bounded each by itself, beside the context that memory has room for.
+ */
 static size_t tokens_to_generate(const kvern_engine *engine, const kvern_request_options *options)
 {
     size_t max_context = engine->scheduler.limits.max_context;
-    size_t n_prompt = engine->runner->is_seq2seq ? options->n_decoder_prompt : options->n_prompt;
+    size_t n_prompt = count_prompt(engine, options);
+    size_t n_left = n_prompt < max_context ? max_context - n_prompt : 1;
 
     if (options->embed)
         return 1;
@@ -35,9 +38,9 @@ static size_t tokens_to_generate(const kvern_engine *engine, const kvern_request
         return (size_t)options->max_tokens;
     if (options->window > 0)
         return max_context;
-    if (engine->runner->is_seq2seq)
-        max_context = options->n_decoder_prompt + engine->limits.max_source;
-    return n_prompt < max_context ? max_context - n_prompt : 1;
+    if (engine->runner->is_seq2seq && n_left > engine->limits.max_source)
+        return engine->limits.max_source;
+    return n_left;
 }
 
 kvern_status engine_check_sliding(const kvern_engine *engine, kvern_error *err)

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,49 @@ static void a_file_appears_whole_or_not_at_all(void **state)
     assert_int_equal(rmdir(folder), 0); /* no temporary file is left */
     assert_int_equal(mkdir(folder, 0700), 0);
     free(path);
+}
+
+/* A pipe, a device and a link are written to, not replaced by a file; of a folder it is said at
+ * once. */
+static void what_is_no_plain_file_stays(void **state)
+{
+    char *pipe_path = path_join(folder, "pipe");
+    char *link_path = path_join(folder, "link");
+    char *target = path_join(folder, "target.txt");
+    struct file_writer writer;
+    struct stat info;
+    kvern_error err = {0};
+    char bytes[8] = "";
+    char *text = NULL;
+
+    (void)state;
+    assert_int_equal(mkfifo(pipe_path, 0600), 0);
+    int fd = open(pipe_path, O_RDONLY | O_NONBLOCK);
+    write_file(pipe_path, "piped");
+    assert_int_equal(read(fd, bytes, sizeof bytes), 5);
+    assert_string_equal(bytes, "piped");
+    assert_int_equal(lstat(pipe_path, &info), 0);
+    assert_true(S_ISFIFO(info.st_mode));
+    close(fd);
+    write_file(target, "a longer text");
+    assert_int_equal(symlink(target, link_path), 0);
+    write_file(link_path, "linked");
+    assert_int_equal(lstat(link_path, &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+    assert_int_equal(file_read(target, 100, &text, NULL, &err), KVERN_OK);
+    assert_string_equal(text, "linked");
+    free(text);
+    assert_int_equal(file_writer_open(&writer, link_path, &err), KVERN_OK);
+    file_writer_clear(&writer);
+    assert_int_equal(lstat(link_path, &info), 0);
+    assert_int_equal(file_writer_open(&writer, folder, &err), KVERN_IO);
+    assert_non_null(strstr(err.message, "Is a directory"));
+    unlink(pipe_path);
+    unlink(link_path);
+    unlink(target);
+    free(pipe_path);
+    free(link_path);
+    free(target);
 }
 
 static void a_full_disk_is_an_error_and_leaves_nothing(void **state)
@@ -160,6 +204,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_appears_whole_or_not_at_all),
+        cmocka_unit_test(what_is_no_plain_file_stays),
         cmocka_unit_test(a_full_disk_is_an_error_and_leaves_nothing),
         cmocka_unit_test(reads_and_maps_name_what_is_wrong),
         cmocka_unit_test(sha256_is_the_known_one),

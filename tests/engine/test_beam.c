@@ -222,6 +222,46 @@ static void too_few_tokens(void **state)
     beam_search_clear(&search);
 }
 
+/* KVERN_EARLY_STOPPING_NEVER: a beam is measured at the length that is best for it, which is the
+ * longest one only where length helps. */
+static void never_looks_ahead_where_length_helps(void **state)
+{
+    static const float first[4] = {-0.5F, -3, -4, -1};
+    static const float rows[2][4] = {{-0.2F, -5, -5, -0.4F}, {-2, -9, -9, -9}};
+    static const int32_t end = 3;
+    static const struct {
+        float length_penalty;
+        kvern_early_stopping early_stopping;
+        bool is_done;
+    } cases[] = {{-1, KVERN_EARLY_STOPPING_NEVER, false}, /* -1.4 may still be over -1.8 */
+                 {-1, KVERN_EARLY_STOPPING_TRUE, true},
+                 {1, KVERN_EARLY_STOPPING_NEVER, false},
+                 {1, KVERN_EARLY_STOPPING_TRUE, true}};
+
+    (void)state;
+    for (size_t c = 0; c < COUNT(cases); c++) {
+        const struct beam_options options = {.n_beams = 2,
+                                             .length_penalty = cases[c].length_penalty,
+                                             .early_stopping = cases[c].early_stopping,
+                                             .max_tokens = 10,
+                                             .end_ids = &end,
+                                             .n_end_ids = 1,
+                                             .vocab_size = 4};
+        struct beam_search search;
+
+        assert_int_equal(beam_search_init(&search, &options, NULL), KVERN_OK);
+        beam_search_see(&search, 0, first);
+        assert_int_equal(beam_search_choose(&search, NULL), KVERN_OK);
+        assert_false(search.is_done);
+        for (size_t b = 0; b < 2; b++)
+            beam_search_see(&search, b, rows[b]);
+        assert_int_equal(beam_search_choose(&search, NULL), KVERN_OK);
+        if (search.is_done != cases[c].is_done)
+            fail_msg("case %zu: is_done is %d", c, search.is_done);
+        beam_search_clear(&search);
+    }
+}
+
 static void no_memory(void **state)
 {
     static const float row[4] = {-1, -2, -3, -4};
@@ -248,6 +288,7 @@ int main(void)
         cmocka_unit_test(equals_transformers),
         cmocka_unit_test(ties),
         cmocka_unit_test(too_few_tokens),
+        cmocka_unit_test(never_looks_ahead_where_length_helps),
         cmocka_unit_test(no_memory),
     };
 

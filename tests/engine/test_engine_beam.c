@@ -382,6 +382,45 @@ static void errors_end_the_search_alone(void **state)
     }
 }
 
+/* A step has failed and its requests run alone: while one does, another has ended and is freed, and
+ * a third is cancelled. */
+static void a_cancel_while_a_failed_step_runs_again(void **state)
+{
+    const struct setting greedy = {.max_tokens = 1, .length_penalty = 1, .repetition = 1};
+    const struct setting beams = {3, MOST, 0, 0, 1, 1, KVERN_EARLY_STOPPING_NEVER};
+    kvern_request_options options = make_options(&greedy, 5);
+    kvern_request_options of_search = make_options(&beams, 5);
+    const int32_t poison[] = {1, FAKE_POISON};
+    struct rig rig;
+    kvern_event event;
+
+    (void)state;
+    fill_prompt(7);
+    rig_open(&rig, fake_runner_new(60), (struct engine_limits){0});
+    atomic_store(&rig.fake->n_gates, 0);
+    kvern_request *first = rig_submit(&rig, &options);
+    usleep(20 * 1000); /* into its run, so that the next two share a step */
+    kvern_request *ended = rig_submit(&rig, &options);
+    options.prompt = poison;
+    options.n_prompt = 2;
+    kvern_request *failed = rig_submit(&rig, &options);
+    atomic_store(&rig.fake->n_gates, 3); /* theirs, and one more for the first of them alone */
+    rig_finish(ended, NULL, 0, &event);
+    assert_int_equal(event.finish, KVERN_FINISH_LENGTH);
+    kvern_request_free(ended);
+    kvern_request *cancelled = rig_submit(&rig, &of_search);
+    kvern_request_cancel(cancelled);
+    assert_int_equal(kvern_request_next(cancelled, 0, &event, NULL), KVERN_OK);
+    assert_int_equal(event.finish, KVERN_FINISH_CANCELLED);
+    atomic_store(&rig.fake->n_gates, -1);
+    rig_finish(failed, NULL, 0, &event);
+    assert_int_equal(event.finish, KVERN_FINISH_ERROR);
+    kvern_request_free(first);
+    kvern_request_free(failed);
+    kvern_request_free(cancelled);
+    rig_close(&rig, 0);
+}
+
 static void what_cannot_be_is_refused(void **state)
 {
     struct setting setting = {6, MOST, 0, 0, 1, 1, KVERN_EARLY_STOPPING_FALSE};
@@ -415,6 +454,7 @@ int main(void)
         cmocka_unit_test(one_cancel_ends_all),
         cmocka_unit_test(other_ends),
         cmocka_unit_test(errors_end_the_search_alone),
+        cmocka_unit_test(a_cancel_while_a_failed_step_runs_again),
         cmocka_unit_test(what_cannot_be_is_refused),
     };
 

@@ -280,6 +280,31 @@ static void a_cancel_cuts_a_long_step_short(void **state)
     rig_close(&rig, 0);
 }
 
+/* The same of a step that only reads a source. */
+static void a_cancel_cuts_a_long_encode_short(void **state)
+{
+    struct fake_runner *fake = fake_runner_new(60);
+    struct rig rig;
+    kvern_event event;
+
+    (void)state;
+    fill_prompt(4);
+    fake->runner.is_seq2seq = true;
+    rig_open(&rig, fake, (struct engine_limits){.max_source = 512});
+    atomic_store(&rig.fake->n_gates, 0);
+    kvern_request_options options = make_options(N_PROMPT, 10);
+    kvern_request *request = rig_submit(&rig, &options);
+    wait_until_running(&rig, 1);
+    kvern_request_cancel(request);
+    assert_int_equal(kvern_request_next(request, 5000, &event, NULL), KVERN_OK);
+    assert_int_equal(event.finish, KVERN_FINISH_CANCELLED);
+    assert_int_equal(atomic_load(&rig.fake->n_interrupted), 1);
+    assert_int_equal(atomic_load(&rig.fake->n_runs), 0);
+    atomic_store(&rig.fake->n_gates, -1);
+    kvern_request_free(request);
+    rig_close(&rig, 0);
+}
+
 /* While a step runs that they are not in, requests are cancelled: one that runs, one that waits,
  * one that came during the step, of samples the one that the others would follow. */
 static void a_cancel_outside_of_the_step_is_done_at_once(void **state)
@@ -322,6 +347,29 @@ static void a_cancel_outside_of_the_step_is_done_at_once(void **state)
     rig_close(&rig, 0);
 }
 
+/* Who has ended has nothing left to cancel: what it left behind stays. */
+static void a_cancel_after_the_end_changes_nothing(void **state)
+{
+    struct rig rig;
+    kvern_event event;
+
+    (void)state;
+    fill_prompt(3);
+    rig_open(&rig, fake_runner_new(60), (struct engine_limits){.has_no_prefix_cache = true});
+    kvern_request_options options = make_options(N_PROMPT, 5);
+    options.conversation = 3;
+    for (size_t i = 0; i < 2; i++) {
+        kvern_request *request = rig_submit(&rig, &options);
+
+        assert_int_equal(rig_finish(request, NULL, 0, &event), 5);
+        if (event.n_cached_tokens != (i > 0 ? N_PROMPT - 1 : 0))
+            fail_msg("request %zu: %zu tokens", i, event.n_cached_tokens);
+        kvern_request_cancel(request);
+        kvern_request_free(request);
+    }
+    rig_close(&rig, kv_blocks_for_tokens(N_PROMPT + 4));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -331,7 +379,9 @@ int main(void)
         cmocka_unit_test(prompts_are_kept_whole),
         cmocka_unit_test(deadlines),
         cmocka_unit_test(a_cancel_cuts_a_long_step_short),
+        cmocka_unit_test(a_cancel_cuts_a_long_encode_short),
         cmocka_unit_test(a_cancel_outside_of_the_step_is_done_at_once),
+        cmocka_unit_test(a_cancel_after_the_end_changes_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,7 @@
  */
 #include "test.h"
 
-#include "engine/scheduler.h"
+#include "engine/sharing.h"
 
 #include <string.h>
 
@@ -243,7 +243,8 @@ static void a_beginning_in_progress_is_waited_for(void **state)
         const char *label;
         size_t n_alike;
         int32_t priority;
-        bool wants_all_rows, has_other_root, is_overtaken, is_removed;
+        bool wants_all_rows, has_other_root, is_overtaken, is_removed, first_slides;
+        size_t chunk;   /* > 0: fixed ones of so many tokens */
         size_t n_steps; /* until the second one runs, that one too */
         size_t n_cached;
     } cases[] = {
@@ -259,6 +260,9 @@ static void a_beginning_in_progress_is_waited_for(void **state)
         {.label = "every row is read", .n_alike = 64, .wants_all_rows = true, .n_steps = 1},
         {.label = "another key", .n_alike = 64, .has_other_root = true, .n_steps = 1},
         {.label = "waited long", .n_alike = 64, .is_overtaken = true, .n_steps = 1},
+        {.label = "the first keeps nothing", .n_alike = 64, .first_slides = true, .n_steps = 1},
+        {.label = "most of a whole prompt", .n_alike = 64, .chunk = 32, .n_steps = 5},
+        {.label = "little of a whole prompt", .n_alike = 32, .chunk = 32, .n_steps = 1},
     };
 
     (void)state;
@@ -269,7 +273,10 @@ static void a_beginning_in_progress_is_waited_for(void **state)
 
         open_rig(&rig, 40, 4);
         rig.scheduler.limits.prefill_chunk = 32;
+        rig.scheduler.limits.has_fixed_chunks = cases[i].chunk > 0;
         make(&first, 100, 10, 100);
+        if (cases[i].first_slides)
+            first.window = (struct sequence_window){.n_blocks = 10};
         make(&second, 100, 10, cases[i].n_alike);
         make(&other, 100, 10, 0);
         second.priority = cases[i].priority;
@@ -295,6 +302,42 @@ static void a_beginning_in_progress_is_waited_for(void **state)
             finish(&rig, &first);
         finish(&rig, &second);
         finish(&rig, &other);
+        close_rig(&rig);
+    }
+}
+
+/* What an encoder gives of a token depends on those after it: sources that begin alike share
+ * nothing, wait for nobody and run whole, one beside another only where a step has room. */
+static void a_source_runs_whole(void **state)
+{
+    static const struct {
+        size_t step_tokens;
+        size_t n_items; /* of the first step */
+    } cases[] = {{512, 2}, {160, 2}, {159, 1}, {40, 1}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct sequence both[2];
+        struct rig rig;
+
+        open_rig(&rig, 40, 4);
+        rig.scheduler.limits.step_tokens = cases[i].step_tokens;
+        for (size_t b = 0; b < 2; b++) {
+            make(&both[b], 90, 10, b == 0 ? 90 : 64);
+            both[b].n_source = 75; /* five blocks */
+            scheduler_add(&rig.scheduler, &both[b]);
+        }
+        step(&rig);
+        if (rig.plan.n_items != cases[i].n_items)
+            fail_msg("%zu tokens a step: %zu sources", cases[i].step_tokens, rig.plan.n_items);
+        assert_int_equal(both[0].n_computed, 80);
+        while (both[1].n_computed < 90) {
+            step(&rig);
+            assert_true(both[1].n_computed == 0 || both[1].n_computed >= 80);
+        }
+        assert_int_equal(both[1].n_cached, 0);
+        for (size_t b = 0; b < 2; b++)
+            finish(&rig, &both[b]);
         close_rig(&rig);
     }
 }
@@ -409,6 +452,139 @@ static void overtaking_is_bounded(void **state)
     close_rig(&rig);
 }
 
+/* One of two beams of a prompt of 32 tokens; the first one runs it. */
+static void make_beam(struct sequence *sequence, struct sequence *leader)
+{
+    make(sequence, 32, 60, 32);
+    sequence->is_beam = true;
+    sequence->is_held = leader != NULL;
+    sequence->leader = leader;
+}
+
+/* Each beam generates a block of tokens of its own. */
+static void run_block(struct rig *rig, struct sequence *beams, int32_t first_token)
+{
+    for (int32_t i = 0; i < KV_BLOCK_TOKENS; i++) {
+        for (int32_t b = 0; b < 2; b++)
+            sequence_append(&beams[b], first_token + 100 * b + i);
+        scheduler_plan(&rig->scheduler, &rig->plan);
+        assert_int_equal(rig->plan.n_items, 2);
+        for (size_t b = 0; b < 2; b++)
+            scheduler_advance(&rig->scheduler, &beams[b], 1);
+    }
+}
+
+/* As beam_group.c has it: the KV goes first, then the tokens. */
+static void reorder(struct rig *rig, struct sequence *beams, const size_t *parents,
+                    struct kv_table *spare)
+{
+    struct sequence *const both[] = {&beams[0], &beams[1]};
+    int32_t tokens[2][100];
+
+    for (size_t b = 0; b < 2; b++)
+        memcpy(tokens[b], beams[parents[b]].tokens, beams[b].n_tokens * sizeof(int32_t));
+    sharing_reorder(&rig->scheduler, both, parents, spare, 2);
+    for (size_t b = 0; b < 2; b++) {
+        memcpy(beams[b].tokens, tokens[b], beams[b].n_tokens * sizeof(int32_t));
+        beams[b].is_held = false;
+    }
+}
+
+/* What a beam has computed since it went on from another one is remembered behind the other one's
+ * tokens, and nowhere else. */
+static void beams_are_remembered_by_their_tokens(void **state)
+{
+    static const struct {
+        int32_t block; /* the first token behind the prompt, of the prompt that comes after */
+        int32_t second_block;
+        size_t n_cached;
+    } cases[] = {{200, 300, 64}, {200, 400, 64}, {100, 300, 48}, {100, 400, 48}};
+    struct sequence beams[2];
+    struct kv_table spare[2] = {{0}};
+    struct rig rig;
+
+    (void)state;
+    open_rig(&rig, 40, 4);
+    make_beam(&beams[0], NULL);
+    make_beam(&beams[1], &beams[0]);
+    for (size_t b = 0; b < 2; b++) {
+        assert_int_equal(kv_table_init(&spare[b], 6, NULL), KVERN_OK);
+        scheduler_add(&rig.scheduler, &beams[b]);
+    }
+    scheduler_plan(&rig.scheduler, &rig.plan);
+    assert_int_equal(rig.plan.n_items, 1);
+    scheduler_advance(&rig.scheduler, &beams[0], 32);
+    reorder(&rig, beams, (const size_t[]){0, 0}, spare);
+    run_block(&rig, beams, 100);
+    reorder(&rig, beams, (const size_t[]){1, 1}, spare);
+    assert_int_equal(beams[0].table.blocks[2], beams[1].table.blocks[2]);
+    run_block(&rig, beams, 300);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct sequence after;
+        int32_t tokens[65] = {0};
+
+        memcpy(tokens, beams[0].tokens, 32 * sizeof *tokens);
+        for (int32_t t = 0; t < KV_BLOCK_TOKENS; t++) {
+            tokens[32 + t] = cases[i].block + t;
+            tokens[48 + t] = cases[i].second_block + t;
+        }
+        assert_int_equal(sequence_init(&after, tokens, 65, 1, NULL), KVERN_OK);
+        scheduler_add(&rig.scheduler, &after);
+        scheduler_plan(&rig.scheduler, &rig.plan);
+        if (after.n_cached != cases[i].n_cached)
+            fail_msg("%d, %d: %zu tokens", cases[i].block, cases[i].second_block, after.n_cached);
+        finish(&rig, &after);
+    }
+    for (size_t b = 0; b < 2; b++) {
+        finish(&rig, &beams[b]);
+        kv_table_clear(&spare[b]);
+    }
+    close_rig(&rig);
+}
+
+/* A beam that gave its blocks back, and is chosen to go on from one that did not. */
+static void a_preempted_beam_takes_no_kv(void **state)
+{
+    struct sequence beams[2], other;
+    struct kv_table spare[2] = {{0}};
+    struct rig rig;
+
+    (void)state;
+    open_rig(&rig, 40, 2);
+    make_beam(&beams[0], NULL);
+    make_beam(&beams[1], &beams[0]);
+    for (size_t b = 0; b < 2; b++) {
+        assert_int_equal(kv_table_init(&spare[b], 6, NULL), KVERN_OK);
+        scheduler_add(&rig.scheduler, &beams[b]);
+    }
+    scheduler_plan(&rig.scheduler, &rig.plan);
+    scheduler_advance(&rig.scheduler, &beams[0], 32);
+    reorder(&rig, beams, (const size_t[]){0, 0}, spare);
+    run_block(&rig, beams, 100);
+    make(&other, 20, 5, 0);
+    other.priority = 1;
+    scheduler_add(&rig.scheduler, &other);
+    beams[0].is_held = beams[1].is_held = true;
+    scheduler_plan(&rig.scheduler, &rig.plan); /* there are two places */
+    assert_int_equal(beams[1].state, SEQUENCE_WAITING);
+    scheduler_remove(&rig.scheduler, &other);
+    sequence_clear(&other);
+    reorder(&rig, beams, (const size_t[]){0, 0}, spare);
+    assert_int_equal(beams[1].n_computed, 0);
+    assert_int_equal(beams[1].table.n_blocks, 0);
+    assert_int_equal(beams[0].n_computed, 48);
+    sequence_append(&beams[0], 5);
+    sequence_append(&beams[1], 6);
+    step(&rig);
+    assert_int_equal(beams[1].n_computed, 49); /* 48 of them out of the prefix cache */
+    assert_int_equal(beams[0].n_computed, 49);
+    for (size_t b = 0; b < 2; b++) {
+        finish(&rig, &beams[b]);
+        kv_table_clear(&spare[b]);
+    }
+    close_rig(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -417,6 +593,9 @@ int main(void)
         cmocka_unit_test(the_longest_free_are_evicted),
         cmocka_unit_test(followers_take_the_prompt),
         cmocka_unit_test(a_beginning_in_progress_is_waited_for),
+        cmocka_unit_test(beams_are_remembered_by_their_tokens),
+        cmocka_unit_test(a_preempted_beam_takes_no_kv),
+        cmocka_unit_test(a_source_runs_whole),
         cmocka_unit_test(the_newest_is_preempted),
         cmocka_unit_test(priorities),
         cmocka_unit_test(overtaking_is_bounded),

@@ -448,6 +448,29 @@ static void a_poisoned_request_harms_no_other(void **state)
     close_subject(model);
 }
 
+/* Without max_tokens an answer is as long as the memory lets it be. */
+static void an_answer_fits_the_memory(void **state)
+{
+    kvern_model *model = open_subject(&subjects[0]);
+    kvern_engine *engine = open_test_engine(model, 1, 0, NULL);
+    int32_t ids[8] = {5};
+    kvern_request_options options = options_for(ids, COUNT(ids), 0, NULL);
+    kvern_engine_options small;
+    kvern_engine_stats stats;
+    int32_t tokens[64];
+
+    (void)state;
+    kvern_engine_get_stats(engine, &stats);
+    kvern_engine_close(engine);
+    kvern_engine_options_init(&small);
+    small.kv_memory_bytes = 4 * (size_t)(stats.kv_bytes / stats.n_kv_blocks);
+    assert_int_equal(kvern_engine_open(&engine, model, &small, NULL), KVERN_OK);
+    /* a block of source, the start token */
+    assert_int_equal(finish_request(submit(engine, &options), tokens, COUNT(tokens)), 64 - 17);
+    kvern_engine_close(engine);
+    close_subject(model);
+}
+
 /* What such a model does not do is said in one sentence. */
 static void what_it_cannot_do_is_told(void **state)
 {
@@ -482,6 +505,7 @@ int main(void)
         cmocka_unit_test(samples_are_those_of_as_many_requests),
         cmocka_unit_test(a_cancel_leaves_the_others_alone),
         cmocka_unit_test(a_poisoned_request_harms_no_other),
+        cmocka_unit_test(an_answer_fits_the_memory),
         cmocka_unit_test(what_it_cannot_do_is_told),
     };
 
