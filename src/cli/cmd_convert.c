@@ -91,11 +91,12 @@ int cmd_convert(int argc, char **argv)
     static const struct command_help help = {
         .usage = "convert SOURCE [-o DIRECTORY] [OPTIONS]",
         .summary = "Turns a checkpoint into a model directory, without Python.",
-        .details = "SOURCE is a .gguf file, a .safetensors file, a file of torch.save (.bin, .pt,\n"
-                   ".pth), an .onnx file with GroupQueryAttention (of onnxruntime-genai's builder\n"
-                   "or onnx-community), or a directory with one of these. Families: Llama, Qwen2,\n"
-                   "Qwen3; BERT and its like; T5, mT5 and CodeT5. Without -o the model goes to the\n"
-                   "cache directory under the source's name.",
+        .details =
+            "SOURCE is a .gguf file, a .safetensors file, a file of torch.save (.bin, .pt,\n"
+            ".pth), an .onnx file with GroupQueryAttention (of onnxruntime-genai's builder\n"
+            "or onnx-community), or a directory with one of these. Families: Llama, Qwen2,\n"
+            "Qwen3; BERT and its like; T5, mT5 and CodeT5. Without -o the model goes to the\n"
+            "cache directory under the source's name.",
         .examples = "  kvern convert SmolLM2-135M-Instruct.Q4_1.gguf\n"
                     "  kvern convert Qwen2.5-0.5B-Instruct/ -o qwen --weights q4\n"
                     "  kvern convert Qwen2.5-0.5B-Instruct-ONNX/onnx/model_q4.onnx -o qwen",

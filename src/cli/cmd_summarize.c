@@ -79,6 +79,7 @@ static void show_progress(const struct summarizer_counts *counts, void *data)
     char note[80];
 
     tell_cache_error(run, &counts->cache_error);
+    run->progress.n_at_once = (int64_t)counts->n_cached;
     snprintf(what, sizeof what, "chunks %zu/%s%zu", counts->n_done, run->has_added_all ? "" : "~",
              n_total);
     snprintf(note, sizeof note, "%zu running, %zu cached, %zu failed", counts->n_running,
@@ -378,8 +379,8 @@ static void tell_outcome(const struct summarize *run)
     const struct report_counts *counts = &run->report.counts;
     double seconds = run->report.seconds;
 
-    fprintf(stderr, "%zu of %zu chunks of %zu files have a summary", counts->n_ok + counts->n_cut,
-            counts->n_chunks, counts->n_files);
+    fprintf(stderr, "%zu of %zu chunks of %zu file%s have a summary", counts->n_ok + counts->n_cut,
+            counts->n_chunks, counts->n_files, counts->n_files == 1 ? "" : "s");
     if (counts->n_cached > 0)
         fprintf(stderr, ", %zu from the cache", counts->n_cached);
     if (counts->n_failed > 0)

@@ -215,17 +215,17 @@ static bool is_border(const char *text, size_t n_bytes, size_t at)
 
     if (text[at] == ',' || text[at] == ';')
         return n_next == 0 || *next == ' ';
-    if (n_next > 4 && memcmp(next, "and ", 4) == 0) { /* "and returns" */
-        split(next, n_next, words, COUNT(words), &n_words);
-        if (is_in(&words[1], verbs, COUNT(verbs)))
-            return true;
-    }
-    for (size_t i = 0; text[at] == ' ' && i < COUNT(clause_openings); i++) {
+    if (text[at] != ' ')
+        return false;
+    split(next, n_next, words, COUNT(words), &n_words);
+    if (is_word(&words[0], "and") && is_in(&words[1], verbs, COUNT(verbs)))
+        return true;
+    for (size_t i = 0; i < COUNT(clause_openings); i++) {
         size_t n = strlen(clause_openings[i]);
 
         /* the text may end with its last word */
         n -= n == n_next + 1;
-        if (n <= n_next && strncmp(next, clause_openings[i], n) == 0)
+        if (n <= n_next && memcmp(next, clause_openings[i], n) == 0)
             return true;
     }
     return false;

@@ -111,19 +111,38 @@ static size_t depth_of(const struct report_directory *directory)
     return depth;
 }
 
+/* One file or folder is all there is: what is said of that says it. */
+static bool has_one_part(const struct report_directory *directory)
+{
+    return directory->n_files + directory->n_directories == 1;
+}
+
+/* What a folder is to the one around it; NULL: nothing is known. */
+static const char *tell_directory(const struct report_directory *directory)
+{
+    const struct report_result *result;
+
+    while (!directory->result.summary && has_one_part(directory) && directory->n_files == 0)
+        directory = directory->directories[0];
+    if (directory->result.summary || !has_one_part(directory))
+        return directory->result.summary;
+    result = report_file_result(directory->files[0]);
+    return result ? result->summary : NULL;
+}
+
 static kvern_status queue_directory(struct summarizer *s, struct report_directory *directory,
                                     kvern_error *err)
 {
     struct buffer parts = {0};
     size_t n = 0;
 
-    if (directory->n_files == 0 && directory->n_directories == 1)
-        return KVERN_OK; /* it is only on the way to that one */
+    if (has_one_part(directory))
+        return KVERN_OK;
     for (size_t i = 0; i < directory->n_directories; i++) {
-        const struct report_directory *inner = directory->directories[i];
+        const char *summary = tell_directory(directory->directories[i]);
 
-        if (inner->result.summary)
-            add_part(&parts, &n, inner->name, inner->result.summary);
+        if (summary)
+            add_part(&parts, &n, directory->directories[i]->name, summary);
     }
     for (size_t i = 0; i < directory->n_files; i++) {
         const struct report_result *result = report_file_result(directory->files[i]);

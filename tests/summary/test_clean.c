@@ -255,6 +255,8 @@ static void half_sentences_end_at_a_border(void **state)
          middle},
         {"This code says \"hello to the user, and", "This code says \"hello to the user, and...",
          middle},
+        {"This code waits for more than a thousand returns of", /* "and" is a word */
+         "This code waits for more than a thousand returns of...", middle},
         {"This code adds numbers, and", "This code adds numbers, and...", middle},
         {"This code defines a new MIME_UNSPECED_EXTENSION_TYPE_NON_MEMBER_CONTENT_TYPE_SUPER_"
          "PARTITURE_FLAG as the base class for MIME_UNSPECED_EXTENSION_TYPE_NON_MEMBER\\_",
