@@ -19,6 +19,9 @@
 
 enum { MAX_WORDS = 1024, MAX_PERIOD = 16, MIN_REPEATS = 3, MIN_BYTES = 16 };
 
+const char CLEAN_ENDED_EARLY[] = "the answer ended in the middle of a sentence";
+const char CLEAN_TOO_LONG[] = "its sentence was too long";
+
 static const char *const stop_strings[] = {
     "<|im_end|>", "<|endoftext|>", "\nUser:",      "\nHuman:", "\nQuestion:",
     "\nQ:",       "\nCode:",       "\nInput:",     "\n### ",   "\n\nSummary:",
@@ -319,13 +322,13 @@ static void take(struct choice *choice, const char *text, size_t n_bytes, bool i
     if (summary->has_failed)
         return;
     if (n_bytes + (is_whole ? 0 : 3) > choice->max_bytes) {
-        end_half(choice, "its sentence was too long");
+        end_half(choice, CLEAN_TOO_LONG);
     } else if (!is_whole && options->is_finished) {
         while (summary->n_bytes > 0 && strchr(" ,;:-", summary->data[summary->n_bytes - 1]))
             buffer_truncate(summary, summary->n_bytes - 1);
         buffer_add_byte(summary, '.');
     } else if (!is_whole) {
-        end_half(choice, "the answer ended in the middle of a sentence");
+        end_half(choice, CLEAN_ENDED_EARLY);
     }
 }
 

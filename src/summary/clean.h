@@ -25,6 +25,9 @@ struct clean_options {
                          "..." */
 };
 
+/* The reasons of halves. */
+extern const char CLEAN_ENDED_EARLY[], CLEAN_TOO_LONG[];
+
 struct cleaned {
     char *summary;      /* one line of valid UTF-8, owned; NULL: there is none */
     const char *reason; /* why there is none, or what was cut; static; NULL: nothing to say */

@@ -74,11 +74,7 @@ kvern_status report_add_chunk(struct report_file *file, const struct report_chun
                                !make_room(&file->chunks, file->n_chunks, sizeof copy)))
         status = no_memory(err);
     if (status == KVERN_OK) {
-        size_t i = file->n_chunks++;
-
-        for (; i > 0 && file->chunks[i - 1].first_line > copy.first_line; i--)
-            file->chunks[i] = file->chunks[i - 1];
-        file->chunks[i] = copy;
+        file->chunks[file->n_chunks++] = copy;
         return KVERN_OK;
     }
     clear_result(&copy.result);

@@ -147,6 +147,8 @@ kvern_status report_add_file(struct report *report, const char *path, const char
 /* Adds one of its chunks with its result. */
 kvern_status report_add_chunk(struct report_file *file, const struct report_chunk *chunk,
                               kvern_error *err);
+/* In the order of their lines, in whatever order they came. */
+void report_sort_chunks(struct report_file *file);
 /* Sets the summary of the file as a whole; one that was there goes. */
 kvern_status report_set_file(struct report_file *file, const struct report_result *result,
                              kvern_error *err);

@@ -76,6 +76,11 @@ static void sort(void *items, size_t n, size_t item_bytes,
         qsort(items, n, item_bytes, compare);
 }
 
+void report_sort_chunks(struct report_file *file)
+{
+    sort(file->chunks, file->n_chunks, sizeof *file->chunks, compare_chunks);
+}
+
 /* Each directory before those in it, brothers by name: down to the first child, else on to the next
  * brother of the nearest that has one. */
 static void order_directories(struct report *report)
@@ -193,7 +198,7 @@ kvern_status report_finish(struct report *report, double seconds, bool is_interr
     for (size_t i = 0; i < report->n_files; i++) {
         struct report_file *file = report->files[i];
 
-        sort(file->chunks, file->n_chunks, sizeof *file->chunks, compare_chunks);
+        report_sort_chunks(file);
         count_file(file);
     }
     for (size_t i = 0; i < report->n_directories; i++) {

@@ -15,18 +15,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char CUT_BEFORE[] = "the answer was cut when it was made";
-
 enum {
     DEFAULT_JOBS = 20,
     DEFAULT_MAX_TOKENS = 1536,
     DEFAULT_ANSWER_TOKENS = 64,
     MAX_TRIES = 2,
     POLL_MS = 20,
-    FLAG_CUT = 1, /* of a cached summary */
+    FLAG_ENDED_EARLY = 1, /* of a cached summary */
+    FLAG_TOO_LONG = 2,
 };
 
 /* ---- results ---- */
+
+/* A cached summary says of itself what it said when it was made. */
+static uint32_t flags_of(const struct report_result *result)
+{
+    if (result->status != REPORT_CUT)
+        return 0;
+    return strcmp(result->reason, CLEAN_TOO_LONG) == 0 ? FLAG_TOO_LONG : FLAG_ENDED_EARLY;
+}
+
+static const char *reason_of(uint32_t flags)
+{
+    return flags & FLAG_TOO_LONG      ? CLEAN_TOO_LONG
+           : flags & FLAG_ENDED_EARLY ? CLEAN_ENDED_EARLY
+                                      : NULL;
+}
 
 /* Hands a task's result to the report; the task is gone afterwards. */
 static kvern_status settle(struct summarizer *s, struct task *task, struct report_result *result,
@@ -77,7 +91,7 @@ static kvern_status settle_failed(struct summarizer *s, struct task *task, const
 static void keep(struct summarizer *s, const struct task *task, const struct report_result *result)
 {
     struct cache_record record = {
-        .flags = result->status == REPORT_CUT ? FLAG_CUT : 0,
+        .flags = flags_of(result),
         .n_tokens_in = (uint32_t)result->n_tokens_in,
         .n_tokens_out = (uint32_t)result->n_tokens_out,
         .text = result->summary,
@@ -192,10 +206,10 @@ static kvern_status try_cache(struct summarizer *s, struct task *task, bool *is_
     if (status != KVERN_OK || !summary_cache_get(s->cache, task->key, &cached))
         return status;
 
-    bool is_cut = cached.flags & FLAG_CUT;
-    struct report_result result = {.status = is_cut ? REPORT_CUT : REPORT_OK,
+    const char *reason = reason_of(cached.flags);
+    struct report_result result = {.status = reason ? REPORT_CUT : REPORT_OK,
                                    .summary = cached.text,
-                                   .reason = is_cut ? CUT_BEFORE : NULL,
+                                   .reason = (char *)(uintptr_t)reason,
                                    .is_cached = true,
                                    .n_tokens_in = cached.n_tokens_in,
                                    .n_tokens_out = cached.n_tokens_out};

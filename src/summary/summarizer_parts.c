@@ -94,6 +94,7 @@ kvern_status summarize_file(struct summarizer *s, struct report_file *file, kver
     bool is_queued = false;
     kvern_status status = KVERN_OK;
 
+    report_sort_chunks(file); /* or the question would depend on which was done first */
     if (!s->options.has_no_files && file->n_chunks > 1)
         status = ask_is_possible(s->model, ASK_FILE) ? queue_file(s, file, &is_queued, err)
                                                      : join_parts(file, err);
