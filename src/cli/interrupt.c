@@ -1,19 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The handler only counts; commands ask between events.
+ * The handler only takes the time; commands ask between events. Two threads may be in it at once.
  */
 #include "cli/interrupt.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <time.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t n_interrupts;
+enum { SAME_MS = 200 }; /* between two signals of which nobody meant the second */
+
+static _Atomic int64_t first_ms; /* of the first signal; 0: none has come */
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 static void count(int signal_number)
 {
+    int64_t now = now_ms();
+    int64_t first = 0;
+
     (void)signal_number;
-    if (++n_interrupts > 1)
+    if (!atomic_compare_exchange_strong(&first_ms, &first, now) && now - first >= SAME_MS)
         _exit(EXIT_INTERRUPTED);
 }
 
@@ -29,7 +45,7 @@ void interrupt_watch(void)
 
 bool was_interrupted(void)
 {
-    return n_interrupts > 0;
+    return atomic_load(&first_ms) != 0;
 }
 
 bool should_stop(void *unused)
@@ -40,5 +56,5 @@ bool should_stop(void *unused)
 
 void interrupt_forget(void)
 {
-    n_interrupts = 0;
+    atomic_store(&first_ms, 0);
 }

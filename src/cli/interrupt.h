@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Ctrl-C: the first one asks the command to end cleanly, the second one ends the process at once.
+ * What comes right behind the first is the same one: timeout(1) and others tell a process of a
+ * signal, and its group, too.
  */
 #ifndef KVERN_CLI_INTERRUPT_H
 #define KVERN_CLI_INTERRUPT_H
