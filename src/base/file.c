@@ -143,16 +143,27 @@ static bool is_replaceable(const char *path)
     return lstat(path, &info) != 0 || S_ISREG(info.st_mode);
 }
 
+/* What a link leads to stays where it is; one that leads nowhere yet is written through. */
+static char *follow_links(const char *path)
+{
+    struct stat info;
+    bool is_link = lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
+    char *target = is_link ? realpath(path, NULL) : NULL;
+
+    return target ? target : copy_string_or_abort(path);
+}
+
 kvern_status file_writer_open(struct file_writer *writer, const char *path, kvern_error *err)
 {
-    size_t n_bytes = strlen(path) + 32;
-    const char *written = path;
+    const char *written;
 
-    *writer = (struct file_writer){0};
-    writer->path = copy_string_or_abort(path);
-    if (is_replaceable(path)) {
+    *writer = (struct file_writer){.path = follow_links(path)};
+    written = writer->path;
+    if (is_replaceable(writer->path)) {
+        size_t n_bytes = strlen(writer->path) + 32;
+
         writer->temporary = new_or_abort(n_bytes);
-        snprintf(writer->temporary, n_bytes, "%s.tmp-%ld", path, (long)getpid());
+        snprintf(writer->temporary, n_bytes, "%s.tmp-%ld", writer->path, (long)getpid());
         written = writer->temporary;
     }
     writer->stream = fopen(written, "wbe");
@@ -164,6 +175,24 @@ kvern_status file_writer_open(struct file_writer *writer, const char *path, kver
         return status;
     }
     return KVERN_OK;
+}
+
+kvern_status file_check_writable(const char *path, kvern_error *err)
+{
+    struct file_writer writer;
+    struct stat info;
+
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
+        errno = EISDIR;
+        return fail_errno(err, "write", path);
+    }
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return KVERN_OK; /* opening a pipe could wait, and closing it would end it */
+
+    kvern_status status = file_writer_open(&writer, path, err);
+    if (status == KVERN_OK)
+        file_writer_clear(&writer);
+    return status;
 }
 
 kvern_status file_writer_put(struct file_writer *writer, const void *bytes, size_t n_bytes,

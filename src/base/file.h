@@ -28,15 +28,17 @@ void file_map_forget(const struct file_map *map, size_t offset, size_t n_bytes);
 kvern_status file_read(const char *path, size_t max_bytes, char **text, size_t *n_bytes,
                        kvern_error *err);
 
-/* A file that is written under a temporary name beside its own and renamed on commit. Where a pipe,
- * a device or a link is, that is written to as the bytes come. */
+/* A file that is written under a temporary name beside its own (or that of the file a link leads
+ * to) and renamed on commit. Where a pipe or a device is, that is written to as the bytes come. */
 struct file_writer {
     FILE *stream;
-    char *path;      /* owned */
+    char *path;      /* owned; without links */
     char *temporary; /* owned; NULL: `path` itself is written */
 };
 
 kvern_status file_writer_open(struct file_writer *writer, const char *path, kvern_error *err);
+/* Whether file_writer_open could, for who writes much later. Nothing that is there is opened. */
+kvern_status file_check_writable(const char *path, kvern_error *err);
 kvern_status file_writer_put(struct file_writer *writer, const void *bytes, size_t n_bytes,
                              kvern_error *err);
 /* Flushes, syncs and renames; on failure the temporary file is removed. */

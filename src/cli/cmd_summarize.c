@@ -11,6 +11,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "summary/patch.h"
 #include "summary/report_write.h"
 #include "summary/summarizer.h"
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -47,6 +49,8 @@ struct summarize {
     size_t n_tree_bytes;     /* in all the files, about */
     size_t n_added_bytes;    /* of them, by now */
     bool has_added_all;
+    bool has_old_output; /* a file is there that the report will replace */
+    struct stat old_output;
     double started;
 };
 
@@ -204,24 +208,34 @@ static kvern_status add_size(struct summarize *run, const struct tree_entry *ent
 }
 
 static kvern_status add_skip(struct summarize *run, const struct tree_entry *entry,
-                             kvern_error *err)
+                             const char *reason, kvern_error *err)
 {
     struct buffer path = {0};
     kvern_status status;
 
     buffer_add_format(&path, "%s%s", entry->path, entry->is_folder ? "/" : "");
-    status = path.has_failed
-                 ? fail(err, KVERN_MEMORY, "out of memory for a file's name")
-                 : report_add_skip(&run->report, path.data, skip_reason_words(entry->skip), err);
+    status = path.has_failed ? fail(err, KVERN_MEMORY, "out of memory for a file's name")
+                             : report_add_skip(&run->report, path.data, reason, err);
     buffer_clear(&path);
     return status;
+}
+
+/* The report of a run before: it would be summarised into the next. */
+static bool is_old_output(const struct summarize *run, const struct tree_entry *entry)
+{
+    struct stat info;
+
+    return run->has_old_output && stat(entry->path, &info) == 0 &&
+           info.st_dev == run->old_output.st_dev && info.st_ino == run->old_output.st_ino;
 }
 
 static kvern_status add_entry(struct summarize *run, const struct tree_entry *entry,
                               kvern_error *err)
 {
     if (entry->skip != SKIP_NONE)
-        return add_skip(run, entry, err);
+        return add_skip(run, entry, skip_reason_words(entry->skip), err);
+    if (is_old_output(run, entry))
+        return add_skip(run, entry, "the report is written there", err);
     run->n_added_bytes += entry->n_bytes;
     return summarizer_add(run->summarizer, entry->path, entry->language, entry->text,
                           entry->n_bytes, err);
@@ -305,11 +319,22 @@ static kvern_status open_cache(struct summarize *run, kvern_error *err)
     return status;
 }
 
+/* Hours of work are not to end in a report that cannot be written. */
+static kvern_status check_output(struct summarize *run, kvern_error *err)
+{
+    if (!run->output)
+        return KVERN_OK;
+    run->has_old_output = stat(run->output, &run->old_output) == 0;
+    return file_check_writable(run->output, err);
+}
+
 static kvern_status open_all(struct summarize *run, const struct positionals *paths,
                              kvern_error *err)
 {
-    kvern_status status = open_model(&run->engine_flags, &run->model, err);
+    kvern_status status = check_output(run, err);
 
+    if (status == KVERN_OK)
+        status = open_model(&run->engine_flags, &run->model, err);
     if (status == KVERN_OK && run->revision)
         status = git_changes_read(&run->changes, paths->items[0], run->revision, err);
     if (status == KVERN_OK)
@@ -379,6 +404,10 @@ static void tell_outcome(const struct summarize *run)
     const struct report_counts *counts = &run->report.counts;
     double seconds = run->report.seconds;
 
+    if (counts->n_files == 0 && run->revision && !run->report.is_interrupted) {
+        fprintf(stderr, "nothing to summarise changed since %s\n", run->revision);
+        return;
+    }
     fprintf(stderr, "%zu of %zu chunks of %zu file%s have a summary", counts->n_ok + counts->n_cut,
             counts->n_chunks, counts->n_files, counts->n_files == 1 ? "" : "s");
     if (counts->n_cached > 0)
@@ -414,7 +443,7 @@ static kvern_status summarize_all(struct summarize *run, const struct positional
     summarizer_free(run->summarizer);
     run->summarizer = NULL;
     progress_end(&run->progress);
-    if (status == KVERN_OK && run->report.n_files == 0 && !is_interrupted)
+    if (status == KVERN_OK && run->report.n_files == 0 && !is_interrupted && !run->revision)
         return fail(err, KVERN_INVALID, "there is nothing to summarise in %s%s", paths->items[0],
                     run->report.n_skips > 0 ? ": all of it is left out (--all, --language)" : "");
     if (status != KVERN_OK && !is_interrupted && run->report.n_files == 0)

@@ -78,12 +78,34 @@ static kvern_status add_names(struct map *changes, const struct buffer *names, k
 kvern_status git_changes_read(struct map *changes, const char *directory, const char *revision,
                               kvern_error *err)
 {
-    const char *const changed[] = {
-        "git",           "-C",         directory, "diff", "--name-only", "-z", "--diff-filter=d",
-        "--no-ext-diff", "--relative", revision,  "--",   ".",           NULL};
-    const char *const untracked[] = {
-        "git", "-C", directory, "ls-files", "-z", "--others", "--exclude-standard",
-        "--",  ".",  NULL};
+    /* no program that the repository names is run for its status */
+    const char *const changed[] = {"git",
+                                   "-C",
+                                   directory,
+                                   "-c",
+                                   "core.fsmonitor=false",
+                                   "diff",
+                                   "--name-only",
+                                   "-z",
+                                   "--diff-filter=d",
+                                   "--no-ext-diff",
+                                   "--relative",
+                                   revision,
+                                   "--",
+                                   ".",
+                                   NULL};
+    const char *const untracked[] = {"git",
+                                     "-C",
+                                     directory,
+                                     "-c",
+                                     "core.fsmonitor=false",
+                                     "ls-files",
+                                     "-z",
+                                     "--others",
+                                     "--exclude-standard",
+                                     "--",
+                                     ".",
+                                     NULL};
     const char *const *const runs[] = {changed, untracked};
     kvern_status status = KVERN_OK;
 

@@ -88,7 +88,10 @@ static void what_is_no_plain_file_stays(void **state)
     assert_string_equal(text, "linked");
     free(text);
     assert_int_equal(file_writer_open(&writer, link_path, &err), KVERN_OK);
-    file_writer_clear(&writer);
+    file_writer_clear(&writer); /* nothing was committed */
+    assert_int_equal(file_read(target, 100, &text, NULL, &err), KVERN_OK);
+    assert_string_equal(text, "linked");
+    free(text);
     assert_int_equal(lstat(link_path, &info), 0);
     assert_int_equal(file_writer_open(&writer, folder, &err), KVERN_IO);
     assert_non_null(strstr(err.message, "Is a directory"));
@@ -98,6 +101,31 @@ static void what_is_no_plain_file_stays(void **state)
     free(pipe_path);
     free(link_path);
     free(target);
+}
+
+static void what_cannot_be_written_is_told_before(void **state)
+{
+    static const struct {
+        const char *name;
+        kvern_status status;
+    } cases[] = {{"later.txt", KVERN_OK},
+                 {"pipe", KVERN_OK}, /* nobody reads it: opening it would wait */
+                 {"", KVERN_IO},
+                 {"missing/later.txt", KVERN_NOT_FOUND}};
+    char *pipe_path = path_join(folder, "pipe");
+
+    (void)state;
+    assert_int_equal(mkfifo(pipe_path, 0600), 0);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *path = path_join(folder, cases[i].name);
+
+        assert_int_equal(file_check_writable(path, NULL), cases[i].status);
+        free(path);
+    }
+    unlink(pipe_path);
+    free(pipe_path);
+    assert_int_equal(rmdir(folder), 0); /* nothing is left in it */
+    assert_int_equal(mkdir(folder, 0700), 0);
 }
 
 static void a_full_disk_is_an_error_and_leaves_nothing(void **state)
@@ -205,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_appears_whole_or_not_at_all),
         cmocka_unit_test(what_is_no_plain_file_stays),
+        cmocka_unit_test(what_cannot_be_written_is_told_before),
         cmocka_unit_test(a_full_disk_is_an_error_and_leaves_nothing),
         cmocka_unit_test(reads_and_maps_name_what_is_wrong),
         cmocka_unit_test(sha256_is_the_known_one),

@@ -248,6 +248,46 @@ static void a_full_disk_is_told(void **state)
     command_clear(&run);
 }
 
+/* The report of the run before is no part of the tree. */
+static void a_report_is_not_summarised(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        char *out = command_output(command("@/tree -q -o @/tree/report.md"), NULL, 0);
+        char *path = path_join(root, "tree/report.md");
+        char *text = NULL;
+
+        assert_int_equal(file_read(path, 1 << 20, &text, NULL, NULL), KVERN_OK);
+        assert_contains(text, "2 of 2 chunks have a summary");
+        assert_true((strstr(text, "the report is written there") != NULL) == (round == 1));
+        free(text);
+        free(path);
+        free(out);
+    }
+}
+
+static void nothing_may_have_changed(void **state)
+{
+    struct command_run run = {0};
+    char script[1200];
+
+    (void)state;
+    snprintf(script, sizeof script,
+             "cd '%s/many' && git init -q && git add . && git -c user.name=a -c user.email=a@b "
+             "commit -qm one >/dev/null",
+             root);
+    if (system("git --version >/dev/null 2>&1") != 0)
+        skip();
+    assert_int_equal(system(script), 0);
+    command_run(&run, command("@/many --changed-since HEAD"));
+    assert_int_equal(run.status, 0);
+    assert_contains(run.err, "nothing to summarise changed since HEAD");
+    assert_contains(run.out, "# Summary of");
+    command_clear(&run);
+    snprintf(script, sizeof script, "rm -rf '%s/many/.git'", root);
+    assert_int_equal(system(script), 0);
+}
+
 static void what_is_wrong_is_told(void **state)
 {
     static const struct {
@@ -263,6 +303,8 @@ static void what_is_wrong_is_told(void **state)
         {"@/tree --include *.rs -q", 1, "nothing to summarise"},
         {"@/tree --chunk-tokens 100000 -q", 1, "chunks of 100000 tokens do not fit"},
         {"@/tree @/tree --changed-since main", 2, "takes one PATH"},
+        {"@/tree -o @/nowhere/report.md", 1, "nowhere/report.md"},
+        {"@/tree -o @/tree", 1, "Is a directory"},
     };
 
     (void)state;
@@ -279,6 +321,8 @@ int main(void)
         cmocka_unit_test(a_patch_comes_on_stdin),
         cmocka_unit_test(an_interrupt_writes_what_is_done),
         cmocka_unit_test(a_full_disk_is_told),
+        cmocka_unit_test(a_report_is_not_summarised),
+        cmocka_unit_test(nothing_may_have_changed),
         cmocka_unit_test(what_is_wrong_is_told),
     };
 
