@@ -3,8 +3,8 @@
 
   python3 bench/compare/make_summary_models.py [--kvern PATH] [-o FOLDER]
 
-  hf               config.json, f32 safetensors, vocab.json and merges.txt, as CodeT5 has them; with seeded
-                   random weights, drawn as tests/golden/make_t5.py does, as speed needs no sense
+  hf               config.json, f32 safetensors, vocab.json and merges.txt, as CodeT5 has them; with the seeded
+                   random weights of tests/golden/t5/codet5-small, as speed needs no sense
   openvino-int8    weights in 8 bits, as optimum-intel makes them                           optimum-intel
   openvino-f32     the same export without that
   ctranslate2-int8, ctranslate2-f32                                          ctranslate2's converter
@@ -24,17 +24,8 @@ import sysconfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".deps/peers"
-SEED = 60
-SHARPNESS = 1.0  # of attention: with make_t5.py's own, 8-bit weights give unrelated logits after 12 layers
-# as Salesforce/codet5-small publishes it
-CONFIG = {
-    "architectures": ["T5ForConditionalGeneration"], "bos_token_id": 1, "d_ff": 2048, "d_kv": 64, "d_model": 512,
-    "decoder_start_token_id": 0, "dropout_rate": 0.1, "eos_token_id": 2, "feed_forward_proj": "relu",
-    "gradient_checkpointing": False, "id2label": {"0": "LABEL_0"}, "initializer_factor": 1.0,
-    "is_encoder_decoder": True, "label2id": {"LABEL_0": 0}, "layer_norm_epsilon": 1e-06, "model_type": "t5",
-    "n_positions": 512, "num_decoder_layers": 6, "num_heads": 8, "num_layers": 6, "output_past": True,
-    "pad_token_id": 0, "relative_attention_num_buckets": 32, "torch_dtype": "float32", "use_cache": True,
-    "vocab_size": 32100}
+SOURCE = ROOT / "tests/golden/t5/codet5-small"
+CONFIG = json.loads((SOURCE / "config.json").read_text())
 SPECIALS = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]
 N_EXTRA_IDS = 100  # the last rows of CodeT5's table
 
@@ -64,14 +55,10 @@ def train_tokenizer(folder):
 
 def hf_form(_base, folder):
     sys.path.insert(0, str(ROOT / "tests/golden"))
-    import make_t5
-    from safetensors.torch import save_file
-    folder.mkdir()
-    model = make_t5.model_of(CONFIG)
-    make_t5.randomize(model, SEED, SHARPNESS)
-    save_file(make_t5.state_of("codet5", model, "model.safetensors"), folder / "model.safetensors",
-              metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
+    import seeded
+    seeded.restore(SOURCE, folder)
+    for golden in ("golden.json", "encoder.f32", "logits.f32"):
+        (folder / golden).unlink()
     train_tokenizer(folder)
 
 

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char EXPORT[] = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-gqa-f32";
+static const char EXPORT[] = KVERN_GOLDEN_DIR "/exports/qwen2-gqa-f32";
 
 static struct whole {
     char *bytes;

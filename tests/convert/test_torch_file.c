@@ -445,7 +445,7 @@ static void models_convert_as_safetensors_do(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(names); i++) {
-        char *source = path_join(KVERN_SOURCE_DIR "/tests/golden/tiny", names[i]);
+        char *source = path_join(KVERN_GOLDEN_DIR "/tiny", names[i]);
         char *config_path = path_join(source, "config.json");
         char *weights_path = path_join(source, "model.safetensors");
         char *folder = scratch_path(names[i]);

@@ -19,7 +19,7 @@
 
 enum { N_IDS = 33, VOCAB = 288, HIDDEN = 32, N_LAYERS = 2, N_KV_HEADS = 1, HEAD = 16 };
 
-static const char folder[] = KVERN_SOURCE_DIR "/tests/golden/exports/llama-gqa-int4-hidden";
+static const char folder[] = KVERN_GOLDEN_DIR "/exports/llama-gqa-int4-hidden";
 
 /* The graph that lies in `where`, beside its weights. */
 static struct runner *open_runner(const char *where)

@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char directory[] = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-gqa-f32";
+    static const char directory[] = KVERN_GOLDEN_DIR "/exports/qwen2-gqa-f32";
     struct model_config config = {.hidden_size = 32};
     struct export_graph graph;
     struct export_files files = {0};

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes corpus/export_graph and corpus/export_config out of tests/golden/exports and t5-exports.
+"""Makes corpus/export_graph and corpus/export_config out of the exports in build/golden.
 
 Weights are left out of the graphs, and most nodes, so that a mutation meets structure. Run in this
-folder; needs Python 3.11 only.
+folder, after a build; needs Python 3.11 only.
 """
 import pathlib
 import shutil
 
-GOLDEN = pathlib.Path("../golden/exports")
+GOLDEN = pathlib.Path("../../build/golden/exports")
 GRAPHS = {
     "gqa.onnx": "qwen2-gqa-f32/model.onnx",  # external data
     "merged.onnx": "llama-merged/decoder_model_merged.onnx",  # subgraphs

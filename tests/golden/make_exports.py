@@ -10,8 +10,8 @@ environments, so a run makes the exports whose exporter it finds and names the o
     (the peer `onnx` of bench/compare/setup.sh)
   onnxruntime-genai 0.18.0's model builder, transformers 5.18.0, torch 2.13.0, onnx 1.23.2, onnxruntime 1.31.1
     (the peer `genai` of bench/compare/setup.sh)
-Both draw the same weights, so `qwen2-f32` and `qwen2-gqa-f32` are one model. README.md lists what each
-directory is; `inputs.txt` in it names its inputs and outputs with types and shapes.
+README.md lists what each directory is; `inputs.txt` in it names its inputs and outputs with types and shapes. The float
+matrices of an export are drawn anew (seeded.py), so that they need not be stored; what is quantised is the exporter's.
 
 Goldens are raw little-endian files, in one run without a past: a decoder's ids.i32 [n_tokens] and logits.f32
 [9, n_vocab], of every 4th token from the first to the last ([1, n_vocab] where the export gives the last one's
@@ -35,6 +35,7 @@ import tempfile
 
 import numpy
 import onnx
+import seeded
 import onnxruntime
 import torch
 import transformers
@@ -46,6 +47,8 @@ N_PROMPT = 33
 LOGITS_STRIDE = 4
 HEAD_DIM = 16
 MAX_GAP = 1e-5
+STORED = ("int4", "gqa-f16")  # whose weights the exporter has rounded, or runs in f16 from end to end
+MIN_REDRAWN = 256  # values of a weight
 TEXT_LENGTHS = (1, 13, 46)
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 COMMON = dict(num_hidden_layers=2, max_position_embeddings=512, rms_norm_eps=1e-6, vocab_size=N_VOCAB,
@@ -309,6 +312,25 @@ def golden_exact(folder, graph, ids):
         write_golden(folder, "exact.f32", session.run(["logits"], feeds(session, ids))[0][0, -1:])
 
 
+def redraw(folder, graph):
+    """Other weights in the place of the exporter's floats, of the same spread, that need not be stored: a recipe."""
+    recipe = seeded.Recipe(sum(folder.name.encode()))
+    tensors = [t for t in onnx.load(graph, load_external_data=False).graph.initializer
+               if len(t.dims) == 2 and numpy.prod(t.dims) >= MIN_REDRAWN and not t.name.endswith("_cache")]
+    file, data, spans = graph, graph.read_bytes(), {"F32": [], "F16": []}
+    for tensor in tensors:
+        dtype = {onnx.TensorProto.FLOAT: "F32", onnx.TensorProto.FLOAT16: "F16"}.get(tensor.data_type)
+        if dtype and tensor.external_data:
+            place = {one.key: one.value for one in tensor.external_data}
+            file = folder / place["location"]
+            spans[dtype].append((tensor.name, list(tensor.dims), int(place["offset"])))
+        elif dtype and data.count(tensor.raw_data) == 1:
+            spans[dtype].append((tensor.name, list(tensor.dims), data.index(tensor.raw_data)))
+    dtype = max(spans, key=lambda dtype: len(spans[dtype]))
+    recipe.redraw(file, spans[dtype], dtype)
+    return recipe
+
+
 def golden_decoder(folder, graph, session):
     ids = draw_ids(N_PROMPT, N_VOCAB, 1)
     names = [v.name for v in session.get_outputs()]
@@ -360,7 +382,10 @@ def make(name, folder):
     for unused in ("vocab.json", "merges.txt", "vocab.txt", "README.md", "special_tokens_map.json"):
         (folder / unused).unlink(missing_ok=True)
     print(f"{name}:")
+    recipe = None
     if graphs:
+        if not any(kept in name for kept in STORED):
+            recipe = redraw(folder, graphs[0])
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, 1
         session = onnxruntime.InferenceSession(graphs[0], options, providers=["CPUExecutionProvider"])
@@ -374,6 +399,8 @@ def make(name, folder):
             golden_decoder(folder, graphs[0], session)
     else:
         golden_checkpoint(folder)
+    if recipe:
+        recipe.replace(folder)
     print(f"  {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())} bytes: "
           f"{', '.join(sorted(f.name for f in folder.iterdir()))}")
 

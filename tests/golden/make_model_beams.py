@@ -9,7 +9,9 @@ float64 answers otherwise is left out, since its beams stand too near to each ot
 import itertools
 import json
 import pathlib
+import tempfile
 
+import seeded
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -35,8 +37,10 @@ def answers(model, case):
 
 def main():
     torch.set_num_threads(1)
-    path = str(HERE / "tiny/llama-f32")
-    models = [AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval() for dtype in (torch.float32, torch.float64)]
+    with tempfile.TemporaryDirectory() as work:
+        path = pathlib.Path(work) / "llama-f32"
+        seeded.restore(HERE / "tiny/llama-f32", path)
+        models = [AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval() for dtype in (torch.float32, torch.float64)]
     cases = []
     grid = itertools.product([2, 4, 8], ["false", "true", "never"], [0.0, 1.5], [(0, 1.0), (3, 1.3)])
     for number, (beams, early, penalty, (ngram, repetition)) in enumerate(grid):

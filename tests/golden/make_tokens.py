@@ -14,7 +14,7 @@ Writes, deterministically (tokenizers 0.22.2 and a CPython 3.11 standard library
                         every 61st line a CRC of its ids and of their decoded text (WordPiece: of the bert lines every 5th)
   tokens/files.json     directories without a tokenizer.json (vocabularies of bert.json and gpt2.json, some pieces renamed),
                         as transformers 4.57 reads them: for every 5th of the bert lines a CRC of its ids
-A CRC is the lower 16 bits of a CRC-32, in hex; one digest of all lines has them in rows of 16.
+A CRC is the lower 16 bits of a CRC-32: in hex in JSON, two bytes with the higher one first in a digest.
 Another tokenizer's digest, to be compared by hand or in a system test:
   python make_tokens.py --digest TOKENIZER_JSON OUT       (as gpt2.digest)
   python make_tokens.py --digest-bert TOKENIZER_JSON OUT  (as bert.digest)
@@ -355,8 +355,8 @@ def digest_bert(tokenizer, lines):
         as_text = tokenizer.encode(line).ids
         tokenizer.encode_special_tokens = False
         encoding = tokenizer.encode(line)
-        rows.append(crc(encoding.ids) + crc_of_offsets(line, encoding) + crc(as_text) + "\n")
-    return "".join(rows)
+        rows.append(crc(encoding.ids) + crc_of_offsets(line, encoding) + crc(as_text))
+    return bytes.fromhex("".join(rows))
 
 
 def add_variants(bases, variants_, lines):
@@ -438,8 +438,7 @@ def add_files(bases, lines):
 
 
 def digest(tokenizer, lines):
-    crcs = [crc(tokenizer.encode(line).ids) for line in lines]
-    return "".join("".join(crcs[i:i + 16]) + "\n" for i in range(0, len(crcs), 16))
+    return bytes.fromhex("".join(crc(tokenizer.encode(line).ids) for line in lines))
 
 
 def read_lines(name):
@@ -459,7 +458,7 @@ def main():
         tokenizer = Tokenizer.from_file(sys.argv[2])
         made = (digest(tokenizer, lines) if sys.argv[1] == "--digest"
                 else digest_bert(tokenizer, read_lines("bert_lines.json") + lines[::BERT_STRIDE]))
-        pathlib.Path(sys.argv[3]).write_text(made)
+        pathlib.Path(sys.argv[3]).write_bytes(made)
         return
     lines = corpus()
     hard = bert_lines()
@@ -473,9 +472,9 @@ def main():
         compact = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":"))
         (HERE / (name + ".json")).write_text(compact + "\n", encoding="utf-8")
         if name in ["bert", "cased"]:
-            (HERE / (name + ".digest")).write_text(digest_bert(tokenizer, hard_and_plain))
+            (HERE / (name + ".digest")).write_bytes(digest_bert(tokenizer, hard_and_plain))
         elif name != "spm":
-            (HERE / (name + ".digest")).write_text(digest(tokenizer, lines))
+            (HERE / (name + ".digest")).write_bytes(digest(tokenizer, lines))
     made = add_variants(bases, variants(), lines[::STRIDE])
     made_bert = add_variants(bases, bert_variants(), hard[::BERT_VARIANT_STRIDE])
     made_files = add_files(bases, hard[::BERT_VARIANT_STRIDE])

@@ -225,7 +225,7 @@ def main():
     (HERE / "unigram.json").write_text(compact + "\n", encoding="utf-8")
     tokenizer = Tokenizer.from_str(compact)
     crcs = [crc(tokenizer.encode(x).ids) for x in lines[::LINE_STRIDE] + hard]
-    (HERE / "unigram.digest").write_text("".join("".join(crcs[i:i + 16]) + "\n" for i in range(0, len(crcs), 16)))
+    (HERE / "unigram.digest").write_bytes(bytes.fromhex("".join(crcs)))
 
     small_map = map_of_rules(SMALL_RULES)
     rows = add_variants(base, small_map, hard[::STRIDE])

@@ -58,7 +58,7 @@ struct buffer golden_read(const char *export, const char *file)
     char path[1024];
     kvern_error err = {0};
 
-    snprintf(path, sizeof path, "%s/tests/golden/exports/%s/%s", KVERN_SOURCE_DIR, export, file);
+    snprintf(path, sizeof path, "%s/exports/%s/%s", KVERN_GOLDEN_DIR, export, file);
     if (file_read(path, 64 << 20, &bytes.data, &bytes.n_bytes, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     bytes.capacity = bytes.n_bytes + 1;

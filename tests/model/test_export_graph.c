@@ -20,7 +20,7 @@ static char *goldens(const char *export)
 {
     struct buffer path = {0};
 
-    buffer_add_format(&path, "%s/tests/golden/exports/%s", KVERN_SOURCE_DIR, export);
+    buffer_add_format(&path, "%s/exports/%s", KVERN_GOLDEN_DIR, export);
     return buffer_take(&path, NULL);
 }
 

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 char embed_encoder[512];
-const char *const embed_export = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-f32";
+const char *const embed_export = KVERN_GOLDEN_DIR "/exports/qwen2-f32";
 char *embed_directory;
 
 int make_embed_models(void **state)

@@ -4,6 +4,7 @@
 #include "test.h"
 
 #include "base/file.h"
+#include "convert/support_seeded.h"
 #include "model/manifest.h"
 
 #include <stdio.h>
@@ -24,14 +25,15 @@ kvern_model *open_test_model(const char *source, const char *weights)
     struct stat made = {0};
 
     snprintf(path, sizeof path, "%s/%s", KVERN_SOURCE_DIR, source);
-    if (stat(path, &made) != 0)
-        fail_msg("there is no %s", path);
+    char *checkpoint = seeded_checkpoint(path);
+    if (stat(checkpoint, &made) != 0)
+        fail_msg("there is no %s", checkpoint);
     /* a source that changed is another model */
     snprintf(target, sizeof target, "%s/test-models/%s-%s-v%d-%lld", KVERN_BUILD_DIR,
-             path_base(source), weights ? weights : "keep", MANIFEST_VERSION,
+             path_base(checkpoint), weights ? weights : "keep", MANIFEST_VERSION,
              (long long)made.st_mtime);
     kvern_convert_options_init(&options);
-    options.source = path;
+    options.source = checkpoint;
     options.target = target;
     options.weights = weights;
     if (!directory_exists(target)) {
@@ -44,6 +46,7 @@ kvern_model *open_test_model(const char *source, const char *weights)
         if (kvern_convert(&options, &err) != KVERN_OK && !directory_exists(target))
             fail_msg("%s", err.message);
     }
+    free(checkpoint);
     if (kvern_model_open(&model, target, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     return model;

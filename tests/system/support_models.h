@@ -10,8 +10,8 @@
 /* The GGUF file that scripts/setup.sh fetched. */
 extern const char *const smollm2_gguf;
 
-/* Converts `source` (a path in the repository) with `weights` (NULL: keep) unless that is done, and
- * opens it. Fails the test otherwise. */
+/* Converts `source` (a path in the repository; its weights may be a seed) with `weights` (NULL:
+ * keep) unless that is done, and opens it. Fails the test otherwise. */
 kvern_model *open_test_model(const char *source, const char *weights);
 kvern_engine *open_test_engine(const kvern_model *model, int32_t n_threads, int32_t prefill_chunk,
                                const char *kv_type);

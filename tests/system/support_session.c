@@ -26,7 +26,7 @@ int make_session_home(void **state)
     if (directory_make(session_home, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     session_models[0] = tiny_model();
-    session_models[1] = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-f32";
+    session_models[1] = KVERN_GOLDEN_DIR "/exports/qwen2-f32";
     return 0;
 }
 

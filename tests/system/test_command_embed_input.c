@@ -241,8 +241,7 @@ static void prompts_are_shown(void **state)
     for (size_t i = 0; i < COUNT(files); i++) {
         char from[1024];
 
-        snprintf(from, sizeof from, "%s/tests/golden/exports/bert-f32/%s", KVERN_SOURCE_DIR,
-                 files[i]);
+        snprintf(from, sizeof from, "%s/exports/bert-f32/%s", KVERN_GOLDEN_DIR, files[i]);
         snprintf(path, sizeof path, "%s/%s", model, files[i]);
         copy_whole(from, path);
     }

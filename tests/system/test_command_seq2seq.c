@@ -39,12 +39,13 @@ static void inspect_says_what_it_is(void **state)
 /* Each answer of a file of prompts is that of its prompt alone. */
 static void answers_are_those_of_prompts_alone(void **state)
 {
-    static const char *const prompts[] = {"def f(x):", "return the sum of a list of numbers", "a"};
+    static const char *const prompts[] = {"import os", "return the sum of a list of numbers",
+                                          "x = 1"};
     char *out =
         command_output("generate -m " EXPORT " --prompts - --json --ignore-eos -n 24 --logprobs 1",
-                       "{\"id\": 0, \"prompt\": \"def f(x):\"}\n"
+                       "{\"id\": 0, \"prompt\": \"import os\"}\n"
                        "{\"id\": 1, \"prompt\": \"return the sum of a list of numbers\"}\n"
-                       "{\"id\": 2, \"prompt\": \"a\"}\n",
+                       "{\"id\": 2, \"prompt\": \"x = 1\"}\n",
                        0);
 
     (void)state;

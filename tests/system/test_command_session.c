@@ -274,8 +274,7 @@ static void encoders_have_no_state(void **state)
     char command[1200];
 
     (void)state;
-    snprintf(command, sizeof command, "create enc -m %s/tests/golden/exports/bert-f32",
-             KVERN_SOURCE_DIR);
+    snprintf(command, sizeof command, "create enc -m %s/exports/bert-f32", KVERN_GOLDEN_DIR);
     refuse_session(command, 1, "has no state to keep");
     char *out = session_output("list --json");
     assert_string_equal(out, "");

@@ -143,7 +143,7 @@ static void logits_are_those_of_the_export(void **state)
         static struct capture capture;
         char path[1024], file[1100];
 
-        snprintf(path, sizeof path, "%s/tests/golden/exports/%s", KVERN_SOURCE_DIR, cases[i].name);
+        snprintf(path, sizeof path, "%s/exports/%s", KVERN_GOLDEN_DIR, cases[i].name);
         snprintf(file, sizeof file, "%s/ids.i32", path);
         struct buffer ids = read_whole(file);
         snprintf(file, sizeof file, "%s/%s", path, cases[i].golden);
@@ -166,8 +166,8 @@ static void logits_are_those_of_the_export(void **state)
 static void chunks_change_no_bit(void **state)
 {
     static struct capture whole, chunked;
-    const char *path = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-gqa-int4";
-    struct buffer ids = read_whole(KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-gqa-int4/ids.i32");
+    const char *path = KVERN_GOLDEN_DIR "/exports/qwen2-gqa-int4";
+    struct buffer ids = read_whole(KVERN_GOLDEN_DIR "/exports/qwen2-gqa-int4/ids.i32");
     kvern_model *model = convert_and_open(path, NULL);
 
     (void)state;
@@ -188,7 +188,7 @@ static void names_in_the_cache(void **state)
     } cases[] = {{"beside/model.onnx", "beside", "beside"},
                  {"above/onnx/model.onnx", "above", "above"}};
     static const char *const files[] = {"config.json", "genai_config.json", "tokenizer.json"};
-    const char *from = KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-gqa-int4";
+    const char *from = KVERN_GOLDEN_DIR "/exports/qwen2-gqa-int4";
     char home[600], command[900], path[1200], source[700];
 
     (void)state;
@@ -237,7 +237,7 @@ static void what_is_no_such_export(void **state)
         kvern_error err = {0};
         char *target = path_join(directory, "refused");
 
-        snprintf(path, sizeof path, "%s/tests/golden/exports/%s", KVERN_SOURCE_DIR, cases[i].name);
+        snprintf(path, sizeof path, "%s/exports/%s", KVERN_GOLDEN_DIR, cases[i].name);
         kvern_status status = convert(path, "refused", NULL, &err);
         if (status == KVERN_OK || !strstr(err.message, cases[i].says))
             fail_msg("%s: %s, \"%s\"", cases[i].name, kvern_status_name(status), err.message);

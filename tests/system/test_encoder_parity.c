@@ -88,8 +88,7 @@ static struct buffer read_golden(const char *checkpoint, const char *name)
 {
     char path[1024];
 
-    snprintf(path, sizeof path, "%s/tests/golden/exports/%s/%s", KVERN_SOURCE_DIR, checkpoint,
-             name);
+    snprintf(path, sizeof path, "%s/exports/%s/%s", KVERN_GOLDEN_DIR, checkpoint, name);
     return read_whole(path);
 }
 
@@ -103,7 +102,7 @@ static void open_session(struct session *session, const char *checkpoint)
     kvern_model *model = NULL;
     kvern_error err = {0};
 
-    snprintf(source, sizeof source, "%s/tests/golden/exports/%s", KVERN_SOURCE_DIR, checkpoint);
+    snprintf(source, sizeof source, "%s/exports/%s", KVERN_GOLDEN_DIR, checkpoint);
     kvern_convert_options_init(&options);
     options.source = source;
     options.target = target;

@@ -258,8 +258,7 @@ static void int8_is_not_for_exports(void **state)
     kvern_error err = {0};
 
     (void)state;
-    if (kvern_model_open(&other, KVERN_SOURCE_DIR "/tests/golden/exports/qwen2-f32", &err) !=
-        KVERN_OK)
+    if (kvern_model_open(&other, KVERN_GOLDEN_DIR "/exports/qwen2-f32", &err) != KVERN_OK)
         fail_msg("%s", err.message);
     kvern_status status = kvern_engine_open(&engine, other, &options, &err);
 

@@ -42,8 +42,7 @@ static struct buffer read_golden(const struct subject *subject, const char *file
 {
     char path[1024];
 
-    snprintf(path, sizeof path, "%s/tests/golden/exports/%s/%s", KVERN_SOURCE_DIR, subject->name,
-             file);
+    snprintf(path, sizeof path, "%s/exports/%s/%s", KVERN_GOLDEN_DIR, subject->name, file);
     struct buffer whole = read_whole(path);
     assert_int_equal(whole.n_bytes, n_bytes);
     return whole;
@@ -55,7 +54,7 @@ static kvern_model *open_export(const struct subject *subject)
     kvern_error err = {0};
     char path[1024];
 
-    snprintf(path, sizeof path, "%s/tests/golden/exports/%s", KVERN_SOURCE_DIR, subject->name);
+    snprintf(path, sizeof path, "%s/exports/%s", KVERN_GOLDEN_DIR, subject->name);
     if (kvern_model_open(&model, path, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     return model;
@@ -497,8 +496,7 @@ static void a_wrong_head_size_is_found_at_open(void **state)
         char from[1024];
         char *to = path_join(directory, files[i]);
 
-        snprintf(from, sizeof from, "%s/tests/golden/exports/%s/%s", KVERN_SOURCE_DIR,
-                 subject->name, files[i]);
+        snprintf(from, sizeof from, "%s/exports/%s/%s", KVERN_GOLDEN_DIR, subject->name, files[i]);
         copy_whole(from, to);
         free(to);
     }

@@ -38,7 +38,7 @@ static char *path_of(const char *export, const char *file)
     if (strcmp(export, "pooled") == 0)
         buffer_add_format(&path, "%s/%s", directory, file);
     else
-        buffer_add_format(&path, "%s/tests/golden/exports/%s/%s", KVERN_SOURCE_DIR, export, file);
+        buffer_add_format(&path, "%s/exports/%s/%s", KVERN_GOLDEN_DIR, export, file);
     return buffer_take(&path, NULL);
 }
 

@@ -34,7 +34,7 @@ static const struct subject {
      "t5-exports/t5-v1.1-merged", false},
 };
 
-/* Its encoder's table has 160 tokens, its decoders' 320: a source with a token in between cannot be
+/* Its encoder's table has 160 tokens, its decoders' 288: a source with a token in between cannot be
  * run. */
 static const struct subject patchwork = {"patchwork", "t5-exports/t5-v1.1-merged",
                                          "t5-exports/codet5-split", "t5/codet5", true};

@@ -63,7 +63,7 @@ for language in c:c11 c++:c++17; do
         -Wall -Wextra -pedantic -Werror -fsyntax-only "$PREFIX/include/kvern.h"
 done
 
-quietly "kvern convert" "$PREFIX/bin/kvern" convert "$SOURCE/tests/golden/tiny/llama-f32" -o "$WORK/model"
+quietly "kvern convert" "$PREFIX/bin/kvern" convert "$BUILD/golden/tiny/llama-f32" -o "$WORK/model"
 
 PKG_CONFIG_PATH=$LIBDIR/pkgconfig
 export PKG_CONFIG_PATH

@@ -8,6 +8,7 @@ logits must be those of transformers (golden.json), the tokens too; of encoders 
 """
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ except ImportError as problem:
     sys.exit(77)
 
 SOURCE, BUILD = sys.argv[1:3]
+sys.path.insert(0, os.path.join(SOURCE, "tests", "golden"))
+import seeded  # noqa: E402: beside the goldens
 TOLERANCE = 2e-3  # of the logits' range
 BLOCK = 16
 N_BLOCKS = 32
@@ -96,6 +99,9 @@ def check(name, directory):
 
 
 def convert(source, directory):
+    if os.path.exists(os.path.join(source, "weights.json")):  # its weights are a seed
+        seeded.restore(pathlib.Path(source), pathlib.Path(directory + "-hf"))
+        source = directory + "-hf"
     subprocess.run([os.path.join(BUILD, "kvern"), "convert", "--quiet", "--weights", "f32", "-o", directory, source],
                    check=True, stdout=subprocess.DEVNULL)
 

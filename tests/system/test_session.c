@@ -29,12 +29,14 @@ static struct subject {
     kvern_engine *engine;
 } subjects[] = {
     {.name = "paged", .path = NULL, .is_exact = true},
-    {.name = "cached f32", .path = "/tests/golden/exports/qwen2-f32"},
-    {.name = "cached f16", .path = "/tests/golden/exports/qwen2-f16"},
-    {.name = "cached merged", .path = "/tests/golden/exports/llama-merged"},
+    {.name = "cached f32", .path = KVERN_GOLDEN_DIR "/exports/qwen2-f32"},
+    {.name = "cached f16", .path = KVERN_GOLDEN_DIR "/exports/qwen2-f16"},
+    {.name = "cached merged", .path = KVERN_GOLDEN_DIR "/exports/llama-merged"},
     {.name = "SmolLM2", .path = NULL, .is_exact = true, .is_large = true},
     /* made by tests/golden/make_reference_export.py */
-    {.name = "the reference's 51 inputs", .path = "/.deps/models/reference-51", .is_large = true},
+    {.name = "the reference's 51 inputs",
+     .path = KVERN_SOURCE_DIR "/.deps/models/reference-51",
+     .is_large = true},
 };
 
 static int open_subjects(void **state)
@@ -49,18 +51,16 @@ static int open_subjects(void **state)
     for (size_t i = 0; i < COUNT(subjects); i++) {
         struct subject *subject = &subjects[i];
         kvern_error err = {0};
-        char path[1024];
 
-        snprintf(path, sizeof path, "%s%s", KVERN_SOURCE_DIR, subject->path ? subject->path : "");
         if (!subject->path) {
             subject->model = subject->is_large
                                  ? open_test_model(smollm2_gguf, NULL)
                                  : open_test_model("tests/golden/tiny/llama-f32", "q4");
-        } else if (subject->is_large && !directory_exists(path)) {
+        } else if (subject->is_large && !directory_exists(subject->path)) {
             printf("  %s: not on this machine, passed over\n", subject->name);
             continue;
         } else {
-            if (kvern_model_open(&subject->model, path, &err) != KVERN_OK)
+            if (kvern_model_open(&subject->model, subject->path, &err) != KVERN_OK)
                 fail_msg("%s", err.message);
         }
         subject->engine = open_test_engine(subject->model, subject->is_large ? 2 : 1, 0, NULL);

@@ -28,8 +28,8 @@ static const struct {
     const char *path;
     const char *kv_type;
 } sources[] = {{NULL, NULL},
-               {"/tests/golden/exports/qwen2-f32", NULL},
-               {"/tests/golden/exports/qwen2-gqa-int4", NULL},
+               {KVERN_GOLDEN_DIR "/exports/qwen2-f32", NULL},
+               {KVERN_GOLDEN_DIR "/exports/qwen2-gqa-int4", NULL},
                {NULL, "int8"}};
 
 static int set_up(void **state)
@@ -53,14 +53,12 @@ static int tear_down(void **state)
 
 static kvern_model *open_source(const char *source)
 {
-    char path[1024];
     kvern_model *model = NULL;
     kvern_error err = {0};
 
     if (!source)
         return open_test_model("tests/golden/tiny/llama-f32", "q4");
-    snprintf(path, sizeof path, "%s%s", KVERN_SOURCE_DIR, source);
-    if (kvern_model_open(&model, path, &err) != KVERN_OK)
+    if (kvern_model_open(&model, source, &err) != KVERN_OK)
         fail_msg("%s", err.message);
     return model;
 }

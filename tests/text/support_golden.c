@@ -107,12 +107,20 @@ unsigned golden_next_crc(const char **next)
 {
     char hex[GOLDEN_HEX + 1] = "";
 
-    *next += **next == '\n';
     memcpy(hex, *next, strnlen(*next, GOLDEN_HEX));
     if (strspn(hex, "0123456789abcdef") != GOLDEN_HEX)
         fail_msg("\"%.40s\" does not begin with the CRC of a line", *next);
     *next += GOLDEN_HEX;
     return (unsigned)strtoul(hex, NULL, 16);
+}
+
+/* The CRC that `*next` stands at in a digest; moves on. */
+static unsigned next_of_digest(const unsigned char **next)
+{
+    unsigned crc = (unsigned)(*next)[0] << 8 | (*next)[1];
+
+    *next += 2;
+    return crc;
 }
 
 static void encode(const struct tokenizer *tokenizer, const json_t *line, unsigned flags,
@@ -125,46 +133,54 @@ static void encode(const struct tokenizer *tokenizer, const json_t *line, unsign
         fail_msg("\"%s\": %s", json_string_value(line), err.message);
 }
 
+static void check_line(const struct tokenizer *tokenizer, const struct golden_lines *lines,
+                       size_t i, unsigned flags, unsigned expected, const char *what)
+{
+    kvern_tokens tokens = {0};
+
+    encode(tokenizer, lines->lines[i], flags, &tokens);
+    if (golden_crc_of_ids(&tokens) != expected)
+        fail_msg("%s, line %zu, \"%s\": %zu ids with CRC %04x, Python's have %04x", what, i + 1,
+                 json_string_value(lines->lines[i]), tokens.n, golden_crc_of_ids(&tokens),
+                 expected);
+    kvern_tokens_clear(&tokens);
+}
+
 void golden_check_crcs(const struct tokenizer *tokenizer, const struct golden_lines *lines,
                        unsigned flags, const char *crcs, const char *what)
 {
-    const char *next = crcs;
-
-    for (size_t i = 0; i < lines->n; i++) {
-        kvern_tokens tokens = {0};
-        unsigned expected = golden_next_crc(&next);
-
-        encode(tokenizer, lines->lines[i], flags, &tokens);
-        if (golden_crc_of_ids(&tokens) != expected)
-            fail_msg("%s, line %zu, \"%s\": %zu ids with CRC %04x, Python's have %04x", what, i + 1,
-                     json_string_value(lines->lines[i]), tokens.n, golden_crc_of_ids(&tokens),
-                     expected);
-        kvern_tokens_clear(&tokens);
-    }
-    assert_string_equal(next + (*next == '\n'), "");
+    for (size_t i = 0; i < lines->n; i++)
+        check_line(tokenizer, lines, i, flags, golden_next_crc(&crcs), what);
+    assert_string_equal(crcs + (*crcs == '\n'), "");
 }
 
 void golden_check_ids(const struct tokenizer *tokenizer, const struct golden_lines *lines,
                       const char *file)
 {
-    char *digest = golden_file(file, &(size_t){0});
+    size_t n_bytes;
+    char *digest = golden_file(file, &n_bytes);
+    const unsigned char *next = (const unsigned char *)digest;
 
-    golden_check_crcs(tokenizer, lines, KVERN_TOKENIZE_CONTROL, digest, file);
+    assert_int_equal(n_bytes, lines->n * 2);
+    for (size_t i = 0; i < lines->n; i++)
+        check_line(tokenizer, lines, i, KVERN_TOKENIZE_CONTROL, next_of_digest(&next), file);
     free(digest);
 }
 
 void golden_check_bert(const struct tokenizer *tokenizer, const struct golden_lines *lines,
                        const char *file)
 {
-    char *digest = golden_file(file, &(size_t){0});
-    const char *next = digest;
+    size_t n_bytes;
+    char *digest = golden_file(file, &n_bytes);
+    const unsigned char *next = (const unsigned char *)digest;
 
+    assert_int_equal(n_bytes, lines->n * 6);
     for (size_t i = 0; i < lines->n; i++) {
         kvern_tokens tokens = {0};
         kvern_tokens as_text = {0};
-        unsigned ids_expected = golden_next_crc(&next);
-        unsigned offsets_expected = golden_next_crc(&next);
-        unsigned text_expected = golden_next_crc(&next);
+        unsigned ids_expected = next_of_digest(&next);
+        unsigned offsets_expected = next_of_digest(&next);
+        unsigned text_expected = next_of_digest(&next);
 
         encode(tokenizer, lines->lines[i], KVERN_TOKENIZE_CONTROL, &tokens);
         encode(tokenizer, lines->lines[i], 0, &as_text);
@@ -183,7 +199,6 @@ void golden_check_bert(const struct tokenizer *tokenizer, const struct golden_li
         kvern_tokens_clear(&tokens);
         kvern_tokens_clear(&as_text);
     }
-    assert_string_equal(next, "\n");
     free(digest);
 }
 

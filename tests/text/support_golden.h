@@ -32,7 +32,7 @@ unsigned golden_crc(const char *bytes, size_t n_bytes);
 unsigned golden_crc_of_ids(const kvern_tokens *tokens);
 /* Of the offsets written as "begin,end,begin,...". */
 unsigned golden_crc_of_offsets(const kvern_tokens *tokens);
-/* The CRC that `next` stands at, in hex; moves on, over a line end too. */
+/* The CRC that `next` stands at, in hex; moves on. */
 unsigned golden_next_crc(const char **next);
 
 /* Each line's ids, tokenized with `flags`, against `crcs`; `what` is named where they differ. */
