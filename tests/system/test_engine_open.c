@@ -202,13 +202,13 @@ static double process_seconds(void)
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
-/* CPU time of the quietest of three seconds: on a crowded machine threads that were just started or
+/* CPU time of the quietest of ten seconds: on a crowded machine threads that were just started or
  * woken need a while to come to rest, but what spins does so in every second. */
 static double idle_second(void)
 {
     double least = 1;
 
-    for (int i = 0; i < 3 && least > 0.01; i++) {
+    for (int i = 0; i < 10 && least > 0.01; i++) {
         double before = process_seconds();
 
         sleep(1);

@@ -16,6 +16,8 @@
 
 static const char *const variants[] = {"t5", "t5-v1.1", "mt5", "codet5", "codet5p"};
 
+enum { N_COPIES = 2, MAX_TOGETHER = N_COPIES * T5_MAX_INPUTS };
+
 static void encoder_rows_are_the_goldens(void **state)
 {
     (void)state;
@@ -82,67 +84,82 @@ static void eight_bits_choose_as_f32_does(void **state)
     assert_true(100 * all[2].n_same >= 99 * all[2].n);
 }
 
-/* Alone in one engine, or all at once, some twice, in engines that step, share and give way. */
-static void no_engine_changes_a_byte(void **state)
+static void submit_all(kvern_engine *engine, const struct t5_golden *golden, size_t n,
+                       struct t5_seen *seen)
 {
-    enum { N_COPIES = 2 };
+    kvern_request *requests[MAX_TOGETHER];
+
+    for (size_t k = 0; k < n; k++) {
+        seen[k] = t5_seen_new(golden);
+        requests[k] =
+            t5_submit(engine, &golden->inputs[k % golden->n_inputs], NULL, 0, T5_STEPS, &seen[k]);
+    }
+    for (size_t k = 0; k < n; k++)
+        finish_request(requests[k], NULL, 0);
+}
+
+/* Gives how many sequences were computed anew. */
+static int64_t check_bytes(const char *variant, const char *kv_type)
+{
     static const struct {
         int32_t n_threads, step_tokens, max_sequences;
         size_t n_kv_blocks;
     } engines[] = {{1, 0, 64, 1000}, {2, 0, 64, 1000}, {2, 16, 3, 1000}, {1, 64, 64, 20}};
-    struct t5_seen alone[T5_MAX_INPUTS], together[N_COPIES * T5_MAX_INPUTS];
+    struct t5_seen alone[T5_MAX_INPUTS], together[MAX_TOGETHER];
+    kvern_model *model = t5_open(variant, NULL);
+    struct t5_golden golden = t5_golden_read(variant);
+    kvern_engine *engine = open_test_engine(model, 1, 0, kv_type);
+    size_t row_bytes = T5_FORCED * golden.n_vocab * sizeof(float);
+    size_t n = N_COPIES * golden.n_inputs;
+    int64_t n_preempted = 0;
+
+    for (size_t i = 0; i < golden.n_inputs; i++) {
+        alone[i] = t5_seen_new(&golden);
+        finish_request(t5_submit(engine, &golden.inputs[i], NULL, 0, T5_STEPS, &alone[i]), NULL, 0);
+    }
+    kvern_engine_close(engine);
+    for (size_t e = 0; e < COUNT(engines); e++) {
+        kvern_engine_options options;
+        kvern_engine_stats stats;
+        kvern_error err = {0};
+
+        kvern_engine_options_init(&options);
+        options.n_threads = engines[e].n_threads;
+        options.step_tokens = engines[e].step_tokens;
+        options.max_sequences = engines[e].max_sequences;
+        options.kv_type = kv_type;
+        options.kv_memory_bytes = engines[e].n_kv_blocks * t5_block_bytes(model, 2);
+        if (kvern_engine_open(&engine, model, &options, &err) != KVERN_OK)
+            fail_msg("%s", err.message);
+        submit_all(engine, &golden, n, together);
+        for (size_t k = 0; k < n; k++) {
+            assert_true(together[k].n_rows >= T5_STEPS);
+            if (memcmp(alone[k % golden.n_inputs].rows, together[k].rows, row_bytes) != 0)
+                fail_msg("%s, KV %s, input %zu, engine %zu: other bytes", variant, kv_type,
+                         k % golden.n_inputs, e);
+            free(together[k].rows);
+        }
+        kvern_engine_get_stats(engine, &stats);
+        n_preempted += stats.n_preemptions;
+        kvern_engine_close(engine);
+    }
+    for (size_t i = 0; i < golden.n_inputs; i++)
+        free(alone[i].rows);
+    t5_golden_clear(&golden);
+    kvern_model_close(model);
+    return n_preempted;
+}
+
+/* Alone in one engine, or all at once, some twice, in engines that step, share and give way. */
+static void no_engine_changes_a_byte(void **state)
+{
+    static const char *const kv_types[] = {"f16", "int8"};
     int64_t n_preempted = 0;
 
     (void)state;
     for (size_t v = 0; v < COUNT(variants); v++) {
-        kvern_model *model = t5_open(variants[v], NULL);
-        struct t5_golden golden = t5_golden_read(variants[v]);
-        kvern_engine *engine = open_test_engine(model, 1, 0, NULL);
-
-        size_t row_bytes = T5_FORCED * golden.n_vocab * sizeof(float);
-
-        for (size_t i = 0; i < golden.n_inputs; i++) {
-            alone[i] = t5_seen_new(&golden);
-            finish_request(t5_submit(engine, &golden.inputs[i], NULL, 0, T5_STEPS, &alone[i]), NULL,
-                           0);
-        }
-        kvern_engine_close(engine);
-        for (size_t e = 0; e < COUNT(engines); e++) {
-            kvern_request *requests[N_COPIES * T5_MAX_INPUTS];
-            size_t n = N_COPIES * golden.n_inputs;
-            kvern_engine_options options;
-            kvern_engine_stats stats;
-            kvern_error err = {0};
-
-            kvern_engine_options_init(&options);
-            options.n_threads = engines[e].n_threads;
-            options.step_tokens = engines[e].step_tokens;
-            options.max_sequences = engines[e].max_sequences;
-            options.kv_memory_bytes = engines[e].n_kv_blocks * t5_block_bytes(model, 2);
-            if (kvern_engine_open(&engine, model, &options, &err) != KVERN_OK)
-                fail_msg("%s", err.message);
-            for (size_t k = 0; k < n; k++) {
-                together[k] = t5_seen_new(&golden);
-                requests[k] = t5_submit(engine, &golden.inputs[k % golden.n_inputs], NULL, 0,
-                                        T5_STEPS, &together[k]);
-            }
-            for (size_t k = 0; k < n; k++)
-                finish_request(requests[k], NULL, 0);
-            for (size_t k = 0; k < n; k++) {
-                assert_true(together[k].n_rows >= T5_STEPS);
-                if (memcmp(alone[k % golden.n_inputs].rows, together[k].rows, row_bytes) != 0)
-                    fail_msg("%s, input %zu, engine %zu: other bytes", variants[v],
-                             k % golden.n_inputs, e);
-                free(together[k].rows);
-            }
-            kvern_engine_get_stats(engine, &stats);
-            n_preempted += stats.n_preemptions;
-            kvern_engine_close(engine);
-        }
-        for (size_t i = 0; i < golden.n_inputs; i++)
-            free(alone[i].rows);
-        t5_golden_clear(&golden);
-        kvern_model_close(model);
+        for (size_t t = 0; t < COUNT(kv_types); t++)
+            n_preempted += check_bytes(variants[v], kv_types[t]);
     }
     printf("  %lld sequences were computed anew on the way\n", (long long)n_preempted);
     assert_true(n_preempted > 0);
