@@ -490,6 +490,18 @@ static void reorder(struct rig *rig, struct sequence *beams, const size_t *paren
     }
 }
 
+/* Two, whose prompt of 32 tokens is in the plan. */
+static void start_beams(struct rig *rig, struct sequence *beams, struct kv_table *spare)
+{
+    make_beam(&beams[0], NULL);
+    make_beam(&beams[1], &beams[0]);
+    for (size_t b = 0; b < 2; b++) {
+        assert_int_equal(kv_table_init(&spare[b], 6, NULL), KVERN_OK);
+        scheduler_add(&rig->scheduler, &beams[b]);
+    }
+    scheduler_plan(&rig->scheduler, &rig->plan);
+}
+
 /* What a beam has computed since it went on from another one is remembered behind the other one's
  * tokens, and nowhere else. */
 static void beams_are_remembered_by_their_tokens(void **state)
@@ -505,13 +517,7 @@ static void beams_are_remembered_by_their_tokens(void **state)
 
     (void)state;
     open_rig(&rig, 40, 4);
-    make_beam(&beams[0], NULL);
-    make_beam(&beams[1], &beams[0]);
-    for (size_t b = 0; b < 2; b++) {
-        assert_int_equal(kv_table_init(&spare[b], 6, NULL), KVERN_OK);
-        scheduler_add(&rig.scheduler, &beams[b]);
-    }
-    scheduler_plan(&rig.scheduler, &rig.plan);
+    start_beams(&rig, beams, spare);
     assert_int_equal(rig.plan.n_items, 1);
     scheduler_advance(&rig.scheduler, &beams[0], 32);
     reorder(&rig, beams, (const size_t[]){0, 0}, spare);
@@ -551,13 +557,7 @@ static void a_preempted_beam_takes_no_kv(void **state)
 
     (void)state;
     open_rig(&rig, 40, 2);
-    make_beam(&beams[0], NULL);
-    make_beam(&beams[1], &beams[0]);
-    for (size_t b = 0; b < 2; b++) {
-        assert_int_equal(kv_table_init(&spare[b], 6, NULL), KVERN_OK);
-        scheduler_add(&rig.scheduler, &beams[b]);
-    }
-    scheduler_plan(&rig.scheduler, &rig.plan);
+    start_beams(&rig, beams, spare);
     scheduler_advance(&rig.scheduler, &beams[0], 32);
     reorder(&rig, beams, (const size_t[]){0, 0}, spare);
     run_block(&rig, beams, 100);
