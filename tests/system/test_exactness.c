@@ -156,7 +156,7 @@ static void logits_never_depend_on_company(void **state)
     (void)state;
     assert_true(n_sets > 0);
     for (size_t i = 0; i < n_sets; i++) {
-        bool is_slow = is_sanitized || strcmp(sets[i]->name, "portable") == 0;
+        bool is_slow = strcmp(sets[i]->name, "portable") == 0;
 
         setenv("KVERN_ISA", sets[i]->name, 1);
         check_model("tests/golden/tiny/llama-f32", "q4", "f16", sets[i]->name, 32, 100);
@@ -165,6 +165,8 @@ static void logits_never_depend_on_company(void **state)
         check_model("tests/golden/tiny/qwen3-bf16", "q4", "f16", sets[i]->name, 16, 100);
         check_model("tests/golden/tiny/qwen3-bf16", "q4", "int8", sets[i]->name, 16, 100);
         check_model("tests/golden/tiny/llama3-rope-bf16", "f32", "f16", sets[i]->name, 8, 100);
+        if (is_sanitized)
+            continue;
         check_model(smollm2_gguf, NULL, "f16", sets[i]->name, is_slow ? 3 : 8, is_slow ? 20 : 80);
         if (!is_slow)
             check_model(smollm2_gguf, NULL, "int8", sets[i]->name, 4, 80);
