@@ -181,12 +181,13 @@ kvern_status file_check_writable(const char *path, kvern_error *err)
 {
     struct file_writer writer;
     struct stat info;
+    bool is_there = stat(path, &info) == 0;
 
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
+    if (is_there && S_ISDIR(info.st_mode)) {
         errno = EISDIR;
         return fail_errno(err, "write", path);
     }
-    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+    if (is_there && !S_ISREG(info.st_mode))
         return KVERN_OK; /* opening a pipe could wait, and closing it would end it */
 
     kvern_status status = file_writer_open(&writer, path, err);

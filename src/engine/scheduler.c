@@ -479,8 +479,14 @@ static size_t count_rows(const struct sequence *sequence, size_t n)
     return end > begin ? end - begin : 0;
 }
 
-static void plan_prefills(struct scheduler *scheduler, struct plan *plan, size_t n_tokens,
-                          bool runs_sources)
+/* Its next step is part of a prompt, and nothing keeps it from running now. */
+static bool is_prefilling(const struct scheduler *scheduler, const struct sequence *sequence)
+{
+    return !sequence_is_decoding(sequence) && !sequence->is_held &&
+           (scheduler->wave.is_open || !sequence_is_encoding(sequence));
+}
+
+static void plan_prefills(struct scheduler *scheduler, struct plan *plan, size_t n_tokens)
 {
     const struct scheduler_limits *limits = &scheduler->limits;
     size_t n_scoring_rows = limits->scoring_rows;
@@ -491,11 +497,9 @@ static void plan_prefills(struct scheduler *scheduler, struct plan *plan, size_t
         size_t n_pending = sequence->n_tokens - sequence->n_computed;
         size_t n = min_size(n_pending, limits->prefill_chunk);
 
-        if (sequence_is_decoding(sequence) || sequence->is_held)
+        if (!is_prefilling(scheduler, sequence))
             continue;
         if (sequence_is_encoding(sequence)) {
-            if (!runs_sources)
-                continue;
             n = sequence_n_source_slots(sequence);
             if (n > n_tokens && has_prompt)
                 continue; /* it is first in a later step, and runs there whatever the budget */
@@ -525,12 +529,11 @@ size_t scheduler_max_step_tokens(const struct scheduler *scheduler)
            (scheduler->limits.has_fixed_chunks ? scheduler->limits.prefill_chunk : 0);
 }
 
-static bool has_prefill(const struct scheduler *scheduler, bool runs_sources)
+static bool has_prefill(const struct scheduler *scheduler)
 {
     for (const struct sequence *sequence = scheduler->running.first; sequence;
          sequence = sequence->next) {
-        if (!sequence_is_decoding(sequence) && !sequence->is_held &&
-            (runs_sources || !sequence_is_encoding(sequence)))
+        if (is_prefilling(scheduler, sequence))
             return true;
     }
     return false;
@@ -540,21 +543,20 @@ static void make_plan(struct scheduler *scheduler, struct plan *plan)
 {
     size_t n_tokens = scheduler->limits.step_tokens;
     size_t n_for_decode = n_tokens;
-    bool runs_sources;
 
     plan->n_items = 0;
     plan->n_copies = 0;
     see_to_growth(scheduler);
     admit(scheduler);
     see_to_growth(scheduler); /* who takes over a leader's blocks makes it copy its last one */
-    runs_sources = source_wave_step(&scheduler->wave, &scheduler->running);
-    if (has_prefill(scheduler, runs_sources))
+    source_wave_step(&scheduler->wave, &scheduler->running);
+    if (has_prefill(scheduler))
         n_for_decode -= n_tokens < PREFILL_SHARE ? 1 : n_tokens / PREFILL_SHARE;
     n_tokens -= plan_decodes(scheduler, plan, n_for_decode);
     n_tokens = min_size(n_tokens, scheduler->most_prefill);
     if (plan->n_items > 0)
         n_tokens = min_size(n_tokens, scheduler->prefill_beside_decode);
-    plan_prefills(scheduler, plan, n_tokens, runs_sources);
+    plan_prefills(scheduler, plan, n_tokens);
 }
 
 void scheduler_plan(struct scheduler *scheduler, struct plan *plan)
