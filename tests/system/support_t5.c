@@ -11,6 +11,7 @@
 #include "ort/session.h"
 #include "support_files.h"
 #include "support_models.h"
+#include "support_rows.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -156,26 +157,6 @@ static void run_encoder(const kvern_model *model, const struct t5_input *input, 
         fail_msg("%s", err.message);
     session_close(&session);
     free(pool);
-}
-
-static double range_of(const float *values, size_t n)
-{
-    float low = INFINITY, high = -INFINITY;
-
-    for (size_t i = 0; i < n; i++) {
-        low = fminf(low, values[i]);
-        high = fmaxf(high, values[i]);
-    }
-    return (double)(high - low);
-}
-
-static double most_apart(const float *a, const float *b, size_t n)
-{
-    float worst = 0;
-
-    for (size_t i = 0; i < n; i++)
-        worst = isfinite(a[i]) ? fmaxf(worst, fabsf(a[i] - b[i])) : INFINITY;
-    return (double)worst;
 }
 
 double t5_encoder_gap(const kvern_model *model, const struct t5_golden *golden)

@@ -7,6 +7,7 @@
 
 #include "system/support_files.h"
 #include "system/support_models.h"
+#include "system/support_rows.h"
 
 #include "base/file.h"
 
@@ -104,26 +105,10 @@ static kvern_request *submit(kvern_engine *engine, const int32_t *ids, size_t n,
     return request;
 }
 
-static double range_of(const float *values, size_t n)
-{
-    float low = INFINITY;
-    float high = -INFINITY;
-
-    for (size_t i = 0; i < n; i++) {
-        low = fminf(low, values[i]);
-        high = fmaxf(high, values[i]);
-    }
-    return (double)(high - low);
-}
-
 /* The largest difference of two rows, as a share of their range. */
 static double differ(const float *a, const float *b, size_t n)
 {
-    float worst = 0;
-
-    for (size_t i = 0; i < n; i++)
-        worst = isfinite(a[i]) ? fmaxf(worst, fabsf(a[i] - b[i])) : INFINITY;
-    return (double)worst / range_of(b, n);
+    return most_apart(a, b, n) / range_of(b, n);
 }
 
 /* Runs the golden's ids in chunks and gives the worst row's difference. */

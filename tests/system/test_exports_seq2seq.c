@@ -8,6 +8,7 @@
 
 #include "system/support_files.h"
 #include "system/support_models.h"
+#include "system/support_rows.h"
 
 #include "base/file.h"
 
@@ -203,15 +204,6 @@ static kvern_request *submit(kvern_engine *engine, const kvern_request_options *
     return request;
 }
 
-static double differ(const float *a, const float *b, size_t n)
-{
-    double worst = 0;
-
-    for (size_t i = 0; i < n; i++)
-        worst = isfinite(a[i]) ? fmax(worst, fabs((double)a[i] - (double)b[i])) : INFINITY;
-    return worst;
-}
-
 /* ---- tests ---- */
 
 /* The rows after a given beginning of the answer, which is run in chunks; the worst of them. */
@@ -231,8 +223,8 @@ static double run_rows(const kvern_model *model, const struct golden *golden,
         options.n_decoder_prompt = last;
         assert_int_equal(finish_request(submit(engine, &options), NULL, 0), 0);
         assert_true(rows->is_there[last]);
-        worst = fmax(
-            worst, differ(rows->values[last], input->rows + r * golden->n_vocab, golden->n_vocab));
+        worst = fmax(worst, most_apart(rows->values[last], input->rows + r * golden->n_vocab,
+                                       golden->n_vocab));
         free(rows);
     }
     kvern_engine_close(engine);
